@@ -1,0 +1,36 @@
+# Everything runs in .venv, made here from pyproject.toml and constraints.txt.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+FLAGS ?=
+
+.PHONY: run test test-all lint types format clean
+
+run: $(STAMP)  ## the main job: train, judge and show the default extractor
+	$(BIN)/tonesieve run $(FLAGS)
+
+test: lint types  ## lint, types, and the tests that take under five minutes
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: lint types  ## every test, the slow ones too
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy tonesieve
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tonesieve needs Python 3.11 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,dev]'
+	touch $(STAMP)
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache

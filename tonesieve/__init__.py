@@ -1,0 +1,58 @@
+"""Pull a tone out of a noisy mixture, sample by sample, and see how close to the best it came.
+
+Every verb of the command line is a function here, under the same name. They are loaded when first
+used, so that importing the package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tonesieve.catalogue import load_config, presets
+    from tonesieve.config import Config
+    from tonesieve.errors import UserError
+    from tonesieve.generation import generate
+    from tonesieve.runs import describe, evaluate, extract, resume, run
+
+_ROOMS = {
+    "Config": "config",
+    "UserError": "errors",
+    "describe": "runs",
+    "evaluate": "runs",
+    "extract": "runs",
+    "generate": "generation",
+    "load_config": "catalogue",
+    "presets": "catalogue",
+    "resume": "runs",
+    "run": "runs",
+}
+
+__all__ = [
+    "Config",
+    "UserError",
+    "describe",
+    "evaluate",
+    "extract",
+    "generate",
+    "load_config",
+    "presets",
+    "resume",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module 'tonesieve' has no attribute {name!r}")
+    try:
+        return getattr(import_module(f"tonesieve.{_ROOMS[name]}"), name)
+    except ModuleNotFoundError as error:
+        from tonesieve.errors import UserError, needs_extra
+
+        raise UserError(needs_extra(error)) from None
+
+
+def __dir__() -> list[str]:
+    return __all__

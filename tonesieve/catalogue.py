@@ -1,0 +1,103 @@
+"""Where a configuration comes from: a preset, a YAML file, a run, and overrides upon it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from tonesieve.config import Config, from_yaml, make_config, parse_value, parse_yaml
+from tonesieve.errors import UserError
+
+DEFAULT = "sieve"
+_FOLDER = files("tonesieve") / "presets"
+
+
+def presets() -> list[str]:
+    """Names of the shipped presets, the default first.
+
+    Example:
+        >>> presets()[0]
+        'sieve'
+    """
+    names = sorted(p.name.removesuffix(".yaml") for p in _FOLDER.iterdir())
+    return [DEFAULT, *(name for name in names if name != DEFAULT)]
+
+
+def preset_yaml(name: str) -> str:
+    """A preset as YAML text, comments and all; raises `UserError` for an unknown name."""
+    if name not in presets():
+        close = difflib.get_close_matches(name, presets(), n=1)
+        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(presets())}"
+        raise UserError(f"{name}: no such preset; {hint}")
+    return (_FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def preset_summary(name: str) -> str:
+    """The comment at the head of a preset, as one line."""
+    lines = preset_yaml(name).splitlines()
+    head = lines[: next(i for i, line in enumerate(lines) if not line.startswith("#"))]
+    return " ".join(line.removeprefix("#").strip() for line in head)
+
+
+def load_config(source: str | Path = DEFAULT, overrides: Sequence[str] = ()) -> Config:
+    """The settings that ``source`` names, with ``key=value`` overrides applied.
+
+    ``source`` is a preset's name, a YAML file, or a run directory. Raises `UserError` where it is
+    none of these, or a key or value is wrong.
+
+    Example:
+        >>> load_config("deep50", ["training.epochs=3"]).training.epochs
+        3
+    """
+    text, where = _read(source)
+    settings = parse_yaml(text, where=where)
+    if not overrides or not isinstance(settings, dict):
+        return from_yaml(text, where=where)
+    for override in overrides:
+        _apply(settings, override)
+    return make_config(settings, where=f"{where} with {' '.join(overrides)}")
+
+
+def _read(source: str | Path) -> tuple[str, str]:
+    path = Path(source)
+    if path.is_dir():
+        path /= "config.yaml"
+        if not path.is_file():
+            raise UserError(f"{source}: not a run directory (it holds no config.yaml)")
+    if path.suffix not in (".yaml", ".yml"):
+        return preset_yaml(str(source)), str(source)
+    try:
+        return path.read_text(encoding="utf-8"), str(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as text ({error})") from None
+
+
+def _apply(settings: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise UserError(f"{override}: not an override; write section.key=value")
+    *sections, last = key.split(".")
+    if not sections and last != "name":
+        raise UserError(f"{override}: no such key{_full_key(last)}")
+    place = settings
+    for section in sections:
+        place = place.setdefault(section, {})
+        if not isinstance(place, dict):
+            raise UserError(f"{override}: {section} is not a section")
+    place[last] = parse_value(value, where=override)
+
+
+def _full_key(name: str) -> str:
+    whole = [
+        f"{section}.{key}"
+        for section, field in Config.model_fields.items()
+        for key in getattr(field.annotation, "model_fields", {})
+    ]
+    close = [key for key in whole if key.endswith(f".{name}")]
+    close = close or difflib.get_close_matches(name, whole, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else "; write section.key=value"

@@ -1,0 +1,254 @@
+"""The command line: parse, call one library function, print."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+import tonesieve
+from tonesieve.catalogue import DEFAULT, preset_summary, preset_yaml, presets
+from tonesieve.errors import UserError, needs_extra
+from tonesieve.reporting import Reporter, Task
+from tonesieve.tables import describe_text, extract_text, generate_text, metrics_text
+
+# Whatever Typer says of wrong words on the command line; the base is not exported by all versions.
+_UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Pull a tone out of a noisy mixture, and see how close to the best possible it came.",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Figures as JSON on standard output.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite the output if it exists.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[PRESET|FILE.yaml] [section.key=value ...]",
+        help=f"Where the settings come from (default: {DEFAULT}), and changes to them.",
+        show_default=False,
+    ),
+]
+
+
+class Split(StrEnum):
+    """Which seed draws a record."""
+
+    train = "train"
+    test = "test"
+
+
+@app.command()
+def run(
+    settings: Settings = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run directory to make (default: runs/NAME-TIME).")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with an interrupted run in this directory.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Train, judge and show: signals, training, evaluation, pictures, into one run directory."""
+    source, overrides = _split_settings(settings)
+    if resume is None:
+        result = tonesieve.run(source, overrides, out=out, reporter=_Console())
+    elif settings or out:
+        raise UserError("--resume takes its settings and folder from the run; name neither")
+    else:
+        result = tonesieve.resume(resume, reporter=_Console())
+    _answer(result, json_, lambda: metrics_text(result))
+
+
+@app.command("presets")
+def show_presets(
+    name: Annotated[str | None, typer.Argument(help="Print this preset as YAML.")] = None,
+    json_: Json = False,
+) -> None:
+    """List the presets, or print one as YAML."""
+    if name is not None:
+        text = preset_yaml(name)
+        config = tonesieve.load_config(name).model_dump(mode="json")
+        _answer(config, json_, text.rstrip)
+        return
+    summaries = {name: preset_summary(name) for name in presets()}
+    width = max(map(len, summaries))
+    _answer(summaries, json_, lambda: "\n".join(f"{n:<{width}}  {s}" for n, s in summaries.items()))
+
+
+@app.command()
+def generate(
+    out: Annotated[Path, typer.Option(help="File to write: .npz (lossless) or .csv.")],
+    settings: Settings = None,
+    split: Annotated[Split, typer.Option(help="Whose noise seed to draw from.")] = Split.test,
+    force: Force = False,
+    json_: Json = False,
+) -> None:
+    """Write the mixture, its targets and settings as a file of its own."""
+    source, overrides = _split_settings(settings)
+    result = tonesieve.generate(source, overrides, out=out, split=split.value, force=force)
+    _answer(result, json_, lambda: generate_text(result))
+
+
+@app.command()
+def describe(
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[PRESET|FILE.yaml|RUN] [section.key=value ...]",
+            help="What to describe; of a run also its weights and activations.",
+            show_default=False,
+        ),
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Show layers, shapes, true parameter counts, and what the checks warn of."""
+    source, overrides = _split_settings(settings)
+    result = tonesieve.describe(source, overrides)
+    _answer(result, json_, lambda: describe_text(result))
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Run directory.", metavar="RUN")],
+    against: Annotated[
+        Path | None,
+        typer.Option(help="A second run to draw beside it (L=1 against L=10, say): against.png."),
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Judge a finished run again from its saved weights; metrics and pictures are rewritten."""
+    result = tonesieve.evaluate(run, against=against, reporter=_Console())
+    _answer(result, json_, lambda: metrics_text(result))
+
+
+@app.command()
+def extract(
+    recording: Annotated[Path, typer.Argument(help="WAV or CSV file.")],
+    with_: Annotated[
+        Path, typer.Option("--with", metavar="RUN", help="Run directory of a trained network.")
+    ],
+    hz: Annotated[
+        list[float] | None,
+        typer.Option(help="Tone to take out; again for more (default: all that the run knows)."),
+    ] = None,
+    causal: Annotated[
+        bool, typer.Option("--causal", help="Use no sample later than the one answered.")
+    ] = False,
+    column: Annotated[
+        str | None, typer.Option(help="CSV column, or WAV channel counted from 1.")
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(help="Rate in Hz of a CSV without a time column.")
+    ] = None,
+    band: Annotated[
+        tuple[float, float] | None,
+        typer.Option(help="Band in Hz to compare power in (default: 2% either side of each tone)."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Output file (default: NAME.tone.csv or .wav).")
+    ] = None,
+    force: Force = False,
+    json_: Json = False,
+) -> None:
+    """Take tones out of a recording, written in the input's format, rate and length."""
+    result = tonesieve.extract(
+        recording,
+        hz or (),
+        with_=with_,
+        causal=causal,
+        column=column,
+        rate_hz=rate,
+        band_hz=band,
+        out=out,
+        force=force,
+        reporter=_Console(),
+    )
+    _answer(result, json_, lambda: extract_text(result))
+
+
+def main() -> None:
+    """Run the command line: exit code 0, 2 for a user's mistake, 1 for anything else."""
+    try:
+        code = app(sys.argv[1:] or ["--help"], prog_name="tonesieve", standalone_mode=False)
+    except UserError as error:
+        _fail(str(error), 2)
+    except _UsageError as error:
+        _fail(error.format_message(), 2)  # type: ignore[attr-defined]
+    except ModuleNotFoundError as error:
+        _fail(needs_extra(error), 2)
+    except (typer.Abort, KeyboardInterrupt):
+        _fail("interrupted", 1)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        if os.environ.get("TONESIEVE_TRACEBACK"):
+            raise
+        _fail(f"{type(error).__name__}: {error} (TONESIEVE_TRACEBACK=1 shows where)", 1)
+    sys.exit(code or 0)
+
+
+def _fail(message: str, code: int) -> None:
+    print("tonesieve:", " ".join(message.split()), file=sys.stderr)  # one line, whatever came
+    sys.exit(code)
+
+
+def _split_settings(words: list[str] | None) -> tuple[str, tuple[str, ...]]:
+    """The source of the settings, if one is named, and the overrides."""
+    named = [w for w in words or () if "=" not in w]
+    if len(named) > 1:
+        raise UserError(f"{named[1]}: a second preset or file; name one, then section.key=value")
+    return (named or [DEFAULT])[0], tuple(w for w in words or () if "=" in w)
+
+
+def _answer(result: dict[str, Any], as_json: bool, text: Callable[[], str]) -> None:
+    print(json.dumps(result, indent=2) if as_json else text())
+
+
+class _BarTask(Task):
+    def __init__(self, bar: Progress, task: TaskID) -> None:
+        self._bar, self._task = bar, task
+
+    def reach(self, n_done: int) -> None:
+        self._bar.update(self._task, completed=n_done)
+
+    def note(self, text: str) -> None:
+        self._bar.update(self._task, note=text)
+
+
+class _Console(Reporter):
+    """Warnings on standard error, and a progress bar where that is a terminal."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False)
+
+    def warn(self, text: str) -> None:
+        print(f"warning: {text}", file=sys.stderr)
+
+    @contextmanager
+    def task(self, title: str, total: int) -> Iterator[Task]:
+        bar = Progress(
+            TextColumn(title),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        with bar:
+            yield _BarTask(bar, bar.add_task(title, total=total, note=""))

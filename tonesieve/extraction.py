@@ -1,0 +1,236 @@
+"""A recording in, the tone out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from tonesieve.config import DataSettings
+from tonesieve.errors import UserError
+from tonesieve.extractors.protocol import Extractor, is_causal
+from tonesieve.files import refuse_existing
+from tonesieve.judging.metrics import band_power
+from tonesieve.reporting import Reporter
+from tonesieve.signals.recordings import (
+    Recording,
+    clipped_on_writing,
+    read_recording,
+    resample,
+    tone_names,
+    write_tones,
+)
+from tonesieve.signals.synthesis import input_rms, tone_gain
+
+# Samples between two looks at the progress bar.
+CHUNK = 50_000
+
+
+@dataclass(frozen=True)
+class Source:
+    """An extractor and the signals that it was made for."""
+
+    extractor: Extractor
+    data: DataSettings
+    memory_samples: int  # how far back it can have learned to look
+    name: str
+
+
+def extract_recording(
+    recording: str | Path,
+    source: Source,
+    hz: Sequence[float] = (),
+    *,
+    causal: bool = False,
+    column: str | None = None,
+    rate_hz: float | None = None,
+    band_hz: tuple[float, float] | None = None,
+    out: str | Path | None = None,
+    force: bool = False,
+    reporter: Reporter | None = None,
+) -> dict[str, Any]:
+    """Write the tones at ``hz`` (default: all that the source knows) as a file of their own.
+
+    The output has the input's format, rate and length, its default name is NAME.tone.csv or
+    .wav. ``causal`` uses no sample later than the one that is answered; otherwise the whole
+    recording serves. ``band_hz`` is where power is compared before and after (default: 2% either
+    side of each tone). Answers the figures.
+
+    Raises `UserError` for what `read_recording` refuses, a frequency that the source does not
+    know, a recording that is too short or too slow, and an output that exists.
+    """
+    path = Path(recording)
+    target = path.with_suffix(f".tone{path.suffix}") if out is None else Path(out)
+    refuse_existing(target, force=force)
+    whole = read_recording(path, column=column, rate_hz=rate_hz)
+    chosen = _choose(source, hz)
+    _check_fit(whole, source, [source.data.frequencies_hz[k] for k in chosen], causal)
+    tones = _extract_samples(whole, source, causal, reporter or Reporter())[:, chosen]
+    frequencies = [source.data.frequencies_hz[k] for k in chosen]
+    write_tones(whole, tones, frequencies, target, force=force)
+    return {
+        "recording": str(path),
+        "out": str(target),
+        "with": source.name,
+        "samples": len(whole.samples),
+        "rate_hz": whole.rate_hz,
+        "extractor_rate_hz": source.data.rate_hz,
+        "causal": causal,
+        "clipped_samples": clipped_on_writing(whole, tones),
+        "tones": _figures(whole, tones, frequencies, band_hz),
+    }
+
+
+def extract_array(
+    samples: Float[np.ndarray, " T"],
+    rate_hz: float,
+    source: Source,
+    *,
+    causal: bool = False,
+    reporter: Reporter | None = None,
+) -> Float[np.ndarray, "T K"]:
+    """Every tone that the source knows, in the samples' own unit, rate and length."""
+    whole = Recording(samples, rate_hz, Path("array"))
+    return _extract_samples(whole, source, causal, reporter or Reporter())
+
+
+def _choose(source: Source, hz: Sequence[float]) -> list[int]:
+    known = source.data.frequencies_hz
+    if not hz:
+        return list(range(len(known)))
+    unknown = [f for f in hz if not any(np.isclose(f, g, rtol=1e-6) for g in known)]
+    if unknown:
+        names = ", ".join(f"{f:g}" for f in known)
+        raise UserError(f"--hz {unknown[0]:g}: {source.name} knows {names} Hz; choose among these")
+    return [int(np.argmin([abs(f - g) for g in known])) for f in hz]
+
+
+def _check_fit(
+    recording: Recording, source: Source, frequencies: Sequence[float], causal: bool
+) -> None:
+    path, data = recording.path, source.data
+    if max(frequencies) >= recording.rate_hz / 2:
+        raise UserError(
+            f"{path}: {max(frequencies):g} Hz is at or above half the recording's rate of "
+            f"{recording.rate_hz:g} Hz; it cannot be in there"
+        )
+    n = round(len(recording.samples) * data.rate_hz / recording.rate_hz)
+    needed = max(
+        source.memory_samples if not source.extractor.causal else 0,
+        int(np.ceil(data.rate_hz / min(frequencies))),
+    )
+    if n < needed:
+        raise UserError(
+            f"{path}: {len(recording.samples)} samples at {recording.rate_hz:g} Hz are shorter "
+            f"than the {needed / data.rate_hz:g} s that {source.name} needs"
+        )
+    if causal and not source.extractor.causal:
+        raise UserError(f"--causal: {source.name} needs the future; leave --causal away")
+
+
+def _extract_samples(
+    recording: Recording, source: Source, causal: bool, reporter: Reporter
+) -> Float[np.ndarray, "T K"]:
+    rate_hz = source.data.rate_hz
+    samples = resample(recording.samples, recording.rate_hz, rate_hz)
+    shape = running_shape if causal else overall_shape
+    centred, scale = shape(samples)
+    mixture = centred * input_rms(source.data)
+    estimate = _estimate(source, mixture, causal, reporter)
+    tones = estimate * (scale * tone_gain(source.data) / input_rms(source.data))[:, None]
+    n = len(recording.samples)
+    if rate_hz == recording.rate_hz:
+        return tones
+    back = [resample(tone, rate_hz, recording.rate_hz, n_out=n) for tone in tones.T]
+    return np.stack(back, axis=1)
+
+
+def overall_shape(
+    samples: Float[np.ndarray, " T"],
+) -> tuple[Float[np.ndarray, " T"], Float[np.ndarray, " T"]]:
+    """Samples without their mean and of unit RMS, and the RMS at every sample."""
+    centred = samples - samples.mean()
+    rms = float(np.sqrt(np.mean(centred**2)))
+    return _divide(centred, np.full(len(samples), rms))
+
+
+def running_shape(
+    samples: Float[np.ndarray, " T"],
+) -> tuple[Float[np.ndarray, " T"], Float[np.ndarray, " T"]]:
+    """The same with mean and RMS of the samples so far."""
+    count = np.arange(1, len(samples) + 1)
+    origin = samples - samples[0]  # an offset would drown the variance in rounding
+    mean = np.cumsum(origin) / count
+    variance = np.maximum(np.cumsum(origin**2) / count - mean**2, 0.0)
+    return _divide(origin - mean, np.sqrt(variance))
+
+
+def _divide(centred: np.ndarray, rms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return np.divide(centred, rms, out=np.zeros_like(centred), where=rms > 0), rms
+
+
+def _estimate(
+    source: Source, mixture: Float[np.ndarray, " T"], causal: bool, reporter: Reporter
+) -> Float[np.ndarray, "T K"]:
+    """Causal: one pass. Otherwise, where the future tells as much as the past, two passes.
+
+    In the free regime a record is as likely read backwards, so the estimate from the past is
+    joined with the one from the future, each weighed by how long it has listened.
+    """
+    extractor = source.extractor
+    both = extractor.causal and not causal and source.data.regime == "free"
+    with reporter.task("extracting", (1 + both) * len(mixture)) as task:
+        forward = _one_pass(extractor, mixture, task.reach)
+        if not both:
+            return forward
+        backward = _one_pass(extractor, mixture[::-1], lambda n: task.reach(len(mixture) + n))[::-1]
+    age = np.minimum(np.arange(1, len(mixture) + 1), source.memory_samples)[:, None]
+    return (age * forward + age[::-1] * backward) / (age + age[::-1])
+
+
+def _one_pass(
+    extractor: Extractor, mixture: Float[np.ndarray, " T"], reach: Callable[[int], None]
+) -> Float[np.ndarray, "T K"]:
+    if not is_causal(extractor):
+        return extractor.extract(mixture[None])[0]
+    state = extractor.initial_state(1)
+    answers = []
+    for start in range(0, len(mixture), CHUNK):
+        estimate, state = extractor.step(mixture[None, start : start + CHUNK], state)
+        answers.append(estimate[0])
+        reach(min(start + CHUNK, len(mixture)))
+    return np.concatenate(answers)
+
+
+def _figures(
+    recording: Recording,
+    tones: Float[np.ndarray, "T K"],
+    frequencies: Sequence[float],
+    band_hz: tuple[float, float] | None,
+) -> list[dict[str, Any]]:
+    residual = recording.samples - tones.sum(axis=1)
+    rate = recording.rate_hz
+    result = []
+    for tone, f, name in zip(tones.T, frequencies, tone_names(frequencies), strict=True):
+        low, high = band_hz or (0.98 * f, 1.02 * f)
+        before, after = (band_power(x, rate, low, high) for x in (recording.samples, residual))
+        own, total = band_power(tone, rate, low, high), band_power(tone, rate, 0.0, rate / 2)
+        result.append(
+            {
+                "column": name,
+                "hz": f,
+                "band_hz": [low, high],
+                "tone_power": total,
+                "outside_band_share": (total - own) / total if total > 0 else None,
+                "recording_power_in_band": before,
+                "residual_power_in_band": after,
+                "reduction_db": float(10 * np.log10(after / before))
+                if before * after > 0
+                else None,
+            }
+        )
+    return result

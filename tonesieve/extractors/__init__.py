@@ -1,0 +1,1 @@
+"""What takes a tone out of a mixture."""

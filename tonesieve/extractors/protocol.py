@@ -1,0 +1,64 @@
+"""The one idea: whatever turns a mixture into tones is an extractor.
+
+Every causal extractor is the same thing, ``(samples, state) -> (estimate, state)`` with an
+``initial_state``. Extractors that need the future say so, and only the offline path takes them.
+Axes: B streams, T samples, K components.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, TypeGuard, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float
+
+State = Any
+
+
+@runtime_checkable
+class Extractor(Protocol):
+    """Takes tones out of whole records. NaN samples are gaps; the estimate is always finite."""
+
+    @property
+    def frequencies_hz(self) -> tuple[float, ...]:
+        """The tones, in the order of the estimate's last axis."""
+        ...
+
+    @property
+    def rate_hz(self) -> float:
+        """The sampling rate that it works at."""
+        ...
+
+    @property
+    def causal(self) -> bool:
+        """Whether it needs no sample later than the one that it answers."""
+        ...
+
+    @property
+    def delay(self) -> int:
+        """Samples by which the estimate lags behind."""
+        ...
+
+    def extract(self, mixture: Float[np.ndarray, "B T"]) -> Float[np.ndarray, "B T K"]:
+        """Estimate of every tone at every sample, each stream from its start."""
+        ...
+
+
+@runtime_checkable
+class CausalExtractor(Extractor, Protocol):
+    """An extractor that needs no sample later than the one it answers."""
+
+    def initial_state(self, n_streams: int) -> State:
+        """State of ``n_streams`` streams that have seen nothing."""
+        ...
+
+    def step(
+        self, samples: Float[np.ndarray, "B T"], state: State
+    ) -> tuple[Float[np.ndarray, "B T K"], State]:
+        """Answer a chunk of any length; chunks in turn equal one pass."""
+        ...
+
+
+def is_causal(extractor: Extractor) -> TypeGuard[CausalExtractor]:
+    """Whether the extractor can stream."""
+    return extractor.causal

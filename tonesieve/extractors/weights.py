@@ -1,0 +1,64 @@
+"""Trained weights and their settings on disk: safetensors with YAML inside, never pickle."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from tonesieve.config import Config, from_yaml, to_yaml
+from tonesieve.errors import UserError
+from tonesieve.files import replacing
+
+FORMAT = "tonesieve"
+VERSION = "1"
+
+
+def save_weights(
+    path: Path, tensors: Mapping[str, np.ndarray], config: Config, **notes: Any
+) -> None:
+    """Write named arrays, the settings that they belong to, and notes (JSON) in one piece."""
+    metadata = {
+        "format": FORMAT,
+        "version": VERSION,
+        "config": to_yaml(config),
+        "notes": json.dumps(notes),
+    }
+    whole = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    with replacing(path) as file:
+        file.write(save(whole, metadata=metadata))
+
+
+def load_weights(path: Path) -> tuple[dict[str, np.ndarray], Config, dict[str, Any]]:
+    """Read what `save_weights` wrote: arrays, settings, notes.
+
+    Raises `UserError` for a file that is missing, cut short, not a checkpoint, or of another
+    format version.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; is the run finished?")
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+            _check_format(path, metadata)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, struct.error, KeyError) as error:
+        raise UserError(f"{path}: cut short, or not a checkpoint of tonesieve ({error})") from None
+    return tensors, from_yaml(metadata["config"], where=str(path)), json.loads(metadata["notes"])
+
+
+def _check_format(path: Path, metadata: Mapping[str, str]) -> None:
+    if metadata.get("format") != FORMAT:
+        raise UserError(f"{path}: not a checkpoint of tonesieve")
+    if metadata.get("version") != VERSION:
+        raise UserError(
+            f"{path}: format version {metadata.get('version')}; this tonesieve reads {VERSION}"
+        )
+    if not {"config", "notes"} <= metadata.keys():
+        raise UserError(f"{path}: cut short, or not a checkpoint of tonesieve (no settings)")

@@ -1,0 +1,177 @@
+"""Pictures: results in, figures out; nothing is computed here but what is drawn.
+
+Lines differ in dash and width as well as in colour, so that they can be told apart in grey.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from tonesieve.files import replacing
+
+Style = dict[str, Any]
+INK, ORANGE, BLUE, GREY = "#000000", "#d55e00", "#0072b2", "#b0b0b0"
+TARGET: Style = {"color": INK, "linewidth": 2.2, "label": "target"}
+ESTIMATE: Style = {"color": ORANGE, "linewidth": 1.4, "linestyle": (0, (4, 2)), "label": "estimate"}
+MIXTURE: Style = {"color": GREY, "linewidth": 0.6, "label": "mixture S", "zorder": 0}
+
+Line = Float[np.ndarray, " T"]
+
+
+def save_figure(figure: Figure, path: Path, *, dpi: int) -> None:
+    """Write a PNG in one piece."""
+    with replacing(path) as file:
+        figure.savefig(file, format="png", dpi=dpi)
+
+
+def single_component(
+    time_s: Line, mixture: Line, target: Line, estimate: Line, hz: float
+) -> Figure:
+    """Target as a line, estimate dashed on top, mixture in the background."""
+    figure, axes = _sheet(9, 4)
+    _draw_component(axes, time_s, mixture, target, estimate)
+    axes.set(xlabel="time (s)", ylabel="amplitude", title=f"{hz:g} Hz: target and estimate")
+    _legend_below(figure, axes)
+    return figure
+
+
+def all_components(
+    time_s: Line,
+    mixture: Line,
+    targets: Float[np.ndarray, "T K"],
+    estimates: Float[np.ndarray, "T K"],
+    frequencies_hz: tuple[float, ...],
+) -> Figure:
+    """One panel a component."""
+    n = len(frequencies_hz)
+    n_columns = 1 if n == 1 else 2
+    n_rows = -(-n // n_columns)
+    figure = Figure(figsize=(5.2 * n_columns, 2.5 * n_rows + 0.6), layout="constrained")
+    grid = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
+    for k, axes in enumerate(grid.flat):
+        if k >= n:
+            axes.set_visible(False)
+            continue
+        _draw_component(axes, time_s, mixture, targets[:, k], estimates[:, k])
+        axes.set_title(f"{frequencies_hz[k]:g} Hz")
+    figure.supxlabel("time (s)")
+    figure.supylabel("amplitude")
+    _legend_below(figure, grid[0, 0])
+    return figure
+
+
+def training_curves(history: pd.DataFrame, best_epoch: int) -> Figure:
+    """Losses and, on its own axis, the learning rate."""
+    figure, axes = _sheet(8, 4.5)
+    marks: Style = {"markevery": max(1, len(history) // 20), "markersize": 4}
+    epochs = history["epoch"]
+    axes.plot(epochs, history["train_loss"], color=BLUE, marker="o", label="train loss", **marks)
+    axes.plot(
+        epochs,
+        history["validation_loss"],
+        color=ORANGE,
+        marker="s",
+        linestyle="--",
+        label="validation loss",
+        **marks,
+    )
+    axes.axvline(best_epoch, color=INK, linewidth=0.8, linestyle=":", label=f"best: {best_epoch}")
+    axes.set(xlabel="epoch", ylabel="mean squared error", yscale="log", title="Training")
+    axes.grid(alpha=0.3)
+    rate = axes.twinx()
+    rate.plot(epochs, history["learning_rate"], color=GREY, linestyle="-.", label="learning rate")
+    rate.set(ylabel="learning rate", ylim=(0, None))
+    figure.legend(loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def spectra(
+    mixture: Line, target: Line, estimate: Line, rate_hz: float, hz: float, top_hz: float
+) -> Figure:
+    """Amplitude spectra of mixture, target and estimate up to ``top_hz``."""
+    figure, axes = _sheet(9, 4.5)
+    for samples, style in ((mixture, MIXTURE), (target, TARGET), (estimate, ESTIMATE)):
+        frequencies, level = _amplitude_spectrum(samples, rate_hz)
+        shown = frequencies <= top_hz
+        axes.semilogy(frequencies[shown], level[shown], **style)
+    axes.axvline(hz, color=INK, linewidth=0.8, linestyle=":", label=f"wanted: {hz:g} Hz")
+    axes.set(xlabel="frequency (Hz)", ylabel="amplitude", title=f"Spectra, {hz:g} Hz wanted")
+    axes.set_ylim(1e-5, None)
+    axes.grid(alpha=0.3)
+    _legend_below(figure, axes)
+    return figure
+
+
+def errors(time_s: Line, target: Line, estimate: Line, hz: float) -> Figure:
+    """Histogram of the error, estimate against target, error over time."""
+    figure = Figure(figsize=(12, 4), layout="constrained")
+    histogram, scatter, course = figure.subplots(1, 3)
+    error = estimate - target
+    histogram.hist(error, bins=60, color=BLUE, edgecolor="white", linewidth=0.3)
+    histogram.set(xlabel="estimate - target", ylabel="samples", title="Errors")
+    thin = slice(None, None, max(1, len(target) // 2000))
+    scatter.plot(target[thin], estimate[thin], ".", color=BLUE, markersize=3, label="samples")
+    ends = [float(target.min()), float(target.max())]
+    scatter.plot(ends, ends, color=INK, linewidth=1, linestyle="--", label="estimate = target")
+    scatter.set(xlabel="target", ylabel="estimate", title="Estimate against target")
+    scatter.legend(loc="upper left", frameon=False)
+    course.plot(time_s, error, color=BLUE, linewidth=0.7)
+    course.axhline(0, color=INK, linewidth=0.8)
+    course.set(xlabel="time (s)", ylabel="estimate - target", title="Error over time")
+    figure.suptitle(f"{hz:g} Hz, test record")
+    return figure
+
+
+def two_runs(
+    time_s: Line,
+    target: Line,
+    estimates: tuple[Line, Line],
+    names: tuple[str, str],
+    hz: float,
+) -> Figure:
+    """Two runs on the same record: their estimates, and below their errors."""
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True)
+    styles: tuple[Style, Style] = (
+        {"color": ORANGE, "linewidth": 1.4, "linestyle": (0, (4, 2))},
+        {"color": BLUE, "linewidth": 1.2, "linestyle": "-."},
+    )
+    above.plot(time_s, target, **{**TARGET, "alpha": 0.5})
+    for estimate, name, style in zip(estimates, names, styles, strict=True):
+        above.plot(time_s, estimate, label=name, **style)
+        below.plot(time_s, estimate - target, label=name, **style)
+    below.axhline(0, color=INK, linewidth=0.8)
+    above.set(ylabel="amplitude", title=f"{hz:g} Hz: {names[0]} against {names[1]}")
+    below.set(xlabel="time (s)", ylabel="estimate - target")
+    _legend_below(figure, above)
+    return figure
+
+
+def _sheet(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _draw_component(axes: Axes, time_s: Line, mixture: Line, target: Line, estimate: Line) -> None:
+    axes.plot(time_s, mixture, **MIXTURE)
+    axes.plot(time_s, target, **TARGET)
+    axes.plot(time_s, estimate, **ESTIMATE)
+    axes.margins(x=0)
+
+
+def _legend_below(figure: Figure, axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+
+
+def _amplitude_spectrum(samples: Line, rate_hz: float) -> tuple[Line, Line]:
+    window = np.hanning(len(samples))
+    level = 2 * np.abs(np.fft.rfft(window * np.nan_to_num(samples))) / window.sum()
+    return np.fft.rfftfreq(len(samples), 1 / rate_hz), level

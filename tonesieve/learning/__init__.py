@@ -1,0 +1,1 @@
+"""How networks come about. PyTorch lives here and nowhere else."""

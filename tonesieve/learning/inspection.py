@@ -1,0 +1,107 @@
+"""What a network is made of, before and after training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tonesieve.config import Config, warnings_for
+from tonesieve.learning.layouts import count_batches, epoch_batches, tap_features
+from tonesieve.learning.models import n_parameters
+from tonesieve.learning.models.network import Network
+from tonesieve.learning.network_extractor import as_extractor
+from tonesieve.signals.synthesis import draw_exercise
+
+# Enough of the test record to see what the activations are like.
+N_SAMPLES = 1000
+
+
+def statistics(network: Network, config: Config) -> dict[str, Any]:
+    """Mean, deviation and extremes of every weight and of every layer's activations.
+
+    Activations: over the start of the test record, for all components.
+    """
+    return {
+        "weights": {n: _statistics(t) for n, t in network.named_parameters()},
+        "activations": _activations(network, config),
+    }
+
+
+def plan(network: Network, config: Config) -> dict[str, Any]:
+    """Layers, shapes, parameter counts, what a batch looks like, and warnings."""
+    extractor = as_extractor(network, config)
+    batch = next(iter(epoch_batches(config, epoch=1, device=torch.device("cpu"))))
+    outputs, _ = network(
+        batch.inputs,
+        batch.selector,
+        network.initial_state(len(batch), batch.selector),
+    )
+    return {
+        "name": config.name,
+        "kind": config.model.kind,
+        "causal": extractor.causal,
+        "layers": [
+            {
+                "name": name,
+                "layer": str(layer),
+                "shapes": {n: list(p.shape) for n, p in layer.named_parameters(recurse=False)},
+                "parameters": sum(p.numel() for p in layer.parameters()),
+            }
+            for name, layer in network.named_children()
+        ],
+        "parameters": n_parameters(network),
+        "batch": {
+            "inputs": list(batch.inputs.shape),
+            "selector": None if batch.selector is None else list(batch.selector.shape),
+            "outputs": list(outputs.shape),
+        },
+        "batches_per_epoch": count_batches(config),
+        "warnings": warnings_for(config),
+    }
+
+
+def _activations(network: Network, config: Config) -> dict[str, dict[str, float]]:
+    """Statistics of every layer's output, caught on its way."""
+    found: dict[str, dict[str, float]] = {}
+
+    def catch(name: str) -> Any:
+        def hook(layer: Network, given: Any, answer: Any) -> None:
+            found[name] = _statistics(answer[0] if isinstance(answer, tuple) else answer)
+
+        return hook
+
+    hooks = [layer.register_forward_hook(catch(name)) for name, layer in network.named_children()]
+    record = draw_exercise(config.data, seed=config.data.test_seed)
+    part = record.mixture[:, : max(N_SAMPLES, config.model.window)]
+    try:
+        _pass_all_components(network, config, part)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+@torch.inference_mode()
+def _pass_all_components(network: Network, config: Config, mixture: np.ndarray) -> None:
+    features = torch.from_numpy(np.array(tap_features(mixture, config.model.taps)))
+    selector = torch.eye(config.data.n_components)
+    if config.model.selector in ("readout", "none"):
+        network(features, None, network.initial_state(1, None))
+    else:
+        many = features.expand(len(selector), -1, -1)
+        network(many, selector, network.initial_state(len(selector), selector))
+
+
+def _statistics(tensor: Tensor) -> dict[str, float]:
+    values = tensor.detach().double()
+    return {
+        "mean": float(values.mean()),
+        "std": float(values.std(unbiased=False)),
+        "min": float(values.min()),
+        "max": float(values.max()),
+        "near_zero": float((values.abs() < 1e-3).double().mean()),
+        "saturated": float((values.abs() > 0.99).double().mean()),
+    }

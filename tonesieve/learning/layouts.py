@@ -1,0 +1,301 @@
+"""How records become batches: rows in lanes, windows, context taps, interleaved chunks.
+
+SPEC, section 2. A *row* is one sample of one component's block; when one pass serves all
+components (selector at the readout) there is only one block. Axes: B streams or windows,
+T samples, F features (taps), K components, O outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from numpy.lib.stride_tricks import sliding_window_view
+from torch import Tensor
+
+from tonesieve.config import Config
+from tonesieve.signals.synthesis import Records, Rng, draw_records
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one training step sees."""
+
+    inputs: Float[Tensor, "B T F"]
+    targets: Float[Tensor, "B T O"]
+    selector: Float[Tensor, "B K"] | None
+    reset: Bool[Tensor, " B"] | None  # streams that start anew here; None: all of them do
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows in order: which component's block each belongs to, and its time."""
+
+    component: Int[np.ndarray, " R"]
+    time: Int[np.ndarray, " R"]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch [start, stop) of the first ``n_lanes`` lanes without a change inside."""
+
+    start: int
+    stop: int
+    n_lanes: int
+    reset: Bool[np.ndarray, " B"]
+
+
+def epoch_batches(config: Config, *, epoch: int, device: torch.device) -> Iterator[Batch]:
+    """The training batches of one epoch; the same epoch always gives the same ones."""
+    noise = np.random.default_rng([config.data.train_seed, 1, epoch])
+    order = np.random.default_rng([config.training.seed, 2, epoch])
+    fresh = config.data.noise == "fresh"
+    if fresh and not config.stateful:
+        n_items = count_blocks(config) * config.n_rows
+        return fresh_windows(config, noise, device, n_items=n_items)
+    if fresh and config.training.lanes == "contiguous":
+        return _fresh_lanes(config, noise, device)
+    records = training_record(config, epoch=epoch)
+    n_train = config.n_rows if fresh else config.n_train
+    if config.stateful:
+        return _row_batches(config, records, n_train, order, device)
+    return window_batches(
+        config, records, range(n_train), order if config.shuffled else None, device
+    )
+
+
+def count_batches(config: Config) -> int:
+    """How many batches `epoch_batches` gives (for progress and schedules)."""
+    n_train = config.n_rows if config.data.noise == "fresh" else config.n_train
+    size, n_blocks = config.training.batch_size, count_blocks(config)
+    if not config.stateful:
+        return -(-n_train * n_blocks // size)
+    if config.data.noise == "fresh" and config.training.lanes == "contiguous":
+        n_samples, n_records = fresh_shape(config)
+        return n_records * -(-n_samples // config.training.chunk_samples)
+    order = np.random.default_rng(0)
+    return len(_laid_out(config, n_train, order)[1])
+
+
+def training_record(config: Config, *, epoch: int = 0) -> Records:
+    """The record of one epoch: always the same with frozen noise, another with fresh noise."""
+    data = config.data
+    seed = data.train_seed if data.noise == "frozen" else [data.train_seed, 3, epoch]
+    return draw_records(data, 1, data.n_samples, rng=np.random.default_rng(seed))
+
+
+def count_blocks(config: Config) -> int:
+    """Blocks of rows: one a component, or one for all when one pass serves all."""
+    return 1 if config.model.selector == "readout" else config.data.n_components
+
+
+def tap_features(mixture: Float[np.ndarray, "B T"], taps: int) -> Float[np.ndarray, "B T F"]:
+    """``[S[n-taps], ..., S[n+taps]]`` at every n; gaps and what lies outside are 0, the mean."""
+    if mixture.shape[1] == 0:  # an empty chunk; NumPy has no windows of nothing
+        return np.zeros((len(mixture), 0, 2 * taps + 1), dtype=np.float32)
+    filled = np.nan_to_num(mixture, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)
+    padded = np.pad(filled, ((0, 0), (taps, taps)))
+    return sliding_window_view(padded, 2 * taps + 1, axis=1)
+
+
+def row_order(n_blocks: int, n_times: int, *, interleave: int | None = None) -> Rows:
+    """Rows of all blocks in time order: block after block, or interleaved in chunks."""
+    component = np.repeat(np.arange(n_blocks), n_times)
+    time = np.tile(np.arange(n_times), n_blocks)
+    if interleave is not None:
+        order = np.lexsort((time, component, time // interleave))
+        component, time = component[order], time[order]
+    return Rows(component, time)
+
+
+def lanes(n_rows: int, n_lanes: int, *, strided: bool) -> Int[np.ndarray, "B T"]:
+    """Row number of every lane at every step; -1 where a lane has run out.
+
+    Strided: lane p sees rows p, p + B, ... . Contiguous: lane p owns one stretch, the first
+    lanes one row more than the others where the rows do not divide. Either way only the last
+    step is smaller, and what is left of it are the first lanes.
+    """
+    n_steps = -(-n_rows // n_lanes)
+    if strided:
+        numbers = np.arange(n_steps * n_lanes).reshape(n_steps, n_lanes).T
+        return np.where(numbers < n_rows, numbers, -1)
+    lengths = np.full(n_lanes, n_rows // n_lanes)
+    lengths[: n_rows % n_lanes] += 1
+    step = np.arange(n_steps)
+    starts = np.cumsum(lengths) - lengths
+    return np.where(step < lengths[:, None], starts[:, None] + step, -1)
+
+
+def segments(
+    lane_rows: Int[np.ndarray, "B T"],
+    component: Int[np.ndarray, "B T"],
+    *,
+    chunk: int,
+    reset_on_change: bool,
+) -> list[Segment]:
+    """Cut lanes into stretches of at most ``chunk`` steps.
+
+    A cut falls wherever a lane changes component or runs out, so that inside a stretch the
+    selector is constant and no state needs a reset.
+    """
+    changed = np.zeros(component.shape, dtype=bool)
+    changed[:, 1:] = component[:, 1:] != component[:, :-1]
+    alive = np.sum(lane_rows >= 0, axis=0)
+    fixed = np.flatnonzero(changed.any(axis=0) | (np.diff(alive, prepend=alive[0]) != 0))
+    bounds = np.unique(np.concatenate([[0], fixed, [lane_rows.shape[1]]]))
+    result = []
+    for begin, end in pairwise(bounds):
+        for start in range(begin, end, chunk):
+            n = int(alive[start])
+            reset = np.full(n, start == 0)
+            if reset_on_change:
+                reset |= changed[:n, start]
+            result.append(Segment(start, min(start + chunk, int(end)), n, reset))
+    return result
+
+
+def window_batches(
+    config: Config,
+    records: Records,
+    starts: range,
+    order: Rng | None,
+    device: torch.device,
+) -> Iterator[Batch]:
+    """Windows that begin at ``starts``, of every block, shuffled by ``order`` or in time order.
+
+    The windows are views of the record; only the batch at hand is gathered.
+    """
+    length, size = config.model.window, config.training.batch_size
+    n_blocks = count_blocks(config)
+    features = _on(tap_features(records.mixture, config.model.taps)[0], device)
+    truth = _on(records.targets[0].astype(np.float32), device)
+    inputs = features.unfold(0, length, 1).transpose(1, 2)  # windows, L, F
+    targets = truth.unfold(0, length, 1).transpose(1, 2)  # windows, L, K
+    items = np.arange(n_blocks * len(starts))
+    if order is not None:
+        order.shuffle(items)
+    component = torch.from_numpy(items // len(starts)).to(device)
+    window = torch.from_numpy(items % len(starts) + starts.start).to(device)
+    for at in range(0, len(items), size):
+        part = slice(at, at + size)
+        yield _select(
+            config, inputs[window[part]], targets[window[part]], component[part], reset=None
+        )
+
+
+def _row_batches(
+    config: Config, records: Records, n_train: int, order: Rng, device: torch.device
+) -> Iterator[Batch]:
+    rows, cuts = _laid_out(config, n_train, order)
+    features = _on(tap_features(records.mixture, config.model.taps)[0][rows.time], device)
+    truth = _on(records.targets[0].astype(np.float32)[rows.time], device)
+    component = torch.from_numpy(rows.component).to(device)
+    for cut in cuts:
+        part = (slice(0, cut.n_lanes), slice(cut.start, cut.stop))
+        yield _select(
+            config,
+            features[part],
+            truth[part],
+            component[: cut.n_lanes, cut.start],
+            reset=torch.from_numpy(cut.reset).to(device),
+        )
+
+
+def _laid_out(config: Config, n_train: int, order: Rng) -> tuple[Rows, list[Segment]]:
+    """Rows in lanes, (B, T) each, and the stretches that they are trained in."""
+    training = config.training
+    interleave = training.interleave_samples if training.order == "interleaved" else None
+    rows = row_order(count_blocks(config), n_train, interleave=interleave)
+    if config.shuffled:
+        mixed = order.permutation(len(rows.time))
+        rows = Rows(rows.component[mixed], rows.time[mixed])
+    lane_rows = lanes(len(rows.time), training.batch_size, strided=training.lanes == "strided")
+    # A lane that has run out shows its last row again, so no change of component.
+    shown = np.where(lane_rows < 0, np.roll(lane_rows, 1, axis=1), lane_rows)
+    placed = Rows(rows.component[shown], rows.time[shown])
+    return placed, segments(
+        lane_rows,
+        placed.component,
+        chunk=training.chunk_samples,
+        reset_on_change=training.state_reset == "component",
+    )
+
+
+def fresh_shape(config: Config) -> tuple[int, int]:
+    """Samples of a fresh training record, and how many a lane sees in an epoch."""
+    data, record_s = config.data, config.training.record_s
+    n_samples = data.n_samples if record_s is None else round(record_s * data.rate_hz)
+    return n_samples, max(1, round(data.n_samples / n_samples))
+
+
+def _fresh_lanes(config: Config, noise: Rng, device: torch.device) -> Iterator[Batch]:
+    """Every lane gets records of its own, one after the other, the state reset between them."""
+    n_lanes, chunk = config.training.batch_size, config.training.chunk_samples
+    n_samples, n_records = fresh_shape(config)
+    for _ in range(n_records):
+        records = draw_records(config.data, n_lanes, n_samples, rng=noise)
+        features = _on(tap_features(records.mixture, config.model.taps), device)
+        truth = _on(records.targets.astype(np.float32), device)
+        component = _balanced_components(config, n_lanes, noise, device)
+        for start in range(0, n_samples, chunk):
+            part = (slice(None), slice(start, start + chunk))
+            reset = torch.full((n_lanes,), start == 0, device=device)
+            yield _select(config, features[part], truth[part], component, reset=reset)
+
+
+def fresh_windows(
+    config: Config, noise: Rng, device: torch.device, *, n_items: int
+) -> Iterator[Batch]:
+    """Every window is drawn anew: its noise, and where in the record or period it lies."""
+    size, length, taps = config.training.batch_size, config.model.window, config.model.taps
+    for at in range(0, n_items, size):
+        n = min(size, n_items - at)
+        anywhere = config.data.start == "random" or config.data.regime == "free"
+        starts = None if anywhere else noise.integers(0, config.n_rows, n)
+        # Taps look beyond the window: draw their samples too.
+        drawn = length + 2 * taps
+        records = draw_records(config.data, n, drawn, rng=noise, starts=starts)
+        inside = slice(taps, taps + length)
+        features = _on(tap_features(records.mixture, taps)[:, inside], device)
+        truth = _on(records.targets[:, inside].astype(np.float32), device)
+        component = _balanced_components(config, n, noise, device)
+        yield _select(config, features, truth, component, reset=None)
+
+
+def _balanced_components(config: Config, n: int, rng: Rng, device: torch.device) -> Tensor:
+    return torch.from_numpy(rng.permutation(np.arange(n) % config.data.n_components)).to(device)
+
+
+def _select(
+    config: Config,
+    inputs: Float[Tensor, "B T F"],
+    targets: Float[Tensor, "B T K"],
+    component: Int[Tensor, " B"],
+    *,
+    reset: Bool[Tensor, " B"] | None,
+) -> Batch:
+    """Pick each stream's target and show the selector, as far as the model is told."""
+    if config.model.selector == "readout":
+        return Batch(inputs, targets, None, reset)
+    index = component[:, None, None].expand(-1, targets.shape[1], 1)
+    wanted = targets.gather(2, index)
+    if config.model.selector == "none":
+        return Batch(inputs, wanted, None, reset)
+    return Batch(inputs, wanted, one_hot(component, config.data.n_components), reset)
+
+
+def one_hot(component: Int[Tensor, " B"], n_components: int) -> Float[Tensor, "B K"]:
+    """The selector C of each stream."""
+    return torch.nn.functional.one_hot(component, n_components).to(torch.float32)
+
+
+def _on(array: np.ndarray, device: torch.device) -> Tensor:
+    # A copy: taps are overlapping read-only views, which torch does not take.
+    return torch.from_numpy(np.array(array, order="C")).to(device)

@@ -1,0 +1,30 @@
+"""Trained networks on disk, and back again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from tonesieve.config import Config
+from tonesieve.errors import UserError
+from tonesieve.extractors.weights import load_weights, save_weights
+from tonesieve.learning.checkpoints import to_arrays
+from tonesieve.learning.models import build_network
+from tonesieve.learning.models.network import Network
+
+
+def save_network(network: Network, config: Config, path: Path) -> None:
+    """Write weights and settings in one piece."""
+    save_weights(path, to_arrays(network.state_dict()), config)
+
+
+def load_network(path: Path) -> tuple[Network, Config]:
+    """Read what `save_network` wrote; raises `UserError` as `load_weights` does."""
+    tensors, config, _ = load_weights(path)
+    network = build_network(config)
+    try:
+        network.load_state_dict({name: torch.from_numpy(t) for name, t in tensors.items()})
+    except RuntimeError:
+        raise UserError(f"{path}: its weights do not fit its settings; it was changed") from None
+    return network, config

@@ -1,0 +1,202 @@
+"""The one training loop.
+
+Everything random in epoch n follows from the seeds and n, so a training that goes on from its
+checkpoint after epoch n - 1 takes the very steps that it would have taken without a break.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from tonesieve.config import Config
+from tonesieve.errors import UserError
+from tonesieve.learning.checkpoints import Progress, restore, save
+from tonesieve.learning.history import Epoch, History, best_epoch
+from tonesieve.learning.layouts import Batch, count_batches, epoch_batches
+from tonesieve.learning.models import build_network
+from tonesieve.learning.models.network import Network
+from tonesieve.learning.schedules import learning_rate
+from tonesieve.learning.validation import batch_loss, validation_loss
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss is no longer a finite number."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network with its best weights, and how it came about."""
+
+    network: Network
+    history: History
+
+    @property
+    def best(self) -> Epoch:
+        """The epoch whose weights were kept."""
+        return best_epoch(self.history)
+
+
+def train(
+    config: Config,
+    *,
+    checkpoint: Path | None = None,
+    on_epoch: Callable[[History], None] = lambda history: None,
+    on_batch: Callable[[int, int], None] = lambda n_epochs, n_batches: None,
+) -> Trained:
+    """Train a network as the settings say; the best weights by validation loss are kept.
+
+    With ``checkpoint``, every epoch is written there and a training that was interrupted goes
+    on from there. ``on_epoch`` gets the history after every epoch, ``on_batch`` the epochs and
+    batches done after every batch.
+
+    Raises `TrainingDiverged` when the loss is not finite, `UserError` for a device that is not
+    there.
+    """
+    fabric = _fabric(config.training.device)
+    progress = _begin(config, fabric.device)
+    if checkpoint is not None and checkpoint.exists():
+        restore(progress, checkpoint)
+        on_epoch(progress.history)
+    network, optimizer = fabric.setup(progress.network, progress.optimizer)
+    with _threads(config.training.n_threads):
+        while not _finished(config, progress.history):
+            epoch = _train_epoch(config, fabric, network, optimizer, progress, on_batch)
+            progress.history += (epoch,)
+            if epoch == best_epoch(progress.history):
+                progress.best_weights = _copy(progress.network)
+            if checkpoint is not None:
+                save(progress, checkpoint, config)
+            on_epoch(progress.history)
+    progress.network.load_state_dict(progress.best_weights)
+    return Trained(progress.network, progress.history)
+
+
+@contextmanager
+def _threads(n: int | None) -> Iterator[None]:
+    """Let PyTorch use ``n`` threads for a while: small networks gain nothing from more."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _fabric(device: str) -> Fabric:
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available.get(device, True):
+        raise UserError(f"training.device: no {device} here; choose auto or cpu")
+    return Fabric(accelerator=device, devices=1)
+
+
+def _begin(config: Config, device: torch.device) -> Progress:
+    network = build_network(config).to(device)
+    training = config.training
+    rate, decay = training.learning_rate, training.weight_decay
+    optimizer: torch.optim.Optimizer
+    if training.optimizer == "adam":
+        optimizer = torch.optim.Adam(network.parameters(), lr=rate, weight_decay=decay)
+    else:
+        optimizer = torch.optim.SGD(network.parameters(), lr=rate, weight_decay=decay)
+    return Progress(network, optimizer, _copy(network))
+
+
+def _copy(network: Network) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+
+
+def _finished(config: Config, history: History) -> bool:
+    training = config.training
+    if not history:
+        return False
+    since_best = len(history) - best_epoch(history).epoch
+    spent = sum(epoch.seconds for epoch in history)
+    return (
+        len(history) >= training.epochs
+        or (training.patience is not None and since_best >= training.patience)
+        or (training.max_seconds is not None and spent >= training.max_seconds)
+    )
+
+
+def _train_epoch(
+    config: Config,
+    fabric: Fabric,
+    network: Any,
+    optimizer: Any,
+    progress: Progress,
+    on_batch: Callable[[int, int], None],
+) -> Epoch:
+    began = time.perf_counter()
+    number = len(progress.history) + 1
+    rate = learning_rate(config, progress.history)
+    seed = np.random.SeedSequence([config.training.seed, number]).generate_state(1)[0]
+    with torch.random.fork_rng():  # dropout draws from PyTorch's global generator
+        torch.manual_seed(int(seed))
+        loss = _take_steps(config, number, fabric, network, optimizer, rate, on_batch)
+    if not math.isfinite(loss):
+        raise TrainingDiverged(
+            f"training diverged in epoch {number} (loss {loss}); lower training.learning_rate"
+        )
+    validation = validation_loss(config, progress.network, fabric.device)
+    return Epoch(number, loss, validation, rate(0.0), time.perf_counter() - began)
+
+
+def _take_steps(
+    config: Config,
+    number: int,
+    fabric: Fabric,
+    network: Any,
+    optimizer: Any,
+    rate: Callable[[float], float],
+    on_batch: Callable[[int, int], None],
+) -> float:
+    """One pass over the epoch's batches; the mean loss over all its samples."""
+    bare = network.module
+    bare.train()
+    n_batches = count_batches(config)
+    total = torch.zeros((), device=fabric.device)
+    n_seen = 0
+    state: tuple[Tensor, ...] | None = None
+    for i, batch in enumerate(epoch_batches(config, epoch=number, device=fabric.device)):
+        for group in optimizer.param_groups:
+            group["lr"] = rate(min(1.0, i / n_batches))
+        state = _carried(bare, batch, state)
+        outputs, after = network(batch.inputs, batch.selector, state)
+        loss = batch_loss(config, outputs, batch)
+        optimizer.zero_grad()
+        fabric.backward(loss)
+        if config.training.clip_norm is not None:
+            fabric.clip_gradients(network, optimizer, max_norm=config.training.clip_norm)
+        optimizer.step()
+        # Detached only now: within the chunk the gradient has flowed through the state.
+        state = tuple(s.detach() for s in after)
+        n_items = len(batch) * batch.inputs.shape[1]
+        total += loss.detach() * n_items
+        n_seen += n_items
+        on_batch(number - 1, i + 1)
+    return float(total) / n_seen
+
+
+def _carried(
+    network: Network, batch: Batch, state: tuple[Tensor, ...] | None
+) -> tuple[Tensor, ...]:
+    """The state that a batch starts from: carried on, or new where a stream starts anew."""
+    if batch.reset is None or state is None or bool(batch.reset.all()):
+        return network.initial_state(len(batch), batch.selector)
+    state = tuple(s[: len(batch)] for s in state)
+    if not bool(batch.reset.any()):
+        return state
+    fresh = network.initial_state(len(batch), batch.selector)
+    reset = batch.reset[:, None, None]
+    return tuple(torch.where(reset, new, old) for new, old in zip(fresh, state, strict=True))

@@ -1,0 +1,70 @@
+"""The loss of a batch, and the loss on what is not trained on."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tonesieve.config import Config
+from tonesieve.learning.layouts import (
+    Batch,
+    fresh_shape,
+    fresh_windows,
+    training_record,
+    window_batches,
+)
+from tonesieve.learning.models.network import Network
+from tonesieve.learning.network_extractor import as_extractor
+from tonesieve.signals.synthesis import Records, draw_records
+
+# With fresh noise nothing of a record need be held back: validation draws this many of its own.
+N_RECORDS = 128
+N_WINDOWS = 8192
+
+
+def batch_loss(config: Config, outputs: Tensor, batch: Batch) -> Tensor:
+    """Mean squared error over all positions, or over the last of every window."""
+    if config.training.positions == "last":
+        return nn.functional.mse_loss(outputs[:, -1], batch.targets[:, -1])
+    return nn.functional.mse_loss(outputs, batch.targets)
+
+
+@torch.inference_mode()
+def validation_loss(config: Config, network: Network, device: torch.device) -> float:
+    """Loss on the end of the training record, or with fresh noise on other draws.
+
+    Windows count as in training. At L=1 whole records run from the zero state, so that the end
+    of one has its past; only the end counts.
+    """
+    network.eval()
+    if not config.stateful:
+        return _windows_loss(config, network, device)
+    fresh = config.data.noise == "fresh"
+    records = _fresh_records(config) if fresh else training_record(config)
+    error = as_extractor(network, config).extract(records.mixture) - records.targets
+    return float(np.mean(error[:, 0 if fresh else config.n_train :] ** 2))
+
+
+def _windows_loss(config: Config, network: Network, device: torch.device) -> float:
+    if config.data.noise == "fresh":
+        batches = fresh_windows(config, _rng(config), device, n_items=N_WINDOWS)
+    else:
+        held = range(config.n_train, config.n_rows)
+        batches = window_batches(config, training_record(config), held, None, device)
+    total, n_seen = 0.0, 0
+    for batch in batches:
+        state = network.initial_state(len(batch), batch.selector)
+        outputs, _ = network(batch.inputs, batch.selector, state)
+        total += float(batch_loss(config, outputs, batch)) * len(batch)
+        n_seen += len(batch)
+    return total / n_seen
+
+
+def _fresh_records(config: Config) -> Records:
+    n_samples, _ = fresh_shape(config)
+    return draw_records(config.data, N_RECORDS, n_samples, rng=_rng(config))
+
+
+def _rng(config: Config) -> np.random.Generator:
+    return np.random.default_rng([config.data.train_seed, 4])

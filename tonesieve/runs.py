@@ -1,0 +1,329 @@
+"""The main job: one configuration in, one run directory out; and what is done with runs.
+
+A run directory holds ``config.yaml``, ``metrics.json``, ``history.csv``, ``weights.safetensors``
+and ``figures/*.png`` (SPEC, section 7); while it trains, ``checkpoint.safetensors`` too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from matplotlib.figure import Figure
+
+from tonesieve.catalogue import DEFAULT, load_config
+from tonesieve.config import Config, to_yaml, warnings_for
+from tonesieve.errors import UserError
+from tonesieve.extraction import Source, extract_recording
+from tonesieve.extractors.protocol import Extractor
+from tonesieve.files import write_text
+from tonesieve.judging import figures as draw
+from tonesieve.judging.evaluation import N_PARTS, Evaluation, evaluate_extractor
+from tonesieve.learning import inspection
+from tonesieve.learning.history import History, to_table
+from tonesieve.learning.layouts import count_batches, fresh_shape
+from tonesieve.learning.models import build_network, n_parameters
+from tonesieve.learning.network_extractor import as_extractor
+from tonesieve.learning.saved import load_network, save_network
+from tonesieve.learning.training import Trained, train
+from tonesieve.reporting import Reporter
+from tonesieve.signals.synthesis import draw_exercise
+
+CONFIG, METRICS, HISTORY = "config.yaml", "metrics.json", "history.csv"
+WEIGHTS, CHECKPOINT, FIGURES, LOCK = (
+    "weights.safetensors",
+    "checkpoint.safetensors",
+    "figures",
+    ".lock",
+)
+
+
+def run(
+    source: str | Path | Config = DEFAULT,
+    overrides: tuple[str, ...] = (),
+    *,
+    out: str | Path | None = None,
+    reporter: Reporter | None = None,
+) -> dict[str, Any]:
+    """Train, judge and show: everything goes into a new directory ``out``.
+
+    ``source`` and ``overrides`` as in `load_config`; ``out`` defaults to ``runs/NAME-TIME``.
+    Answers the metrics, and as ``run`` the directory. Raises `UserError` when ``out`` exists and
+    is not an empty folder.
+    """
+    config = source if isinstance(source, Config) else load_config(source, overrides)
+    folder = _default_out(config) if out is None else Path(out)
+    _create(folder, config)
+    return resume(folder, reporter=reporter)
+
+
+def resume(folder: str | Path, *, reporter: Reporter | None = None) -> dict[str, Any]:
+    """Go on with a run that was interrupted at any moment; a finished one is only read.
+
+    It ends with the figures that it would have had without a break. Raises `UserError` for a
+    folder that is not a run, or that another process is working on.
+    """
+    folder, reporter = Path(folder), reporter or Reporter()
+    config = load_config(_run_folder(folder))
+    if (folder / METRICS).exists():
+        (folder / CHECKPOINT).unlink(missing_ok=True)
+        return {"run": str(folder), **_read_metrics(folder)}
+    for text in warnings_for(config):
+        reporter.warn(text)
+    with _locked(folder):
+        trained = _train(folder, config, reporter)
+        save_network(trained.network, config, folder / WEIGHTS)
+        write_text(folder / HISTORY, to_table(trained.history).to_csv(index=False))
+        figures = _judge(folder, config, as_extractor(trained.network, config), reporter)
+        _draw_training(folder, config, trained)
+        result = {**figures, "training": _training_figures(trained)}
+        _write_metrics(folder, result)
+        (folder / CHECKPOINT).unlink(missing_ok=True)
+    return {"run": str(folder), **result}
+
+
+def evaluate(
+    folder: str | Path, *, against: str | Path | None = None, reporter: Reporter | None = None
+) -> dict[str, Any]:
+    """Judge a finished run again from its saved weights; metrics and pictures are rewritten.
+
+    ``against`` names a second run of the same signals: a picture ``against.png`` shows both.
+    """
+    folder, reporter = Path(folder), reporter or Reporter()
+    loaded, kept = load_run(folder), _read_metrics(folder)
+    rival = None if against is None else load_run(against)
+    with _locked(folder):
+        figures = _judge(folder, loaded.config, loaded.extractor, reporter)
+        if rival is not None:
+            _draw_against(folder, loaded, rival)
+        result = {**figures, "training": kept["training"]}
+        _write_metrics(folder, result)
+    return {"run": str(folder), **result}
+
+
+def describe(source: str | Path = DEFAULT, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Layers, shapes, true parameter counts and what the checks warn of.
+
+    Of a finished run (its directory) also mean, deviation and extremes of every weight, and of
+    every layer's activations over the start of the test record.
+    """
+    if not overrides and (Path(source) / WEIGHTS).is_file():
+        network, config = load_network(Path(source) / WEIGHTS)
+        return {**inspection.plan(network, config), **inspection.statistics(network, config)}
+    config = load_config(source, overrides)
+    return inspection.plan(build_network(config), config)
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A finished run, ready to use."""
+
+    config: Config
+    extractor: Extractor
+
+
+def load_run(folder: str | Path) -> LoadedRun:
+    """Read a run's extractor; raises `UserError` for a folder without whole weights."""
+    network, config = load_network(_run_folder(Path(folder)) / WEIGHTS)
+    return LoadedRun(config, as_extractor(network, config))
+
+
+def _default_out(config: Config) -> Path:
+    return Path("runs") / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def _create(folder: Path, config: Config) -> None:
+    """Make a run directory with its settings, in one piece."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder}: exists; choose another --out, or go on with --resume {folder}")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        temporary.chmod(0o755)
+        try:
+            write_text(temporary / CONFIG, to_yaml(config))
+            os.replace(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be made: {error.strerror}") from None
+
+
+def _run_folder(folder: Path) -> Path:
+    if not (folder / CONFIG).is_file():
+        raise UserError(f"{folder}: not a run directory (it holds no {CONFIG})")
+    return folder
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"{folder}: another process is working on it; wait for it") from None
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written: {error.strerror}") from None
+    try:
+        yield
+    finally:
+        lock.release()
+        (folder / LOCK).unlink(missing_ok=True)
+
+
+def _train(folder: Path, config: Config, reporter: Reporter) -> Trained:
+    n_batches, n_epochs = count_batches(config), config.training.epochs
+    with reporter.task("training", n_epochs * n_batches) as task:
+
+        def on_epoch(history: History) -> None:
+            write_text(folder / HISTORY, to_table(history).to_csv(index=False))
+            task.reach(len(history) * n_batches)
+            last = history[-1]
+            task.note(
+                f"epoch {last.epoch}/{n_epochs}, loss: train {last.train_loss:.2e}, "
+                f"validation {last.validation_loss:.2e}"
+            )
+
+        def on_batch(n_epochs_done: int, n_batches_done: int) -> None:
+            task.reach(n_epochs_done * n_batches + n_batches_done)
+
+        checkpoint = folder / CHECKPOINT
+        return train(config, checkpoint=checkpoint, on_epoch=on_epoch, on_batch=on_batch)
+
+
+def _judge(
+    folder: Path, config: Config, extractor: Extractor, reporter: Reporter
+) -> dict[str, Any]:
+    """Evaluate an extractor, draw it, and answer the figures."""
+    with reporter.task("evaluating", N_PARTS) as task:
+        evaluation = evaluate_extractor(extractor, config, on_part=task.reach)
+    _draw(folder, config, evaluation)
+    return evaluation.figures
+
+
+def _training_figures(trained: Trained) -> dict[str, Any]:
+    best = trained.best
+    return {
+        "seconds": sum(epoch.seconds for epoch in trained.history),
+        "epochs": len(trained.history),
+        "best_epoch": best.epoch,
+        "best_validation_loss": best.validation_loss,
+        "parameters": n_parameters(trained.network),
+    }
+
+
+def _write_metrics(folder: Path, result: dict[str, Any]) -> None:
+    write_text(folder / METRICS, json.dumps(result, indent=2) + "\n")
+
+
+def _read_metrics(folder: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((folder / METRICS).read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder / METRICS}: cannot be read ({error})") from None
+
+
+def _draw(folder: Path, config: Config, evaluation: Evaluation) -> None:
+    """The pictures of one run on its test record."""
+    data, shown = config.data, config.visualisation
+    k, hz = shown.component, data.frequencies_hz[shown.component]
+    test, truth, estimate = evaluation.test, evaluation.test.targets[0], evaluation.estimate
+    part = slice(0, shown.samples)
+    time_s, mixture = test.time_s[part], test.mixture[0, part]
+    whole = slice(evaluation.n_skipped, None)
+    pictures = {
+        "single": draw.single_component(time_s, mixture, truth[part, k], estimate[part, k], hz),
+        "components": draw.all_components(
+            time_s, mixture, truth[part], estimate[part], data.frequencies_hz
+        ),
+        "spectrum": draw.spectra(
+            test.mixture[0, whole],
+            truth[whole, k],
+            estimate[whole, k],
+            data.rate_hz,
+            hz,
+            top_hz=min(data.rate_hz / 2, 3 * max(data.frequencies_hz)),
+        ),
+        "errors": draw.errors(test.time_s[whole], truth[whole, k], estimate[whole, k], hz),
+    }
+    for name, figure in pictures.items():
+        _save_picture(folder, name, figure, config)
+
+
+def _draw_training(folder: Path, config: Config, trained: Trained) -> None:
+    figure = draw.training_curves(to_table(trained.history), trained.best.epoch)
+    _save_picture(folder, "training", figure, config)
+
+
+def _draw_against(folder: Path, loaded: LoadedRun, rival: LoadedRun) -> None:
+    """Two runs on the first run's test record; L=1 against L=10, say."""
+    config, data = loaded.config, loaded.config.data
+    if rival.config.data.frequencies_hz != data.frequencies_hz or (
+        rival.config.data.rate_hz != data.rate_hz
+    ):
+        raise UserError("the two runs are for different frequencies or rates; compare like runs")
+    test = draw_exercise(data, seed=data.test_seed)
+    k, part = config.visualisation.component, slice(0, config.visualisation.samples)
+    runs = (loaded, rival)
+    lines = [run.extractor.extract(test.mixture)[0, part, k] for run in runs]
+    names = [f"{run.config.name} (L={run.config.model.window})" for run in runs]
+    figure = draw.two_runs(
+        test.time_s[part],
+        test.targets[0, part, k],
+        (lines[0], lines[1]),
+        (names[0], names[1]),
+        data.frequencies_hz[k],
+    )
+    _save_picture(folder, "against", figure, config)
+
+
+def _save_picture(folder: Path, name: str, figure: Figure, config: Config) -> None:
+    (folder / FIGURES).mkdir(exist_ok=True)
+    draw.save_figure(figure, folder / FIGURES / f"{name}.png", dpi=config.visualisation.dpi)
+
+
+def extract(
+    recording: str | Path,
+    hz: Sequence[float] = (),
+    *,
+    with_: str | Path,
+    causal: bool = False,
+    column: str | None = None,
+    rate_hz: float | None = None,
+    band_hz: tuple[float, float] | None = None,
+    out: str | Path | None = None,
+    force: bool = False,
+    reporter: Reporter | None = None,
+) -> dict[str, Any]:
+    """A recording in, the tone out, in the input's format, rate and length.
+
+    ``with_`` is a run directory; the rest as in `extract_recording`.
+    """
+    return extract_recording(
+        recording,
+        _source(with_),
+        hz,
+        causal=causal,
+        column=column,
+        rate_hz=rate_hz,
+        band_hz=band_hz,
+        out=out,
+        force=force,
+        reporter=reporter,
+    )
+
+
+def _source(folder: str | Path) -> Source:
+    loaded = load_run(folder)
+    config = loaded.config
+    memory = fresh_shape(config)[0] if config.stateful else config.model.window
+    return Source(loaded.extractor, config.data, memory, str(folder))

@@ -1,0 +1,1 @@
+"""What goes in: synthetic records and real recordings."""

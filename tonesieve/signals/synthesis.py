@@ -1,0 +1,234 @@
+"""Synthetic records: tones, jitter, noise, mixtures.
+
+SPEC, section 1. Axes: B records, T samples, K components. Angles inside are counted in
+cycles, so that a phase stays exact however late a record starts.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy.signal import lfilter
+
+from tonesieve.config import DataSettings
+
+Rng = np.random.Generator
+
+
+@dataclass(frozen=True)
+class Records:
+    """Synthetic records with their truth."""
+
+    mixture: Float[np.ndarray, "B T"]  # NaN in gaps
+    targets: Float[np.ndarray, "B T K"]
+    data: DataSettings
+
+    @property
+    def time_s(self) -> Float[np.ndarray, " T"]:
+        """Time of every sample since the start of the record, s."""
+        return np.arange(self.mixture.shape[1]) / self.data.rate_hz
+
+
+def draw_exercise(data: DataSettings, *, seed: int) -> Records:
+    """Draw the exercise's own record: one, of the full length, from time 0.
+
+    Only the free regime gives it a start of its own. Shapes: mixture (1, T), targets (1, T, K).
+    """
+    fixed = data.model_copy(update={"start": "fixed"})
+    return draw_records(fixed, 1, data.n_samples, rng=np.random.default_rng(seed))
+
+
+def draw_records(
+    data: DataSettings,
+    n_records: int,
+    n_samples: int,
+    *,
+    rng: Rng,
+    starts: Int[np.ndarray, " B"] | None = None,
+) -> Records:
+    """Draw records of ``n_samples`` samples, each with its own noise and, if asked, start.
+
+    ``starts`` (samples; locked regime) sets the start times; without it they are 0 or drawn, as
+    ``data.start`` says. The free regime draws a phase and amplitude a tone instead.
+
+    Example:
+        >>> records = draw_records(DataSettings(), 2, 500, rng=np.random.default_rng(1))
+        >>> records.mixture.shape, records.targets.shape
+        ((2, 500), (2, 500, 4))
+    """
+    start, amplitude = _draw_tones(data, n_records, starts, rng)
+    cycles = start[:, None, :] + _elapsed_cycles(data, n_records, n_samples, rng)
+    targets = amplitude[:, None, :] * np.sin(2 * np.pi * cycles)
+    mixture = _jittered_mean(data, cycles, amplitude, rng)
+    mixture = mixture + additive_noise(data, n_records, n_samples, rng=rng)
+    if data.clip_level is not None:
+        mixture = np.clip(mixture, -data.clip_level, data.clip_level)
+    if data.gap_fraction:
+        mixture[gaps(data, n_records, n_samples, rng=rng)] = np.nan
+    return Records(mixture, targets, data)
+
+
+def common_period_samples(data: DataSettings) -> int:
+    """Smallest number of samples after which all tones are back where they began.
+
+    Exact for the decimal numbers given: 1, 3, 5, 7 Hz at 1000 Hz have 1000 samples.
+    """
+    return math.lcm(*(turn.denominator for turn in _turns(data)))
+
+
+def mixture_power(data: DataSettings) -> float:
+    """Mean power of the jittered tones in the mixture, without any further noise.
+
+    Closed form: distinct frequencies do not correlate over time, and E[sin^2] is 1/2 whatever
+    the jitter, so K tones of mean square amplitude E[A^2], divided by K, have E[A^2] / (2 K).
+    """
+    low, high = data.amplitude_range
+    mean_square = (low * low + low * high + high * high) / 3
+    return mean_square / (2 * data.n_components)
+
+
+def input_rms(data: DataSettings) -> float:
+    """Root mean square of the mixture with its noise; clipping and gaps not counted."""
+    power = mixture_power(data)
+    total = power
+    for snr_db in (data.snr_db, data.pink_snr_db):
+        if snr_db is not None:
+            total += power * 10 ** (-snr_db / 10)
+    total += power * data.impulse_size**2 * _impulse_probability(data)
+    return math.sqrt(total)
+
+
+def tone_gain(data: DataSettings) -> float:
+    """How large a target of amplitude 1 stands in the mixture.
+
+    The mean amplitude over K, times |E exp(i phi)| of the phase jitter (sinc of phase_scale).
+    """
+    return float(np.mean(data.amplitude_range) / data.n_components * abs(np.sinc(data.phase_scale)))
+
+
+def additive_noise(
+    data: DataSettings, n_records: int, n_samples: int, *, rng: Rng
+) -> Float[np.ndarray, "B T"]:
+    """Sum of white noise, coloured noise and impulses, each where it is switched on."""
+    shape = (n_records, n_samples)
+    rms = math.sqrt(mixture_power(data))
+    noise = np.zeros(shape)
+    if data.snr_db is not None:
+        noise += rms * 10 ** (-data.snr_db / 20) * rng.standard_normal(shape)
+    if data.pink_snr_db is not None:
+        pink = pink_noise(n_records, n_samples, exponent=data.pink_exponent, rng=rng)
+        noise += rms * 10 ** (-data.pink_snr_db / 20) * pink
+    if data.impulse_rate_hz:
+        hit = rng.random(shape) < _impulse_probability(data)
+        noise += hit * rng.normal(0.0, rms * data.impulse_size, shape)
+    return noise
+
+
+def pink_noise(
+    n_records: int, n_samples: int, *, exponent: float = 1.0, rng: Rng
+) -> Float[np.ndarray, "B T"]:
+    """Gaussian noise of unit variance whose power density falls as 1/f^exponent.
+
+    White noise shaped in the frequency domain; twice the length is drawn and half thrown away,
+    so that the end does not run into the start. No power at zero frequency; the slowest
+    oscillation is twice as long as the record.
+    """
+    n = 2 * n_samples
+    gain = np.zeros(n // 2 + 1)
+    gain[1:] = np.arange(1, n // 2 + 1) ** (-exponent / 2)
+    white = np.fft.rfft(rng.standard_normal((n_records, n)), axis=1)
+    shaped = np.fft.irfft(white * gain, n, axis=1)[:, :n_samples]
+    power = (2 * np.sum(gain[1:-1] ** 2) + gain[-1] ** 2) / n
+    return shaped / math.sqrt(power)
+
+
+def gaps(
+    data: DataSettings, n_records: int, n_samples: int, *, rng: Rng
+) -> Bool[np.ndarray, "B T"]:
+    """Which samples are lost: gaps of geometric length ``gap_s`` that may overlap.
+
+    A sample is covered by a Poisson number of gaps, so their rate is -log(1 - share) / length.
+    """
+    mean_length = max(1.0, data.gap_s * data.rate_hz)
+    rate = -math.log1p(-data.gap_fraction) / mean_length
+    # Gaps that began before the record reach into it: draw a lead of many mean lengths.
+    lead = min(math.ceil(10 * mean_length), 10 * n_samples)
+    n_starts = rng.poisson(rate, (n_records, lead + n_samples))
+    edges = np.zeros((n_records, lead + n_samples + 1), dtype=np.int64)
+    edges[:, :-1] += n_starts
+    record, start = np.nonzero(n_starts)
+    count = n_starts[record, start]
+    record, start = np.repeat(record, count), np.repeat(start, count)
+    stop = np.minimum(start + rng.geometric(1 / mean_length, start.size), lead + n_samples)
+    np.subtract.at(edges, (record, stop), 1)
+    return np.cumsum(edges, axis=1)[:, lead:-1] > 0
+
+
+def _draw_tones(
+    data: DataSettings, n_records: int, starts: Int[np.ndarray, " B"] | None, rng: Rng
+) -> tuple[Float[np.ndarray, "B K"], Float[np.ndarray, "B K"]]:
+    """Start phase (cycles) and amplitude of every tone of every record."""
+    shape = (n_records, data.n_components)
+    if data.regime == "free":
+        sine, cosine = rng.normal(0.0, math.sqrt(0.5), (2, *shape))
+        return np.arctan2(cosine, sine) / (2 * np.pi), np.hypot(sine, cosine)
+    phases = np.broadcast_to(np.array(data.start_phases_rad) / (2 * np.pi), shape)
+    if starts is None and data.start == "random":
+        period = common_period_samples(data)
+        starts = np.array([math.floor(u * period) for u in rng.random(n_records)])
+    if starts is not None:
+        phases = phases + _cycles_after(data, starts)
+    return phases, np.ones(shape)
+
+
+def _turns(data: DataSettings) -> list[Fraction]:
+    """Cycles of every tone from one sample to the next, exact for the decimal numbers given."""
+    rate = Fraction(repr(data.rate_hz))
+    return [Fraction(repr(f)) / rate for f in data.frequencies_hz]
+
+
+def _cycles_after(data: DataSettings, starts: Int[np.ndarray, " B"]) -> Float[np.ndarray, "B K"]:
+    # Whole numbers of samples times exact fractions: no rounding however late a record starts.
+    turns = _turns(data)
+    return np.array([[float(int(n) * turn % 1) for turn in turns] for n in starts])
+
+
+def _elapsed_cycles(
+    data: DataSettings, n_records: int, n_samples: int, rng: Rng
+) -> Float[np.ndarray, "B T K"]:
+    """Cycles since the start of the record, frequency drift included."""
+    frequencies = np.array(data.frequencies_hz)
+    steady = np.arange(n_samples)[None, :, None] * (frequencies / data.rate_hz)
+    if not data.frequency_drift:
+        return steady
+    deviation = _wander(data, (n_records, n_samples, data.n_components), rng)
+    excess = np.cumsum(deviation, axis=1) - deviation
+    return steady + data.frequency_drift * excess * (frequencies / data.rate_hz)
+
+
+def _wander(data: DataSettings, shape: tuple[int, int, int], rng: Rng) -> np.ndarray:
+    """Ornstein-Uhlenbeck process of unit variance, sampled exactly, from its steady state."""
+    rho = math.exp(-1 / (data.drift_time_s * data.rate_hz))
+    kicks = rng.standard_normal(shape)
+    kicks[:, 1:] *= math.sqrt(1 - rho * rho)
+    return lfilter([1.0], [1.0, -rho], kicks, axis=1)
+
+
+def _jittered_mean(
+    data: DataSettings,
+    cycles: Float[np.ndarray, "B T K"],
+    amplitude: Float[np.ndarray, "B K"],
+    rng: Rng,
+) -> Float[np.ndarray, "B T"]:
+    gain = rng.uniform(*data.amplitude_range, cycles.shape)
+    jitter_cycles = data.phase_scale * rng.random(cycles.shape)
+    tones = gain * np.sin(2 * np.pi * (cycles + jitter_cycles))
+    return np.mean(amplitude[:, None, :] * tones, axis=2)
+
+
+def _impulse_probability(data: DataSettings) -> float:
+    return min(1.0, data.impulse_rate_hz / data.rate_hz)
