@@ -35,6 +35,7 @@ from tonesieve.learning.models import build_network, n_parameters
 from tonesieve.learning.network_extractor import as_extractor
 from tonesieve.learning.saved import load_network, save_network
 from tonesieve.learning.training import Trained, train
+from tonesieve.learning.threads import threads
 from tonesieve.reporting import Reporter
 from tonesieve.signals.synthesis import draw_exercise
 
@@ -204,7 +205,7 @@ def _judge(
     folder: Path, config: Config, extractor: Extractor, reporter: Reporter
 ) -> dict[str, Any]:
     """Evaluate an extractor, draw it, and answer the figures."""
-    with reporter.task("evaluating", N_PARTS) as task:
+    with threads(config), reporter.task("evaluating", N_PARTS) as task:
         evaluation = evaluate_extractor(extractor, config, on_part=task.reach)
     _draw(folder, config, evaluation)
     return evaluation.figures
@@ -308,22 +309,23 @@ def extract(
 
     ``with_`` is a run directory; the rest as in `extract_recording`.
     """
-    return extract_recording(
-        recording,
-        _source(with_),
-        hz,
-        causal=causal,
-        column=column,
-        rate_hz=rate_hz,
-        band_hz=band_hz,
-        out=out,
-        force=force,
-        reporter=reporter,
-    )
+    loaded = load_run(with_)
+    with threads(loaded.config):
+        return extract_recording(
+            recording,
+            _source(loaded, str(with_)),
+            hz,
+            causal=causal,
+            column=column,
+            rate_hz=rate_hz,
+            band_hz=band_hz,
+            out=out,
+            force=force,
+            reporter=reporter,
+        )
 
 
-def _source(folder: str | Path) -> Source:
-    loaded = load_run(folder)
+def _source(loaded: LoadedRun, name: str) -> Source:
     config = loaded.config
     memory = fresh_shape(config)[0] if config.stateful else config.model.window
-    return Source(loaded.extractor, config.data, memory, str(folder))
+    return Source(loaded.extractor, config.data, memory, name)

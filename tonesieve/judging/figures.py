@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from tonesieve.files import replacing
 
 Style = dict[str, Any]
-INK, ORANGE, BLUE, GREY = "#000000", "#d55e00", "#0072b2", "#b0b0b0"
+INK, ORANGE, BLUE, GREY = "#000000", "#d55e00", "#0072b2", "#9a9a9a"
 TARGET: Style = {"color": INK, "linewidth": 2.2, "label": "target"}
 ESTIMATE: Style = {"color": ORANGE, "linewidth": 1.4, "linestyle": (0, (4, 2)), "label": "estimate"}
 MIXTURE: Style = {"color": GREY, "linewidth": 0.6, "label": "mixture S", "zorder": 0}
@@ -61,8 +61,10 @@ def all_components(
             continue
         _draw_component(axes, time_s, mixture, targets[:, k], estimates[:, k])
         axes.set_title(f"{frequencies_hz[k]:g} Hz")
-    figure.supxlabel("time (s)")
-    figure.supylabel("amplitude")
+    for axes in grid[-1]:
+        axes.set_xlabel("time (s)")
+    for axes in grid[:, 0]:
+        axes.set_ylabel("amplitude")
     _legend_below(figure, grid[0, 0])
     return figure
 
@@ -114,8 +116,8 @@ def errors(time_s: Line, target: Line, estimate: Line, hz: float) -> Figure:
     figure = Figure(figsize=(12, 4), layout="constrained")
     histogram, scatter, course = figure.subplots(1, 3)
     error = estimate - target
-    histogram.hist(error, bins=60, color=BLUE, edgecolor="white", linewidth=0.3)
-    histogram.set(xlabel="estimate - target", ylabel="samples", title="Errors")
+    histogram.hist(error, bins=60, color=BLUE, edgecolor="white", linewidth=0.3, log=True)
+    histogram.set(xlabel="estimate - target", ylabel="samples (log)", title="Errors")
     thin = slice(None, None, max(1, len(target) // 2000))
     scatter.plot(target[thin], estimate[thin], ".", color=BLUE, markersize=3, label="samples")
     ends = [float(target.min()), float(target.max())]

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from tonesieve.learning.layouts import Batch, count_batches, epoch_batches
 from tonesieve.learning.models import build_network
 from tonesieve.learning.models.network import Network
 from tonesieve.learning.schedules import learning_rate
+from tonesieve.learning.threads import threads
 from tonesieve.learning.validation import batch_loss, validation_loss
 
 
@@ -69,7 +69,7 @@ def train(
         restore(progress, checkpoint)
         on_epoch(progress.history)
     network, optimizer = fabric.setup(progress.network, progress.optimizer)
-    with _threads(config.training.n_threads):
+    with threads(config):
         while not _finished(config, progress.history):
             epoch = _train_epoch(config, fabric, network, optimizer, progress, on_batch)
             progress.history += (epoch,)
@@ -80,17 +80,6 @@ def train(
             on_epoch(progress.history)
     progress.network.load_state_dict(progress.best_weights)
     return Trained(progress.network, progress.history)
-
-
-@contextmanager
-def _threads(n: int | None) -> Iterator[None]:
-    """Let PyTorch use ``n`` threads for a while: small networks gain nothing from more."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(n or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _fabric(device: str) -> Fabric:

@@ -18,8 +18,9 @@ from tonesieve.learning.models.network import Network
 from tonesieve.learning.network_extractor import as_extractor
 from tonesieve.signals.synthesis import Records, draw_records
 
-# With fresh noise nothing of a record need be held back: validation draws this many of its own.
-N_RECORDS = 128
+# With fresh noise nothing of a record need be held back: validation draws this much of its own.
+N_SAMPLES = 128_000
+MIN_RECORDS = 8
 N_WINDOWS = 8192
 
 
@@ -63,7 +64,8 @@ def _windows_loss(config: Config, network: Network, device: torch.device) -> flo
 
 def _fresh_records(config: Config) -> Records:
     n_samples, _ = fresh_shape(config)
-    return draw_records(config.data, N_RECORDS, n_samples, rng=_rng(config))
+    n_records = max(MIN_RECORDS, N_SAMPLES // n_samples)
+    return draw_records(config.data, n_records, n_samples, rng=_rng(config))
 
 
 def _rng(config: Config) -> np.random.Generator:
