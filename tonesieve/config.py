@@ -211,11 +211,6 @@ class Config(_Settings):
                 f"visualisation.component: {self.visualisation.component} is not among the "
                 f"{data.n_components} components; choose 0 to {data.n_components - 1}"
             )
-        if self.stateful and training.batch_size > self.n_train:
-            raise ValueError(
-                f"training.batch_size: {training.batch_size} lanes for {self.n_train} training "
-                "rows a component; choose fewer"
-            )
         if model.selector == "initial_state" and training.state_reset == "epoch" and self.stateful:
             raise ValueError(
                 "training.state_reset: a selector in the initial state is lost when the state "
@@ -238,6 +233,11 @@ class Config(_Settings):
                 f"training.validation_fraction: {training.validation_fraction:g} of "
                 f"{self.n_rows} rows or windows a component leaves none to train on or none to "
                 "validate on"
+            )
+        if self.stateful and training.batch_size > self.n_train:
+            raise ValueError(
+                f"training.batch_size: {training.batch_size} lanes for {self.n_train} training "
+                "rows a component; choose fewer"
             )
 
 

@@ -34,8 +34,8 @@ from tonesieve.learning.layouts import count_batches, fresh_shape
 from tonesieve.learning.models import build_network, n_parameters
 from tonesieve.learning.network_extractor import as_extractor
 from tonesieve.learning.saved import load_network, save_network
-from tonesieve.learning.training import Trained, train
 from tonesieve.learning.threads import threads
+from tonesieve.learning.training import Trained, train
 from tonesieve.reporting import Reporter
 from tonesieve.signals.synthesis import draw_exercise
 

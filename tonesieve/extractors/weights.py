@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,22 +16,18 @@ from tonesieve.errors import UserError
 from tonesieve.files import replacing
 
 FORMAT = "tonesieve"
-VERSION = "1"
+VERSION = 1
 
 
 def save_weights(
     path: Path, tensors: Mapping[str, np.ndarray], config: Config, **notes: Any
 ) -> None:
     """Write named arrays, the settings that they belong to, and notes (JSON) in one piece."""
-    metadata = {
-        "format": FORMAT,
-        "version": VERSION,
-        "config": to_yaml(config),
-        "notes": json.dumps(notes),
-    }
+    # One key, since the order of several would differ from file to file.
+    about = {"version": VERSION, "config": to_yaml(config), "notes": notes}
     whole = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
     with replacing(path) as file:
-        file.write(save(whole, metadata=metadata))
+        file.write(save(whole, metadata={FORMAT: json.dumps(about)}))
 
 
 def load_weights(path: Path) -> tuple[dict[str, np.ndarray], Config, dict[str, Any]]:
@@ -45,20 +40,20 @@ def load_weights(path: Path) -> tuple[dict[str, np.ndarray], Config, dict[str, A
         raise UserError(f"{path}: no such file; is the run finished?")
     try:
         with safe_open(path, framework="np") as file:
-            metadata = file.metadata() or {}
-            _check_format(path, metadata)
+            about = _about(path, file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, struct.error, KeyError) as error:
+    except (SafetensorError, OSError, TypeError) as error:
         raise UserError(f"{path}: cut short, or not a checkpoint of tonesieve ({error})") from None
-    return tensors, from_yaml(metadata["config"], where=str(path)), json.loads(metadata["notes"])
+    return tensors, from_yaml(about["config"], where=str(path)), about["notes"]
 
 
-def _check_format(path: Path, metadata: Mapping[str, str]) -> None:
-    if metadata.get("format") != FORMAT:
-        raise UserError(f"{path}: not a checkpoint of tonesieve")
-    if metadata.get("version") != VERSION:
-        raise UserError(
-            f"{path}: format version {metadata.get('version')}; this tonesieve reads {VERSION}"
-        )
-    if not {"config", "notes"} <= metadata.keys():
-        raise UserError(f"{path}: cut short, or not a checkpoint of tonesieve (no settings)")
+def _about(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """Settings and notes, once the file is known to be one of ours."""
+    try:
+        about = json.loads(metadata[FORMAT])
+        version, _, _ = about["version"], about["config"], about["notes"]
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"{path}: not a checkpoint of tonesieve") from None
+    if version != VERSION:
+        raise UserError(f"{path}: format version {version}; this tonesieve reads {VERSION}")
+    return dict(about)

@@ -173,7 +173,9 @@ def _legend_below(figure: Figure, axes: Axes) -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
 
 
-def _amplitude_spectrum(samples: Line, rate_hz: float) -> tuple[Line, Line]:
+def _amplitude_spectrum(
+    samples: Line, rate_hz: float
+) -> tuple[Float[np.ndarray, " N"], Float[np.ndarray, " N"]]:
     window = np.hanning(len(samples))
     level = 2 * np.abs(np.fft.rfft(window * np.nan_to_num(samples))) / window.sum()
     return np.fft.rfftfreq(len(samples), 1 / rate_hz), level

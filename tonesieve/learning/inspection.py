@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tonesieve.config import Config, warnings_for
 from tonesieve.learning.layouts import count_batches, epoch_batches, tap_features
@@ -68,7 +68,7 @@ def _activations(network: Network, config: Config) -> dict[str, dict[str, float]
     found: dict[str, dict[str, float]] = {}
 
     def catch(name: str) -> Any:
-        def hook(layer: Network, given: Any, answer: Any) -> None:
+        def hook(layer: nn.Module, given: Any, answer: Any) -> None:
             found[name] = _statistics(answer[0] if isinstance(answer, tuple) else answer)
 
         return hook

@@ -38,8 +38,8 @@ class Batch:
 class Rows:
     """Rows in order: which component's block each belongs to, and its time."""
 
-    component: Int[np.ndarray, " R"]
-    time: Int[np.ndarray, " R"]
+    component: Int[np.ndarray, "*rows"]  # in one line, or placed in lanes
+    time: Int[np.ndarray, "*rows"]
 
 
 @dataclass(frozen=True)

@@ -220,7 +220,10 @@ class LastOfWindow(_NetworkExtractor):
 
 @dataclass(frozen=True)
 class MeanOfWindows(_NetworkExtractor):
-    """The estimate of a sample is the mean over all windows that hold it; needs the future."""
+    """The estimate of a sample is the mean over all windows that hold it.
+
+    Not causal: the last of these windows ends L - 1 samples later.
+    """
 
     @property
     def causal(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import zipfile
 from pathlib import Path
 from typing import BinaryIO
@@ -33,7 +32,7 @@ def save(records: Records, path: Path, *, force: bool = False) -> None:
 def load(path: Path) -> Records:
     """Read what `save` wrote as ``.npz``; raises `UserError` for anything else."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             data = DataSettings.model_validate(parse_yaml(str(stored["settings"]), where=str(path)))
             return Records(stored["mixture"], stored["targets"], data)
     except FileNotFoundError:
@@ -57,8 +56,6 @@ def _write_csv(records: Records, file: BinaryIO) -> None:
     columns = {"time_s": records.time_s, "mixture": records.mixture[0]}
     for k, f in enumerate(records.data.frequencies_hz):
         columns[f"target_{f:g}Hz"] = records.targets[0, :, k]
-    with io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True) as text:
-        for line in to_yaml(records.data).splitlines():
-            text.write(f"# {line}\n")
-        pd.DataFrame(columns).to_csv(text, index=False, lineterminator="\n")
-        text.detach()
+    settings = "".join(f"# {line}\n" for line in to_yaml(records.data).splitlines())
+    file.write(settings.encode())
+    pd.DataFrame(columns).to_csv(file, index=False, lineterminator="\n")

@@ -49,6 +49,8 @@ def read_recording(
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file")
+    if rate_hz is not None and not 0 < rate_hz < math.inf:
+        raise UserError(f"{path}: --rate {rate_hz:g}: must be above 0 Hz")
     readers = {".csv": _read_csv, ".wav": _read_wav}
     reader = readers.get(path.suffix.lower())
     if reader is None:

@@ -1,0 +1,6 @@
+"""The checker of shapes and types that the tests import the package under."""
+
+from beartype import BeartypeConf, beartype
+
+# An int will do where a float is asked for, as everywhere in Python.
+check = beartype(conf=BeartypeConf(is_pep484_tower=True))

@@ -1,0 +1,135 @@
+"""The house keeps its plan: who may use whom, and how large a room may grow."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import tonesieve
+from tonesieve.config import ModelSettings
+from tonesieve.learning.models import FAMILIES
+
+PACKAGE = Path(tonesieve.__file__).parent
+REPOSITORY = PACKAGE.parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+# From the top down: a room uses only rooms above it.
+ROOMS = [
+    "errors",
+    "files",
+    "config",
+    "reporting",
+    "signals.synthesis",
+    "signals.datasets",
+    "signals.recordings",
+    "extractors.protocol",
+    "extractors.weights",
+    "learning.threads",
+    "learning.history",
+    "learning.schedules",
+    "learning.layouts",
+    "learning.models.network",
+    "learning.models.lstm",
+    "learning.models",
+    "learning.checkpoints",
+    "learning.saved",
+    "learning.network_extractor",
+    "learning.inspection",
+    "learning.validation",
+    "learning.training",
+    "judging.metrics",
+    "judging.evaluation",
+    "judging.figures",
+    "tables",
+    "extraction",
+    "catalogue",
+    "generation",
+    "runs",
+    "cli",
+    "__main__",
+]
+# Doors, not rooms: they hold nothing but a docstring or lazy names.
+DOORS = {"", "signals", "extractors", "learning", "judging"}
+
+
+def room(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported(path: Path) -> set[str]:
+    """Every module named in an import statement anywhere in a file."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def own_rooms(path: Path) -> set[str]:
+    names = {n.removeprefix("tonesieve.") for n in imported(path) if n.startswith("tonesieve.")}
+    return names & set(ROOMS)
+
+
+def test_every_module_has_its_place() -> None:
+    assert {room(path) for path in MODULES} - DOORS == set(ROOMS)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=room)
+def test_rooms_use_only_rooms_above(path: Path) -> None:
+    if room(path) in DOORS:
+        return
+    place = ROOMS.index(room(path))
+    below = {r for r in own_rooms(path) if ROOMS.index(r) >= place and r != room(path)}
+    assert not below
+
+
+def test_the_import_reader_sees_a_violation(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.py"
+    bad.write_text("def f():\n    from tonesieve.learning import layouts\n    import torch\n")
+    assert "learning.layouts" in own_rooms(bad)
+    assert "torch" in imported(bad)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=room)
+def test_torch_lives_in_learning_alone(path: Path) -> None:
+    uses = {n.split(".")[0] for n in imported(path)} & {"torch", "lightning_fabric"}
+    assert not uses or room(path).startswith("learning")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=room)
+def test_modules_stay_short(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+def test_one_table_of_families() -> None:
+    kinds = ModelSettings.model_fields["kind"].annotation
+    assert set(FAMILIES) == set(kinds.__args__)
+
+
+def test_nothing_reaches_outside_the_repository() -> None:
+    outside = re.compile(r"\.\./shared|/work/|https?://(?!github\.com/)")
+    for path in [*MODULES, *(REPOSITORY / "tests").rglob("*.py")]:
+        if path.name == "test_house.py":
+            continue
+        assert not outside.search(path.read_text(encoding="utf-8")), path
+
+
+def test_importing_the_package_costs_no_torch() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, tonesieve; tonesieve.presets(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_every_public_name_is_there() -> None:
+    for name in tonesieve.__all__:
+        assert getattr(tonesieve, name).__doc__
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = tonesieve.nonsense

@@ -1,0 +1,5 @@
+"""``python -m tonesieve``."""
+
+from tonesieve.cli import main
+
+main()
