@@ -199,9 +199,11 @@ def _rate_from(path: Path, time_s: Float[np.ndarray, " T"]) -> float:
         raise UserError(f"{path}: one row tells no rate; give it with --rate")
     steps = np.diff(time_s)
     mean = (time_s[-1] - time_s[0]) / (len(time_s) - 1)
-    # not (a <= b), so that NaN counts as uneven
-    uneven = np.flatnonzero(~(np.abs(steps - mean) <= UNEVEN * abs(mean)))
-    if not mean > 0 or uneven.size:
+    # A missing time counts as standing still; the median, because one gap would move the mean.
+    steps = np.where(np.isfinite(steps), steps, 0.0)
+    usual = float(np.median(steps))
+    uneven = np.flatnonzero(np.abs(steps - usual) > UNEVEN * abs(usual))
+    if uneven.size or not usual > 0:
         row = int(uneven[0]) + 2 if uneven.size else 2
         raise UserError(
             f"{path}: uneven time stamps at row {row}; resample the recording evenly first"

@@ -1,0 +1,233 @@
+"""The command line as people meet it: exit codes, one line for a mistake, JSON, help."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from tonesieve import cli, presets
+
+SHORT = [
+    "data.duration_s=0.5",
+    "training.epochs=1",
+    "training.batch_size=8",
+    "training.record_s=0.25",
+    "evaluation.settle_s=0.1",
+    "evaluation.shifted_records=2",
+    "model.hidden_size=4",
+    "visualisation.dpi=40",
+]
+
+Run = tuple[int, str, str]
+
+
+@pytest.fixture
+def tonesieve(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Run the command line in this process: exit code, standard output, standard error."""
+
+    def call(*words: object) -> Run:
+        monkeypatch.setattr(sys, "argv", ["tonesieve", *map(str, words)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        out, err = capsys.readouterr()
+        return int(caught.value.code or 0), out, err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli") / "run"
+    words = ["run", "sieve", *SHORT, "--out", str(folder)]
+    subprocess.run([sys.executable, "-m", "tonesieve", *words], check=True, capture_output=True)
+    return folder
+
+
+VERBS = ["run", "presets", "generate", "describe", "evaluate", "extract"]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help(tonesieve, verb: str) -> None:
+    code, out, _ = tonesieve(verb, "--help")
+    assert code == 0
+    assert f"tonesieve {verb}" in out
+    assert "--json" in out
+
+
+def test_no_words_show_the_verbs(tonesieve) -> None:
+    code, out, _ = tonesieve()
+    assert code == 0
+    assert all(verb in out for verb in VERBS)
+
+
+def test_presets(tonesieve) -> None:
+    code, out, _ = tonesieve("presets")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == presets()
+    assert "hidden_size: 128" in tonesieve("presets", "deep50")[1]
+    assert json.loads(tonesieve("presets", "deep50", "--json")[1])["model"]["window"] == 50
+
+
+def test_run_tells_and_answers_json(tonesieve, tmp_path: Path) -> None:
+    code, out, err = tonesieve("run", "sieve", *SHORT, "--out", tmp_path / "r", "--json")
+    assert code == 0
+    assert err == ""  # no progress bar where it is not a terminal
+    answer = json.loads(out)
+    assert answer["run"] == str(tmp_path / "r")
+    assert answer["training"]["epochs"] == 1
+    code, out, _ = tonesieve("evaluate", tmp_path / "r")
+    assert code == 0
+    assert "test MSE" in out
+    assert "random start" in out
+
+
+def test_run_goes_to_runs_by_default(tonesieve, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = tonesieve("run", *SHORT)
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert code == 0
+    assert folder.name.startswith("sieve-")
+    assert f"runs/{folder.name}" in out
+
+
+def test_warnings_go_to_standard_error(tonesieve, tmp_path: Path) -> None:
+    words = ["run", "sieve", *SHORT, "data.phase_scale=1.0", "--out", tmp_path / "r", "--json"]
+    code, out, err = tonesieve(*words)
+    assert code == 0
+    assert err.startswith("warning: data.phase_scale 1: unlearnable")
+    json.loads(out)
+
+
+def test_describe_and_generate(tonesieve, trained: Path, tmp_path: Path) -> None:
+    code, out, _ = tonesieve("describe", "deep50")
+    assert code == 0
+    assert "201,345" in out
+    code, out, _ = tonesieve("describe", trained)
+    assert code == 0
+    assert "activations" in out
+    code, out, _ = tonesieve("generate", "--out", tmp_path / "a.npz", "data.duration_s=2")
+    assert code == 0
+    assert "2,000 samples at 1000 Hz" in out
+
+
+def test_extract(tonesieve, trained: Path, tmp_path: Path) -> None:
+    t = np.arange(1000) / 1000
+    soundfile.write(tmp_path / "a.wav", 0.5 * np.sin(6 * np.pi * t), 1000)
+    code, out, _ = tonesieve("extract", tmp_path / "a.wav", "--hz", 3, "--with", trained)
+    assert code == 0
+    assert "1,000 samples written to" in out
+    assert soundfile.info(tmp_path / "a.tone.wav").frames == 1000
+    words = ["extract", tmp_path / "a.wav", "--with", trained, "--force", "--json", "--causal"]
+    answer = json.loads(tonesieve(*words)[1])
+    assert [tone["hz"] for tone in answer["tones"]] == [1, 3, 5, 7]
+
+
+# Bad input of every kind, by a piece of the line that it must be answered with.
+FILES = {
+    "good.csv": "time_s,x\n" + "".join(f"{n / 1000},{n % 7}\n" for n in range(2000)),
+    "empty.csv": "",
+    "text.csv": "time_s,x\n0,1\n0.001,a\n",
+    "uneven.csv": "time_s,x\n0,1\n1,1\n2,1\n5,1\n",
+    "nan.csv": "time_s,x\n0,1\n1,\n2,3\n",
+    "short.csv": "time_s,x\n0,1\n0.001,2\n0.002,3\n",
+    "typo.yaml": "data:\n  rate: 3\n",
+    "broken.yaml": "data: [1\n",
+    "list.yaml": "- 1\n",
+    "folder/x": "",
+}
+MISTAKES = {
+    "data.rate: no such key; did you mean rate_hz?": "run {tmp}/typo.yaml --out {tmp}/new",
+    "line 2: not YAML": "run {tmp}/broken.yaml --out {tmp}/new",
+    "must be a mapping": "run {tmp}/list.yaml --out {tmp}/new",
+    "input should be greater than 0": "run training.learning_rate=0 --out {tmp}/new",
+    "at or above half the rate": "run data.rate_hz=10 --out {tmp}/new",
+    "is longer than the record": "run model.window=10001 --out {tmp}/new",
+    "no such preset; did you mean deep50?": "run deep5 --out {tmp}/new",
+    "a second preset or file": "run sieve guide --out {tmp}/new",
+    "exists; choose another --out": "run --out {run}",
+    "not a run directory": "run --resume {tmp}/folder",
+    "--resume takes its settings": "run sieve --resume {run}",
+    "cut short, or not a checkpoint": "extract {tmp}/good.csv --with {tmp}/cut",
+    "not a run directory (it holds no config.yaml)": "evaluate {tmp}/folder",
+    "ending '.txt'; choose .npz or .csv": "generate --out {tmp}/a.txt",
+    "cannot be written: No such file or directory": "generate --out {tmp}/no/a.npz",
+    "good.csv: exists; choose another --out, or --force": "generate --out {tmp}/good.csv",
+    "empty.csv: empty": "extract {tmp}/empty.csv --with {run}",
+    "row 2: 'a' is not a number": "extract {tmp}/text.csv --with {run}",
+    "uneven time stamps at row 4": "extract {tmp}/uneven.csv --with {run}",
+    "not finite numbers, the first in row 2": "extract {tmp}/nan.csv --with {run}",
+    "no column 'y'; there are x": "extract {tmp}/good.csv --with {run} --column y",
+    "--hz 4: ": "extract {tmp}/good.csv --with {run} --hz 4",
+    "shorter than the 1 s that": "extract {tmp}/short.csv --with {run}",
+    "is a folder; name a file": "extract {tmp}/good.csv --with {run} --out {tmp}/folder",
+    "no such file": "extract {tmp}/missing.csv --with {run}",
+    "--rate -3: must be above 0 Hz": "extract {tmp}/good.csv --with {run} --rate -3",
+    "Missing option '--with'": "extract {tmp}/good.csv",
+    "No such command 'fly'": "fly",
+    "No such option: --speed": "run --speed",
+    "Invalid value for '--hz'": "extract {tmp}/good.csv --with {run} --hz three",
+}
+
+
+def lay_out(tmp: Path, run: Path) -> None:
+    for name, text in FILES.items():
+        (tmp / name).parent.mkdir(exist_ok=True)
+        (tmp / name).write_text(text)
+    (tmp / "cut").mkdir()
+    (tmp / "cut" / "config.yaml").write_text((run / "config.yaml").read_text())
+    raw = (run / "weights.safetensors").read_bytes()
+    (tmp / "cut" / "weights.safetensors").write_bytes(raw[:-9])
+
+
+@pytest.mark.parametrize("message", MISTAKES)
+def test_a_mistake_gets_one_line_and_code_2_and_writes_nothing(
+    tonesieve, message: str, trained: Path, tmp_path: Path
+) -> None:
+    lay_out(tmp_path, trained)
+    words = MISTAKES[message].format(tmp=tmp_path, run=trained).split()
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
+    code, out, err = tonesieve(*words)
+    assert code == 2
+    assert out == ""
+    assert message in err
+    assert err.startswith("tonesieve: ")
+    assert err.count("\n") == 1
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
+
+
+def test_a_read_only_folder(trained: Path, tmp_path: Path) -> None:
+    if os.geteuid() == 0:
+        folder = Path("/proc/tonesieve")  # where even root cannot write
+    else:
+        folder = tmp_path
+        tmp_path.chmod(0o500)
+    for words in (["run", *SHORT, "--out", folder / "r"], ["generate", "--out", folder / "a.npz"]):
+        command = [sys.executable, "-m", "tonesieve", *map(str, words)]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        assert done.returncode == 2
+        assert "cannot be" in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+def test_other_failures_get_code_1(tonesieve, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("the sky fell")
+
+    monkeypatch.setattr(cli.tonesieve, "describe", broken, raising=False)
+    code, _, err = tonesieve("describe")
+    assert code == 1
+    assert err.startswith("tonesieve: RuntimeError: the sky fell")
+
+
+def test_divergence_is_told_with_code_1(tonesieve, tmp_path: Path) -> None:
+    wild = ["training.optimizer=sgd", "training.learning_rate=1e30", "training.clip_norm=null"]
+    code, _, err = tonesieve("run", *SHORT, *wild, "--out", tmp_path / "r")
+    assert code == 1
+    assert "training diverged in epoch 1" in err
