@@ -4,10 +4,16 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 FLAGS ?=
 
-.PHONY: run test test-all lint types format clean
+PRESETS := sieve window10 deep50 config-l1 guide journey journey-selector
+
+.PHONY: run presets test test-all lint types format clean
 
 run: $(STAMP)  ## the main job: train, judge and show the default extractor
 	$(BIN)/tonesieve run $(FLAGS)
+
+presets: $(STAMP)  ## every preset in full (hours), and the README's table from them
+	for p in $(PRESETS); do $(BIN)/tonesieve run $$p $(FLAGS) --out runs/presets/$$p || exit; done
+	$(BIN)/python docs/presets_table.py $(PRESETS:%=runs/presets/%)
 
 test: lint types  ## lint, types, and the tests that take under five minutes
 	$(BIN)/python -m pytest -m "not slow"

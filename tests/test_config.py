@@ -88,7 +88,6 @@ BAD = {
     "data.snr_db: .*finite": {"data": {"snr_db": float("inf")}},
     "duration_s: .*2 to 1e8": {"data": {"duration_s": 1e9}},
     "visualisation.component: 4 is not among": {"visualisation": {"component": 4}},
-    "evaluation.settle_s: .*leave nothing": {"evaluation": {"settle_s": 10}},
     "a selector in the initial state is lost": {
         "model": {"selector": "initial_state"},
         "training": {"state_reset": "epoch"},

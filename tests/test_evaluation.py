@@ -73,6 +73,14 @@ def test_the_records_are_those_of_the_seeds() -> None:
     assert evaluation.estimate.shape == (4000, 4)
 
 
+def test_records_shorter_than_the_start_up_have_no_settled_figure() -> None:
+    config = make_config({"data": {"duration_s": 1}, "evaluation": {"settle_s": 1}})
+    shifted = evaluate_extractor(Answering(), config).figures["shifted"]
+    assert shifted["settled_mse"] is None
+    assert shifted["settled_stderr"] is None
+    assert shifted["mse"] > 0
+
+
 def test_samples_before_the_first_full_window_do_not_count() -> None:
     @dataclass(frozen=True)
     class WrongAtFirst(Answering):

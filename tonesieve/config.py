@@ -216,11 +216,6 @@ class Config(_Settings):
                 "training.state_reset: a selector in the initial state is lost when the state "
                 "is never reset; use state_reset: component"
             )
-        if self.evaluation.settle_s >= data.duration_s:
-            raise ValueError(
-                f"evaluation.settle_s: {self.evaluation.settle_s:g} s leave nothing of a record "
-                f"of {data.duration_s:g} s; choose less"
-            )
         self._check_training_stretches()
         return self
 

@@ -116,14 +116,15 @@ def _shifted_figures(extractor: Extractor, config: Config) -> Figures:
     records = draw_records(shifted, evaluation.shifted_records, n_samples, rng=rng)
     error = (extractor.extract(records.mixture) - records.targets) ** 2
     by_record = error[:, skip:].mean(axis=(1, 2))
-    settled = error[:, settle:].mean(axis=(1, 2))
+    late = error[:, settle:]  # nothing, where the records are no longer than the start-up
+    settled = late.mean(axis=(1, 2)) if late.size else None
     return {
         "mse": float(by_record.mean()),
         "stderr": metrics.standard_error(by_record),
         "limit": None,
         "ratio": None,
-        "settled_mse": float(settled.mean()),
-        "settled_stderr": metrics.standard_error(settled),
+        "settled_mse": None if settled is None else float(settled.mean()),
+        "settled_stderr": None if settled is None else metrics.standard_error(settled),
         "per_component": [
             {"hz": f, "mse": float(error[:, skip:, k].mean())}
             for k, f in enumerate(data.frequencies_hz)

@@ -1,0 +1,110 @@
+"""Every command and code block in the documents runs, in order, in a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent
+BLOCK = re.compile(r"^```(console|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+# Run elsewhere: these are how the tests themselves were started.
+MAKE = ("make run", "make test", "pip install")
+# Whole trainings are for `make test-all`; here they are cut short.
+CUT = {
+    "examples/seismometer/mains.yaml": [
+        "training.epochs=2", "training.record_s=2", "evaluation.shifted_records=2",
+    ],
+    "window10": ["training.epochs=1", "data.duration_s=1", "training.patience=null"],
+}  # fmt: skip
+DOCUMENTS = ["README.md", "examples/seismometer/README.md"]
+
+
+def blocks(document: str) -> list[tuple[str, str]]:
+    return BLOCK.findall((REPOSITORY / document).read_text(encoding="utf-8"))
+
+
+def commands(document: str) -> list[list[str]]:
+    lines = [b.splitlines() for kind, b in blocks(document) if kind == "console"]
+    typed = [line[2:] for block in lines for line in block if line.startswith("$ ")]
+    return [shlex.split(line) for line in typed if not line.startswith(MAKE)]
+
+
+def run(words: list[str], folder: Path) -> str:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        words, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{words}: {done.stderr}"
+    return done.stdout
+
+
+def tonesieve(words: list[str], folder: Path, *, short: bool) -> str:
+    assert words[0] == "tonesieve"
+    settings = next((CUT[w] for w in words if w in CUT), []) if short and words[1] == "run" else []
+    return run([sys.executable, "-m", *words, *settings], folder)
+
+
+@pytest.fixture
+def workplace(tmp_path: Path) -> Path:
+    shutil.copytree(REPOSITORY / "examples", tmp_path / "examples")
+    return tmp_path
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_the_documents_run(document: str, workplace: Path) -> None:
+    for kind, block in blocks(document):
+        if kind == "python":
+            run([sys.executable, "-c", block], workplace)
+    typed = commands(document)
+    assert typed
+    for words in typed:
+        tonesieve(words, workplace, short=True)
+
+
+@pytest.mark.slow
+def test_the_seismometer_gives_up_its_hum(workplace: Path) -> None:
+    training, extracting = commands("examples/seismometer/README.md")
+    tonesieve(training, workplace, short=False)
+    (tone,) = json.loads(tonesieve([*extracting, "--json"], workplace, short=False))["tones"]
+    assert tone["reduction_db"] <= -10
+    assert tone["outside_band_share"] <= 0.01
+
+
+@pytest.mark.slow
+def test_the_default_run_is_as_good_as_the_readme_says(workplace: Path) -> None:
+    result = json.loads(tonesieve(["tonesieve", "run", "--json"], workplace, short=False))
+    assert result["shifted"]["settled_mse"] <= 1e-3
+
+
+def test_the_documents_name_what_is_there() -> None:
+    for document in [*DOCUMENTS, "CONTRIBUTING.md", "CHANGELOG.md"]:
+        text = (REPOSITORY / document).read_text(encoding="utf-8")
+        for target in re.findall(r"\]\(([^)#]+)\)", text):
+            assert (REPOSITORY / document).parent.joinpath(target).exists(), target
+
+
+def test_the_readme_lists_every_verb_and_preset() -> None:
+    from tonesieve import cli, presets
+
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    verbs = {command.name or command.callback.__name__ for command in cli.app.registered_commands}
+    assert {verb for verb in verbs if f"`tonesieve {verb}" not in text} == set()
+    assert {name for name in presets() if name not in text} == set()
+
+
+def test_the_readmes_table_is_that_of_the_kept_results() -> None:
+    sys.path.insert(0, str(REPOSITORY / "docs"))
+    try:
+        import presets_table
+    finally:
+        sys.path.pop(0)
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    assert presets_table.rewritten(text) == text
