@@ -157,7 +157,7 @@ MISTAKES = {
     "cut short, or not a checkpoint": "extract {tmp}/good.csv --with {tmp}/cut",
     "not a run directory (it holds no config.yaml)": "evaluate {tmp}/folder",
     "ending '.txt'; choose .npz or .csv": "generate --out {tmp}/a.txt",
-    "cannot be written: No such file or directory": "generate --out {tmp}/no/a.npz",
+    "cannot be written: no such folder as": "generate --out {tmp}/no/a.npz",
     "good.csv: exists; choose another --out, or --force": "generate --out {tmp}/good.csv",
     "empty.csv: empty": "extract {tmp}/empty.csv --with {run}",
     "row 2: 'a' is not a number": "extract {tmp}/text.csv --with {run}",
@@ -169,6 +169,10 @@ MISTAKES = {
     "is a folder; name a file": "extract {tmp}/good.csv --with {run} --out {tmp}/folder",
     "no such file": "extract {tmp}/missing.csv --with {run}",
     "--rate -3: must be above 0 Hz": "extract {tmp}/good.csv --with {run} --rate -3",
+    "--band 5 3: must be LOW HIGH": "extract {tmp}/good.csv --with {run} --band 5 3",
+    "half the recording's rate": "extract {tmp}/good.csv --with {run} --band 400 700",
+    "not a run's metrics": "evaluate {tmp}/cut",
+    "no cuda here": "run training.device=cuda --out {tmp}/new",
     "Missing option '--with'": "extract {tmp}/good.csv",
     "No such command 'fly'": "fly",
     "No such option: --speed": "run --speed",
@@ -184,6 +188,7 @@ def lay_out(tmp: Path, run: Path) -> None:
     (tmp / "cut" / "config.yaml").write_text((run / "config.yaml").read_text())
     raw = (run / "weights.safetensors").read_bytes()
     (tmp / "cut" / "weights.safetensors").write_bytes(raw[:-9])
+    (tmp / "cut" / "metrics.json").write_text('{"x": 1}')
 
 
 @pytest.mark.parametrize("message", MISTAKES)
@@ -227,7 +232,7 @@ def test_other_failures_get_code_1(tonesieve, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_divergence_is_told_with_code_1(tonesieve, tmp_path: Path) -> None:
-    wild = ["training.optimizer=sgd", "training.learning_rate=1e30", "training.clip_norm=null"]
+    wild = ["training.optimizer=sgd", "training.learning_rate=1e12", "training.clip_norm=null"]
     code, _, err = tonesieve("run", *SHORT, *wild, "--out", tmp_path / "r")
     assert code == 1
     assert "training diverged in epoch 1" in err

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tonesieve.advice import warnings_for
 from tonesieve.catalogue import load_config, preset_yaml, presets
-from tonesieve.config import Config, from_yaml, make_config, to_yaml, warnings_for
+from tonesieve.config import Config, from_yaml, make_config, to_yaml
 from tonesieve.errors import UserError
 
 # SPEC, section 7: settings that must exist under these names.
@@ -94,7 +97,18 @@ BAD = {
     },
     "lanes for 9000 training rows": {"training": {"batch_size": 9001}},
     "leaves none to train on": {"training": {"validation_fraction": 0.99999}},
-    "record_s: shorter than 2 samples": {"training": {"record_s": 0.001}},
+    "record_s: shorter than 2 samples": {
+        "data": {"noise": "fresh"},
+        "training": {"record_s": 0.001},
+    },
+    "positions: last is for windows": {"training": {"positions": "last"}},
+    "join: the mean over windows needs": {
+        "model": {"window": 10},
+        "training": {"positions": "last"},
+        "evaluation": {"join": "mean"},
+    },
+    "epochs: must not be true": {"training": {"epochs": True}},
+    "settle_s: .*1000000000000": {"evaluation": {"settle_s": 1e307}},
     "training.device: .*'cpu'": {"training": {"device": "gpu"}},
     "must be a mapping": [1, 2],
     "data: .*not 3": {"data": 3},
@@ -115,6 +129,16 @@ WARNED = {
     "data.test_seed": {"data": {"test_seed": 1}},
     "training.shuffle": {"training": {"shuffle": True}},
     "training.batch_size": {"training": {"batch_size": 1}},
+    "model.dropout": {"model": {"dropout": 0.2}},
+    "training.record_s: does nothing here": {"training": {"record_s": 1}},
+    "training.order: does nothing here": {
+        "data": {"noise": "fresh"},
+        "training": {"order": "interleaved"},
+    },
+    "training.state_reset: does nothing here": {
+        "data": {"noise": "fresh"},
+        "training": {"state_reset": "epoch"},
+    },
     "model.selector": {"model": {"selector": "none", "taps": 2}},
 }
 
@@ -194,6 +218,7 @@ BAD_OVERRIDES = {
     "no such key; did you mean epochs": "training.epoch=3",
     "not YAML": "training.epochs=[3",
     "not an override": "=3",
+    "data is a section; write data.key=value": "data=3",
     "is not a section": "name.first=3",
     "training.epochs: .*not 'many'": "training.epochs=many",
 }
@@ -203,6 +228,31 @@ BAD_OVERRIDES = {
 def test_bad_overrides(message: str) -> None:
     with pytest.raises(UserError, match=message):
         load_config("sieve", [BAD_OVERRIDES[message]])
+
+
+def test_presets_come_before_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "guide").mkdir()
+    assert load_config("guide").name == "guide"
+
+
+ODD_YAML = {
+    "the key 'epochs' stands twice": "training:\n  epochs: 3\n  epochs: 4\n",
+    "not YAML: month must be in": "name: 2020-13-45\n",
+    "not YAML: maximum recursion": "[" * 5000,
+    "line 1: not YAML": "a: b: c\n",
+}
+
+
+@pytest.mark.parametrize("message", ODD_YAML)
+def test_odd_yaml(message: str) -> None:
+    with pytest.raises(UserError, match=f"my.yaml.*{message}"):
+        from_yaml(ODD_YAML[message], where="my.yaml")
+
+
+@pytest.mark.parametrize("text", ["", "\n", "# only a comment\n", "data:\n  rate_hz: 1000\n"])
+def test_what_is_left_out_is_the_default(text: str) -> None:
+    assert from_yaml(text) == Config()
 
 
 def test_unknown_sources() -> None:

@@ -93,5 +93,5 @@ def test_samples_before_the_first_full_window_do_not_count() -> None:
     evaluation = evaluate_extractor(WrongAtFirst(), config)
     assert evaluation.figures["test"]["mse"] == pytest.approx(0, abs=1e-12)
     assert evaluation.n_skipped == 9
-    assert evaluation.figures["shifted"]["samples_per_record"] == 1000
+    assert evaluation.figures["shifted"]["samples_per_record"] == 1491
     assert evaluation.figures["shifted"]["mse"] < 2

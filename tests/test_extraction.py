@@ -196,9 +196,46 @@ def test_shapes_by_their_definition(values: list[float]) -> None:
             assert running[n] == pytest.approx(expected, abs=1e-2)
 
 
+@pytest.mark.parametrize("scale", [1e-300, 1e300])
+def test_no_scale_is_too_small_or_too_large(tmp_path: Path, scale: float) -> None:
+    truth = np.sin(6 * np.pi * np.arange(2000) / 1000)
+    for causal in (False, True):
+        tones = extract_array(scale * truth, 1000.0, source(), causal=causal)
+        assert np.isfinite(tones).all()
+    np.testing.assert_allclose(
+        extract_array(scale * truth, 1000.0, source())[:, 1] / scale, truth, atol=1e-9
+    )
+    path = tmp_path / "log.csv"
+    pd.DataFrame({"x": scale * truth}).to_csv(path, index=False)
+    (figures,) = extract_recording(path, source(), [3.0, 3.0], rate_hz=1000.0)["tones"]
+    assert figures["reduction_db"] < -80
+
+
 def test_a_constant_recording_holds_no_tone() -> None:
     tones = extract_array(np.full(2000, 7.0), 1000.0, source())
     np.testing.assert_array_equal(tones, 0)
+
+
+def test_causal_and_resampling_exclude_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    pd.DataFrame({"x": np.sin(np.arange(9000))}).to_csv(path, index=False)
+    causal = Source(Smoother(), FREE, 10, "smoother")
+    extract_recording(path, causal, causal=True, rate_hz=1000.0)
+    with pytest.raises(UserError, match=r"--causal: .* has 500 Hz and smoother 1000 Hz"):
+        extract_recording(path, causal, causal=True, rate_hz=500.0, out=tmp_path / "x.csv")
+
+
+def test_what_a_run_cannot_tell_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    write_csv(path)
+    assert extract_recording(path, source(), [3.0])["warnings"] == []
+    locked = source(DataSettings())
+    answer = extract_recording(path, locked, [3.0], force=True)
+    assert "learned tones of one amplitude" in answer["warnings"][0]
+    with pytest.raises(UserError, match="the mixture holds no tone"):
+        extract_recording(path, source(DataSettings(phase_scale=1.0)), [3.0], force=True)
+    with pytest.raises(UserError, match="is the recording itself"):
+        extract_recording(path, source(), [3.0], out=path, force=True)
 
 
 def test_both_directions_meet() -> None:

@@ -45,10 +45,21 @@ def test_an_existing_file_stays_unless_forced(tmp_path: Path) -> None:
 
 
 def test_a_folder_or_a_missing_folder_is_no_place(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="is no ordinary file"):
+        write_text(tmp_path / "pipe", "x")
     with pytest.raises(UserError, match="is a folder"):
         write_text(tmp_path, "x")
-    with pytest.raises(UserError, match="cannot be written: No such file or directory"):
+    with pytest.raises(UserError, match="cannot be written: no such folder"):
         write_text(tmp_path / "no" / "a.txt", "x")
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "target").write_text("old")
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    write_text(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_text() == "new"
 
 
 def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ ROOMS = [
     "errors",
     "files",
     "config",
+    "advice",
     "reporting",
     "signals.synthesis",
     "signals.datasets",

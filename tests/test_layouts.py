@@ -216,6 +216,18 @@ def test_fresh_records_are_reset_and_balanced() -> None:
     assert torch.equal(got[0].selector.sum(dim=0), torch.full((4,), 2.0))
 
 
+@pytest.mark.parametrize("size", [1, 6])
+def test_every_component_gets_its_turn_whatever_the_batch(size: int) -> None:
+    config = small(
+        data={"noise": "fresh", "start": "random", "duration_s": 0.25},
+        model={"window": 10},
+        training={"batch_size": size},
+    )
+    counts = sum(b.selector.sum(dim=0) for b in batches(config))
+    expected = count_batches(config) * size / 4
+    assert ((counts - expected).abs() < 5 * np.sqrt(expected)).all()
+
+
 def test_fresh_windows_with_fixed_start_lie_within_the_record() -> None:
     config = small(
         data={"noise": "fresh", "phase_scale": 0, "amplitude_range": (1, 1), "duration_s": 0.25},

@@ -53,8 +53,15 @@ def test_csv_without_time_needs_a_rate(tmp_path: Path) -> None:
         read_recording(path, column="a")
 
 
+def test_csv_without_header_loses_no_row(tmp_path: Path) -> None:
+    recording = read_recording(csv(tmp_path, "1,5\n2,6\n3,7\n"), column="2", rate_hz=10.0)
+    np.testing.assert_array_equal(recording.samples, [5, 6, 7])
+
+
 BAD_CSV = {
     "empty; a header line": "",
+    "column level, row 1: .*True.* is not a number": "time_s,level\n0,TRUE\n1,FALSE\n",
+    "not a CSV table .*ength of header": "x\n0.0,0.3\n0.1,0.4\n",
     "empty; a header line and numbers": "time_s,level\n",
     "column level, row 2: 'two' is not a number": "time_s,level\n0,1\n1,two\n2,3\n",
     "uneven time stamps at row 3": "time_s,level\n0,1\n1,2\n2.5,3\n3,4\n",
@@ -67,6 +74,16 @@ BAD_CSV = {
     "one row tells no rate": "time_s,a\n0,1\n",
     "not a CSV table": 'time_s,a\n0,"1\n1,2,3,4\n',
 }
+
+
+def test_a_hash_in_a_name_is_no_comment(tmp_path: Path) -> None:
+    recording = read_recording(csv(tmp_path, "# from a logger\nch#1\n5\n6\n\n"), rate_hz=1.0)
+    np.testing.assert_array_equal(recording.samples, [5, 6])
+
+
+def test_a_missing_value_is_not_passed_over(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="1 samples are not finite numbers, the first in row 2"):
+        read_recording(csv(tmp_path, "x\n5\n\n6\n"), rate_hz=1.0)
 
 
 @pytest.mark.parametrize("message", BAD_CSV)
@@ -109,6 +126,17 @@ def test_wav_channels(tmp_path: Path) -> None:
         read_recording(path, column="3")
     with pytest.raises(UserError, match="states its own rate"):
         read_recording(path, column="1", rate_hz=100.0)
+
+
+def test_a_wav_that_is_cut_short_or_none_at_all(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(1000), 100, subtype="PCM_16")
+    raw = (tmp_path / "a.wav").read_bytes()
+    (tmp_path / "cut.wav").write_bytes(raw[:-500])
+    with pytest.raises(UserError, match="cut short; its header promises 2044 bytes"):
+        read_recording(tmp_path / "cut.wav")
+    soundfile.write(tmp_path / "b.wav", np.zeros(1000), 8000, format="OGG", subtype="VORBIS")
+    with pytest.raises(UserError, match="not a WAV file but OGG"):
+        read_recording(tmp_path / "b.wav")
 
 
 @pytest.mark.parametrize("content", [b"", b"RIFF", b"not a wav file at all" * 9])

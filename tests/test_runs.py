@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -52,7 +53,7 @@ def untimed(folder: Path) -> dict:
 
 
 def test_a_run_directory_holds_what_it_should(finished: Path) -> None:
-    assert {p.name for p in finished.iterdir()} == {
+    assert {p.name for p in finished.iterdir() if p.name != ".lock"} == {
         "config.yaml", "metrics.json", "history.csv", "weights.safetensors", "figures",
     }  # fmt: skip
     assert {p.stem for p in (finished / "figures").iterdir()} == {
@@ -154,6 +155,20 @@ def test_refusals(finished: Path, tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
+def test_judging_follows_the_configuration_as_it_stands(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(finished, folder)
+    settings = folder / "config.yaml"
+    settings.write_text(settings.read_text().replace("dpi: 40", "dpi: 80"))
+    small = imread(folder / "figures" / "single.png").shape
+    tonesieve.evaluate(folder)
+    large = imread(folder / "figures" / "single.png").shape
+    assert (large[0], large[1]) == (2 * small[0], 2 * small[1])
+    settings.write_text(settings.read_text().replace("phase_scale: 0.01", "phase_scale: 0.02"))
+    with pytest.raises(UserError, match="trained under other settings"):
+        tonesieve.evaluate(folder)
+
+
 def test_two_processes_do_not_share_a_run(finished: Path) -> None:
     with FileLock(finished / ".lock"), pytest.raises(UserError, match="another process"):
         tonesieve.evaluate(finished)
@@ -194,5 +209,5 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_figures(tmp_path: Path) -> 
     assert untimed(folder) == untimed(tmp_path / "whole")
     weights = [(f / "weights.safetensors").read_bytes() for f in (folder, tmp_path / "whole")]
     assert weights[0] == weights[1]
-    left = {p.name for p in folder.iterdir()}
+    left = {p.name for p in folder.iterdir() if p.name != ".lock"}
     assert left == {"config.yaml", "metrics.json", "history.csv", "weights.safetensors", "figures"}

@@ -158,6 +158,34 @@ def test_pink_noise_falls_as_asked(exponent: float) -> None:
     assert np.mean(noise**2) == pytest.approx(1.0, rel=0.2 if exponent > 1 else 0.05)
 
 
+@pytest.mark.parametrize("n_samples", [10, 1000])
+def test_pieces_of_pink_noise_are_pieces_of_the_longest_record(n_samples: int) -> None:
+    # The variance of one-sample steps shows the spectrum: it must not depend on the length.
+    def step_variance(n: int) -> np.ndarray:
+        noise = pink_noise(500, n, longest=5000, rng=rng())
+        return np.mean(np.diff(noise, axis=1) ** 2, axis=1)
+
+    short, long = step_variance(n_samples), step_variance(5000)
+    error = math.hypot(short.std(), long.std()) / math.sqrt(500)
+    assert abs(short.mean() - long.mean()) < 5 * error
+
+
+@pytest.mark.parametrize("n_samples", [5, 50, 2000])
+def test_gaps_cover_their_share_in_short_records_too(n_samples: int) -> None:
+    data = DataSettings(gap_fraction=0.3, gap_s=0.1)
+    share = gaps(data, 2000, n_samples, rng=rng()).mean(axis=1)
+    assert abs(share.mean() - 0.3) < 5 * share.std() / math.sqrt(2000)
+
+
+def test_the_start_does_not_change_the_noise() -> None:
+    data = DataSettings(phase_scale=0, snr_db=0.0, amplitude_range=(1, 1))
+    moved = data.model_copy(update={"start": "random"})
+    fixed, late = (draw_records(d, 1, 500, rng=rng(4)) for d in (data, moved))
+    noises = [r.mixture - r.targets.mean(axis=2) for r in (fixed, late)]
+    np.testing.assert_allclose(*noises, atol=1e-9)
+    assert np.abs(fixed.targets - late.targets).max() > 0.1
+
+
 def test_drift_wanders_with_its_deviation_and_time() -> None:
     data = DataSettings(
         frequencies_hz=(10.0,),

@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from tonesieve.config import Config, make_config
+from tonesieve.errors import UserError
 from tonesieve.learning.history import Epoch, best_epoch
 from tonesieve.learning.layouts import epoch_batches
 from tonesieve.learning.models import build_network
 from tonesieve.learning.network_extractor import as_extractor
+from tonesieve.learning.saved import save_network
 from tonesieve.learning.schedules import learning_rate
 from tonesieve.learning.training import TrainingDiverged, train
 from tonesieve.signals.synthesis import draw_exercise
@@ -147,6 +149,16 @@ def test_gradient_flows_through_the_state_within_a_chunk() -> None:
     assert float(recurrent_gradient(20).abs().max()) > 0
 
 
+def test_a_checkpoint_of_other_settings_or_none_is_refused(tmp_path: Path) -> None:
+    config, checkpoint = tiny(), tmp_path / "checkpoint.safetensors"
+    train(config, checkpoint=checkpoint)
+    with pytest.raises(UserError, match=r"under other settings \(training\)"):
+        train(tiny(training={"learning_rate": 0.02}), checkpoint=checkpoint)
+    save_network(build_network(config), config, checkpoint)
+    with pytest.raises(UserError, match="not a whole checkpoint of a training"):
+        train(config, checkpoint=checkpoint)
+
+
 def history_of(losses: list[float]) -> tuple[Epoch, ...]:
     return tuple(Epoch(i + 1, 1.0, loss, 0.1, 0.0) for i, loss in enumerate(losses))
 
@@ -187,7 +199,7 @@ def test_max_seconds_ends_after_the_epoch_at_hand() -> None:
 
 
 def test_divergence_is_told() -> None:
-    config = tiny(training={"optimizer": "sgd", "learning_rate": 1e30, "clip_norm": None})
+    config = tiny(training={"optimizer": "sgd", "learning_rate": 1e12, "clip_norm": None})
     with pytest.raises(TrainingDiverged, match=r"lower training.learning_rate"):
         train(config)
 

@@ -63,11 +63,13 @@ def load_config(source: str | Path = DEFAULT, overrides: Sequence[str] = ()) -> 
 
 def _read(source: str | Path) -> tuple[str, str]:
     path = Path(source)
+    if str(source) in presets():  # a folder of that name is ./NAME
+        return preset_yaml(str(source)), str(source)
     if path.is_dir():
         path /= "config.yaml"
         if not path.is_file():
             raise UserError(f"{source}: not a run directory (it holds no config.yaml)")
-    if path.suffix not in (".yaml", ".yml"):
+    if path.suffix.lower() not in (".yaml", ".yml") and not path.is_file():
         return preset_yaml(str(source)), str(source)
     try:
         return path.read_text(encoding="utf-8"), str(path)
@@ -82,6 +84,8 @@ def _apply(settings: dict[str, Any], override: str) -> None:
     if not equals or not key:
         raise UserError(f"{override}: not an override; write section.key=value")
     *sections, last = key.split(".")
+    if not sections and last in Config.model_fields and last != "name":
+        raise UserError(f"{override}: {last} is a section; write {last}.key=value")
     if not sections and last != "name":
         raise UserError(f"{override}: no such key{_full_key(last)}")
     place = settings

@@ -195,6 +195,8 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:  # a disk or folder that fails outside a guarded write
+        _fail(f"{error.filename or 'input or output'}: {error.strerror or error}", 2)
     except Exception as error:
         if os.environ.get("TONESIEVE_TRACEBACK"):
             raise

@@ -10,13 +10,22 @@ import math
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from tonesieve.errors import UserError
 
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0, le=1e12)]  # bounds that keep arithmetic finite
+NotNegative = Annotated[float, Field(ge=0, le=1e12)]
+Decibels = Annotated[float, Field(ge=-300, le=300)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
@@ -25,6 +34,14 @@ class _Settings(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        # YAML's yes and on are booleans, and a boolean would count as 1.
+        if isinstance(value, bool) and "bool" not in str(cls.model_fields[info.field_name or ""]):
+            raise ValueError(f"must not be {str(value).lower()}")
+        return value
 
 
 class DataSettings(_Settings):
@@ -47,8 +64,8 @@ class DataSettings(_Settings):
     start: Literal["fixed", "random"] = "fixed"
     noise: Literal["frozen", "fresh"] = "frozen"
     # Everything below is off by default.
-    snr_db: float | None = None  # white noise: power of the mixture over its own
-    pink_snr_db: float | None = None  # 1/f^pink_exponent noise, likewise
+    snr_db: Decibels | None = None  # white noise: power of the mixture over its own
+    pink_snr_db: Decibels | None = None  # 1/f^pink_exponent noise, likewise
     pink_exponent: Annotated[float, Field(ge=0, le=4)] = 1.0
     impulse_rate_hz: NotNegative = 0.0  # impulses a second, on average
     impulse_size: Positive = 10.0  # their standard deviation, in RMS of the mixture
@@ -182,6 +199,12 @@ class Config(_Settings):
         return self.training.batch_size if strided else 1
 
     @property
+    def own_records(self) -> bool:
+        """Whether every lane draws records of its own (fresh noise), not rows of a shared one."""
+        contiguous = self.training.lanes == "contiguous"
+        return self.stateful and contiguous and self.data.noise == "fresh"
+
+    @property
     def shuffled(self) -> bool:
         """Whether training rows or windows come in random order."""
         return (not self.stateful) if self.training.shuffle is None else self.training.shuffle
@@ -194,7 +217,8 @@ class Config(_Settings):
     @property
     def n_train(self) -> int:
         """How many of them, from the start, are trained on; the rest validate."""
-        return math.floor(self.n_rows * (1 - self.training.validation_fraction))
+        share = 1 - self.training.validation_fraction
+        return math.floor(self.n_rows * share + 1e-9)  # 0.9 of 1,000 is 900, not 899.99...
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -217,7 +241,17 @@ class Config(_Settings):
                 "is never reset; use state_reset: component"
             )
         self._check_training_stretches()
+        self._check_positions()
         return self
+
+    def _check_positions(self) -> None:
+        training = self.training
+        if training.positions == "last" and self.stateful:
+            raise ValueError("training.positions: last is for windows; use all with window 1")
+        if training.positions == "last" and self.evaluation.join == "mean":
+            raise ValueError(
+                "evaluation.join: the mean over windows needs all positions trained; use last"
+            )
 
     def _check_training_stretches(self) -> None:
         data, training = self.data, self.training
@@ -229,45 +263,11 @@ class Config(_Settings):
                 f"{self.n_rows} rows or windows a component leaves none to train on or none to "
                 "validate on"
             )
-        if self.stateful and training.batch_size > self.n_train:
+        if self.stateful and not self.own_records and training.batch_size > self.n_train:
             raise ValueError(
                 f"training.batch_size: {training.batch_size} lanes for {self.n_train} training "
                 "rows a component; choose fewer"
             )
-
-
-def warnings_for(config: Config) -> list[str]:
-    """What is allowed but probably not meant, a line each (SPEC, section 4)."""
-    data, model, training = config.data, config.model, config.training
-    found = []
-    if data.phase_scale >= 1:
-        found.append(
-            f"data.phase_scale {data.phase_scale:g}: unlearnable; the mixture carries no "
-            "information on time, so a model that listens can only answer 0 (MSE 0.5)"
-        )
-    if data.train_seed == data.test_seed:
-        found.append(
-            f"data.test_seed {data.test_seed} equals data.train_seed: the test set is the "
-            "training set, and test figures say nothing of new noise"
-        )
-    if config.stateful and config.shuffled:
-        found.append(
-            "training.shuffle with model.window 1: rows in random order leave the carried "
-            "state nothing to follow"
-        )
-    if training.batch_size == 1:
-        found.append("training.batch_size 1: slow; 32 lanes or windows cost little more than one")
-    if model.selector == "none" and data.n_components > 1:
-        found.append(
-            "model.selector none: no model can know which component is meant, so the MSE "
-            f"cannot fall below {_floor_without_selector(data.n_components):g}"
-        )
-    return found
-
-
-def _floor_without_selector(n_components: int) -> float:
-    # The best single answer is the mean of the K orthogonal targets, each of power 1/2.
-    return 0.5 * (1 - 1 / n_components)
 
 
 def make_config(settings: Any, *, where: str = "configuration") -> Config:
@@ -292,17 +292,33 @@ def from_yaml(text: str, *, where: str = "configuration") -> Config:
 
 def parse_yaml(text: str, *, where: str) -> Any:
     """Plain values from a YAML file's text; an empty text is an empty mapping."""
-    return parse_value(text, where=where) if text.strip() else {}
+    values = parse_value(text, where=where)
+    return {} if values is None else values
 
 
 def parse_value(text: str, *, where: str) -> Any:
     """One plain value from YAML text; an empty text is None."""
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _StrictLoader)  # a safe loader that also refuses repeated keys
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: not YAML: {str(error)[:200]}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         raise UserError(f"{where}{line}: not YAML: {getattr(error, 'problem', error)}") from None
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML's plain types; a key given twice is a mistake, not a choice of the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = next((key for i, key in enumerate(keys) if key in keys[:i]), None)
+        if twice is not None:
+            raise yaml.constructor.ConstructorError(
+                problem=f"the key {twice!r} stands twice", problem_mark=node.start_mark
+            )
+        return super().construct_mapping(node, deep=deep)
 
 
 def to_yaml(settings: Config | DataSettings) -> str:
@@ -318,12 +334,10 @@ def _explain(error: ErrorDetails) -> str:
     if error["type"] == "extra_forbidden":
         return f"{path}: no such key{_suggestion(error['loc'])}"
     if error["type"] == "value_error":
-        return error["msg"].removeprefix("Value error, ") if not path else _own(path, error["msg"])
+        reason = error["msg"].removeprefix("Value error, ")
+        # A section's own checks begin with the key; a key's own checks do not.
+        return f"{path}{'.' if path in _SECTIONS else ': '}{reason}" if path else reason
     return f"{path}: {error['msg'][0].lower()}{error['msg'][1:]}, not {error['input']!r}"
-
-
-def _own(path: str, message: str) -> str:
-    return f"{path}.{message.removeprefix('Value error, ')}"
 
 
 def _suggestion(loc: tuple[int | str, ...]) -> str:

@@ -64,10 +64,15 @@ def extract_recording(
     know, a recording that is too short or too slow, and an output that exists.
     """
     path = Path(recording)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
     target = path.with_suffix(f".tone{path.suffix}") if out is None else Path(out)
     refuse_existing(target, force=force)
+    if target.resolve() == path.resolve():
+        raise UserError(f"{target}: is the recording itself; choose another --out")
     whole = read_recording(path, column=column, rate_hz=rate_hz)
     chosen = _choose(source, hz)
+    _check_band(whole, band_hz)
     _check_fit(whole, source, [source.data.frequencies_hz[k] for k in chosen], causal)
     tones = _extract_samples(whole, source, causal, reporter or Reporter())[:, chosen]
     frequencies = [source.data.frequencies_hz[k] for k in chosen]
@@ -80,7 +85,7 @@ def extract_recording(
         "rate_hz": whole.rate_hz,
         "extractor_rate_hz": source.data.rate_hz,
         "causal": causal,
-        "clipped_samples": clipped_on_writing(whole, tones),
+        "warnings": _warnings(whole, tones, source),
         "tones": _figures(whole, tones, frequencies, band_hz),
     }
 
@@ -98,6 +103,21 @@ def extract_array(
     return _extract_samples(whole, source, causal, reporter or Reporter())
 
 
+def _warnings(recording: Recording, tones: Float[np.ndarray, "T K"], source: Source) -> list[str]:
+    """What the tone is not, and what became of it on its way."""
+    found = []
+    if source.data.regime == "locked":
+        found.append(
+            f"{source.name} learned tones of one amplitude and known start phases (data.regime "
+            "locked), so the tone's amplitude follows from the recording's RMS alone; train with "
+            "data.regime free for one that is heard"
+        )
+    clipped = clipped_on_writing(recording, tones)
+    if clipped:
+        found.append(f"{clipped} samples of the tone lie beyond full scale and are cut off")
+    return found
+
+
 def _choose(source: Source, hz: Sequence[float]) -> list[int]:
     known = source.data.frequencies_hz
     if not hz:
@@ -106,13 +126,28 @@ def _choose(source: Source, hz: Sequence[float]) -> list[int]:
     if unknown:
         names = ", ".join(f"{f:g}" for f in known)
         raise UserError(f"--hz {unknown[0]:g}: {source.name} knows {names} Hz; choose among these")
-    return [int(np.argmin([abs(f - g) for g in known])) for f in hz]
+    nearest = [int(np.argmin([abs(f - g) for g in known])) for f in hz]
+    return list(dict.fromkeys(nearest))  # a tone asked for twice is one tone
+
+
+def _check_band(recording: Recording, band_hz: tuple[float, float] | None) -> None:
+    half = recording.rate_hz / 2
+    if band_hz is not None and not 0 <= band_hz[0] < band_hz[1] <= half:
+        raise UserError(
+            f"--band {band_hz[0]:g} {band_hz[1]:g}: must be LOW HIGH with 0 <= LOW < HIGH <= "
+            f"{half:g} Hz, half the recording's rate"
+        )
 
 
 def _check_fit(
     recording: Recording, source: Source, frequencies: Sequence[float], causal: bool
 ) -> None:
     path, data = recording.path, source.data
+    if tone_gain(data) < 1e-9:
+        raise UserError(
+            f"{source.name}: trained at phase_scale {data.phase_scale:g}, where the mixture holds "
+            "no tone; choose another run"
+        )
     if max(frequencies) >= recording.rate_hz / 2:
         raise UserError(
             f"{path}: {max(frequencies):g} Hz is at or above half the recording's rate of "
@@ -130,6 +165,11 @@ def _check_fit(
         )
     if causal and not source.extractor.causal:
         raise UserError(f"--causal: {source.name} needs the future; leave --causal away")
+    if causal and data.rate_hz != recording.rate_hz:
+        raise UserError(
+            f"--causal: {path} has {recording.rate_hz:g} Hz and {source.name} {data.rate_hz:g} Hz; "
+            "resampling uses the future, so bring the recording to that rate first"
+        )
 
 
 def _extract_samples(
@@ -153,9 +193,10 @@ def overall_shape(
     samples: Float[np.ndarray, " T"],
 ) -> tuple[Float[np.ndarray, " T"], Float[np.ndarray, " T"]]:
     """Samples without their mean and of unit RMS, and the RMS at every sample."""
-    centred = samples - samples.mean()
-    rms = float(np.sqrt(np.mean(centred**2)))
-    return _divide(centred, np.full(len(samples), rms))
+    unit = unit_of(samples)
+    centred = samples / unit - np.mean(samples / unit)
+    rms = np.full(len(samples), np.sqrt(np.mean(centred**2)))
+    return _divide(centred, rms), unit * rms
 
 
 def running_shape(
@@ -163,14 +204,25 @@ def running_shape(
 ) -> tuple[Float[np.ndarray, " T"], Float[np.ndarray, " T"]]:
     """The same with mean and RMS of the samples so far."""
     count = np.arange(1, len(samples) + 1)
-    origin = samples - samples[0]  # an offset would drown the variance in rounding
+    unit = unit_of(samples)
+    origin = (samples - samples[0]) / unit  # an offset would drown the variance in rounding
     mean = np.cumsum(origin) / count
     variance = np.maximum(np.cumsum(origin**2) / count - mean**2, 0.0)
-    return _divide(origin - mean, np.sqrt(variance))
+    rms = np.sqrt(variance)
+    return _divide(origin - mean, rms), unit * rms
 
 
-def _divide(centred: np.ndarray, rms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return np.divide(centred, rms, out=np.zeros_like(centred), where=rms > 0), rms
+def unit_of(samples: Float[np.ndarray, " T"]) -> float:
+    """A power of two near the largest sample: divided by it, squares neither over- nor underflow.
+
+    A power of two, because dividing by one loses no digit.
+    """
+    largest = float(np.max(np.abs(samples)))
+    return 2.0 ** np.floor(np.log2(largest)) if largest > 0 else 1.0
+
+
+def _divide(centred: np.ndarray, rms: np.ndarray) -> np.ndarray:
+    return np.divide(centred, rms, out=np.zeros_like(centred), where=rms > 0)
 
 
 def _estimate(
@@ -212,25 +264,33 @@ def _figures(
     frequencies: Sequence[float],
     band_hz: tuple[float, float] | None,
 ) -> list[dict[str, Any]]:
-    residual = recording.samples - tones.sum(axis=1)
-    rate = recording.rate_hz
+    unit, rate = unit_of(recording.samples), recording.rate_hz
+    samples, tones = recording.samples / unit, tones / unit
+    residual = samples - tones.sum(axis=1)
     result = []
     for tone, f, name in zip(tones.T, frequencies, tone_names(frequencies), strict=True):
         low, high = band_hz or (0.98 * f, 1.02 * f)
-        before, after = (band_power(x, rate, low, high) for x in (recording.samples, residual))
+        before, after = (band_power(x, rate, low, high) for x in (samples, residual))
         own, total = band_power(tone, rate, low, high), band_power(tone, rate, 0.0, rate / 2)
         result.append(
             {
                 "column": name,
                 "hz": f,
                 "band_hz": [low, high],
-                "tone_power": total,
+                "tone_power": _in_unit(total, unit),
                 "outside_band_share": (total - own) / total if total > 0 else None,
-                "recording_power_in_band": before,
-                "residual_power_in_band": after,
+                "recording_power_in_band": _in_unit(before, unit),
+                "residual_power_in_band": _in_unit(after, unit),
                 "reduction_db": float(10 * np.log10(after / before))
                 if before * after > 0
                 else None,
             }
         )
     return result
+
+
+def _in_unit(power: float, unit: float) -> float | None:
+    """Power in the recording's own unit, or None where no number is large enough."""
+    with np.errstate(over="ignore"):
+        whole = power * unit * unit
+    return float(whole) if np.isfinite(whole) else None

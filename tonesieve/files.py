@@ -11,6 +11,9 @@ from typing import BinaryIO
 
 from tonesieve.errors import UserError
 
+# Ending of a file while it is being written.
+TEMPORARY = ".tmp"
+
 
 @contextmanager
 def replacing(path: Path, *, force: bool = True) -> Iterator[BinaryIO]:
@@ -20,10 +23,11 @@ def replacing(path: Path, *, force: bool = True) -> Iterator[BinaryIO]:
     written or the disk is full; then nothing is left behind and an old file stays as it was.
     """
     refuse_existing(path, force=force)
+    path = path.resolve()  # what a link points to is replaced, not the link
     temporary = None
     try:
         with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix, delete=False
+            dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY, delete=False
         ) as file:
             temporary = Path(file.name)
             yield file  # type: ignore[misc]  # the wrapper is a BinaryIO in all but name
@@ -45,9 +49,13 @@ def write_text(path: Path, text: str, *, force: bool = True) -> None:
 
 
 def refuse_existing(path: Path, *, force: bool) -> None:
-    """Raise `UserError` when a file is in the way and may not be overwritten."""
+    """Raise `UserError` when ``path`` is no place for a file, or holds one that must stay."""
     if path.is_dir():
         raise UserError(f"{path}: is a folder; name a file")
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: cannot be written: no such folder as {path.parent}")
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: is no ordinary file; name another --out")
     if path.exists() and not force:
         raise UserError(f"{path}: exists; choose another --out, or --force to overwrite it")
 

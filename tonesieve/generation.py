@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from tonesieve.catalogue import DEFAULT, load_config
 from tonesieve.signals.datasets import save
-from tonesieve.signals.synthesis import draw_records
+from tonesieve.signals.synthesis import draw_exercise
 
 
 def generate(
@@ -20,14 +18,15 @@ def generate(
     split: Literal["train", "test"] = "test",
     force: bool = False,
 ) -> dict[str, Any]:
-    """Write the record that the settings' train or test seed draws, as .npz or .csv.
+    """Write the exercise's record that the train or test seed draws, as .npz or .csv.
+
+    It is the very one that `evaluate` judges on: from time 0, whatever ``data.start`` says.
 
     Answers what was written. Raises `UserError` as `load_config` and `datasets.save` do.
     """
     data = load_config(source, overrides).data
     seed = data.train_seed if split == "train" else data.test_seed
-    records = draw_records(data, 1, data.n_samples, rng=np.random.default_rng(seed))
-    save(records, Path(out), force=force)
+    save(draw_exercise(data, seed=seed), Path(out), force=force)
     return {
         "out": str(out),
         "split": split,

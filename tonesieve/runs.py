@@ -20,22 +20,24 @@ from typing import Any
 from filelock import FileLock, Timeout
 from matplotlib.figure import Figure
 
+from tonesieve.advice import warnings_for
 from tonesieve.catalogue import DEFAULT, load_config
-from tonesieve.config import Config, to_yaml, warnings_for
+from tonesieve.config import Config, to_yaml
 from tonesieve.errors import UserError
 from tonesieve.extraction import Source, extract_recording
 from tonesieve.extractors.protocol import Extractor
-from tonesieve.files import write_text
+from tonesieve.files import TEMPORARY, write_text
 from tonesieve.judging import figures as draw
 from tonesieve.judging.evaluation import N_PARTS, Evaluation, evaluate_extractor
 from tonesieve.learning import inspection
+from tonesieve.learning.checkpoints import TRAINED
 from tonesieve.learning.history import History, to_table
 from tonesieve.learning.layouts import count_batches, fresh_shape
 from tonesieve.learning.models import build_network, n_parameters
 from tonesieve.learning.network_extractor import as_extractor
 from tonesieve.learning.saved import load_network, save_network
 from tonesieve.learning.threads import threads
-from tonesieve.learning.training import Trained, train
+from tonesieve.learning.training import Trained, check_device, train
 from tonesieve.reporting import Reporter
 from tonesieve.signals.synthesis import draw_exercise
 
@@ -62,6 +64,7 @@ def run(
     is not an empty folder.
     """
     config = source if isinstance(source, Config) else load_config(source, overrides)
+    check_device(config.training.device)
     folder = _default_out(config) if out is None else Path(out)
     _create(folder, config)
     return resume(folder, reporter=reporter)
@@ -74,13 +77,17 @@ def resume(folder: str | Path, *, reporter: Reporter | None = None) -> dict[str,
     folder that is not a run, or that another process is working on.
     """
     folder, reporter = Path(folder), reporter or Reporter()
-    config = load_config(_run_folder(folder))
+    config = load_config(_run_folder(folder).resolve())
     if (folder / METRICS).exists():
         (folder / CHECKPOINT).unlink(missing_ok=True)
         return {"run": str(folder), **_read_metrics(folder)}
     for text in warnings_for(config):
         reporter.warn(text)
     with _locked(folder):
+        if (folder / METRICS).exists():  # another process finished it in the meantime
+            return {"run": str(folder), **_read_metrics(folder)}
+        for stale in folder.rglob(f".*{TEMPORARY}"):  # left by a kill in mid-write
+            stale.unlink(missing_ok=True)
         trained = _train(folder, config, reporter)
         save_network(trained.network, config, folder / WEIGHTS)
         write_text(folder / HISTORY, to_table(trained.history).to_csv(index=False))
@@ -97,11 +104,14 @@ def evaluate(
 ) -> dict[str, Any]:
     """Judge a finished run again from its saved weights; metrics and pictures are rewritten.
 
-    ``against`` names a second run of the same signals: a picture ``against.png`` shows both.
+    How it is judged and drawn follows ``config.yaml`` as it stands now. ``against`` names a second
+    run of the same signals: a picture ``against.png`` shows both.
     """
     folder, reporter = Path(folder), reporter or Reporter()
-    loaded, kept = load_run(folder), _read_metrics(folder)
+    kept, loaded = _read_metrics(_run_folder(folder)), load_run(folder)
     rival = None if against is None else load_run(against)
+    if rival is not None:
+        _check_alike(loaded.config, rival.config)
     with _locked(folder):
         figures = _judge(folder, loaded.config, loaded.extractor, reporter)
         if rival is not None:
@@ -134,12 +144,18 @@ class LoadedRun:
 
 def load_run(folder: str | Path) -> LoadedRun:
     """Read a run's extractor; raises `UserError` for a folder without whole weights."""
-    network, config = load_network(_run_folder(Path(folder)) / WEIGHTS)
+    path = _run_folder(Path(folder)) / WEIGHTS
+    network, trained = load_network(path)
+    config = load_config(Path(folder).resolve())
+    if any(getattr(config, section) != getattr(trained, section) for section in TRAINED):
+        raise UserError(f"{path}: was trained under other settings than {CONFIG} has now")
     return LoadedRun(config, as_extractor(network, config))
 
 
 def _default_out(config: Config) -> Path:
-    return Path("runs") / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    name = f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    taken = (Path("runs") / (name + (f"-{n}" if n else "")) for n in range(1_000_000))
+    return next(path for path in taken if not path.exists())
 
 
 def _create(folder: Path, config: Config) -> None:
@@ -177,8 +193,7 @@ def _locked(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        lock.release()
-        (folder / LOCK).unlink(missing_ok=True)
+        lock.release()  # the file stays: were it removed, two could hold one each
 
 
 def _train(folder: Path, config: Config, reporter: Reporter) -> Trained:
@@ -190,8 +205,7 @@ def _train(folder: Path, config: Config, reporter: Reporter) -> Trained:
             task.reach(len(history) * n_batches)
             last = history[-1]
             task.note(
-                f"epoch {last.epoch}/{n_epochs}, loss: train {last.train_loss:.2e}, "
-                f"validation {last.validation_loss:.2e}"
+                f"{last.epoch}/{n_epochs} loss {last.train_loss:.1e} val {last.validation_loss:.1e}"
             )
 
         def on_batch(n_epochs_done: int, n_batches_done: int) -> None:
@@ -227,10 +241,14 @@ def _write_metrics(folder: Path, result: dict[str, Any]) -> None:
 
 
 def _read_metrics(folder: Path) -> dict[str, Any]:
+    path = folder / METRICS
     try:
-        return dict(json.loads((folder / METRICS).read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder / METRICS}: cannot be read ({error})") from None
+        result = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from None
+    if not {"train", "test", "generalisation", "shifted", "training"} <= result.keys():
+        raise UserError(f"{path}: not a run's metrics; remove it, then --resume {folder}")
+    return result
 
 
 def _draw(folder: Path, config: Config, evaluation: Evaluation) -> None:
@@ -265,13 +283,16 @@ def _draw_training(folder: Path, config: Config, trained: Trained) -> None:
     _save_picture(folder, "training", figure, config)
 
 
+def _check_alike(one: Config, other: Config) -> None:
+    if one.data.frequencies_hz != other.data.frequencies_hz or (
+        one.data.rate_hz != other.data.rate_hz
+    ):
+        raise UserError("the two runs are for different frequencies or rates; compare like runs")
+
+
 def _draw_against(folder: Path, loaded: LoadedRun, rival: LoadedRun) -> None:
     """Two runs on the first run's test record; L=1 against L=10, say."""
     config, data = loaded.config, loaded.config.data
-    if rival.config.data.frequencies_hz != data.frequencies_hz or (
-        rival.config.data.rate_hz != data.rate_hz
-    ):
-        raise UserError("the two runs are for different frequencies or rates; compare like runs")
     test = draw_exercise(data, seed=data.test_seed)
     k, part = config.visualisation.component, slice(0, config.visualisation.samples)
     runs = (loaded, rival)

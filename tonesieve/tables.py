@@ -93,11 +93,7 @@ def extract_text(result: dict[str, Any]) -> str:
             ]
         )
     lines = [table(rows), "", f"{result['samples']:,} samples written to {result['out']}"]
-    if result["clipped_samples"]:
-        lines.append(
-            f"warning: {result['clipped_samples']} samples of the tone lie beyond full scale and "
-            "are cut off"
-        )
+    lines += [f"warning: {text}" for text in result["warnings"]]
     return "\n".join(lines)
 
 

@@ -51,7 +51,9 @@ def _about(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     """Settings and notes, once the file is known to be one of ours."""
     try:
         about = json.loads(metadata[FORMAT])
-        version, _, _ = about["version"], about["config"], about["notes"]
+        version, text, notes = about["version"], about["config"], about["notes"]
+        if not isinstance(text, str) or not isinstance(notes, dict):
+            raise TypeError
     except (KeyError, TypeError, ValueError):
         raise UserError(f"{path}: not a checkpoint of tonesieve") from None
     if version != VERSION:

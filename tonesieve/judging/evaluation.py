@@ -14,8 +14,9 @@ from tonesieve.extractors.protocol import Extractor
 from tonesieve.judging import metrics
 from tonesieve.signals.synthesis import Records, draw_exercise, draw_records
 
-# A window sees nothing before its L samples, so short records serve: full windows in each.
-WINDOWS_PER_RECORD = 1000
+# A window sees nothing before its L samples, so shorter records serve: this many samples more
+# than the start-up.
+WINDOWS_PER_RECORD = 500
 # Train record, test record, records with random start.
 N_PARTS = 3
 
@@ -92,6 +93,7 @@ def _generalisation(train: Figures, test: Figures, config: Config) -> Figures:
     for on_train, on_test in zip(train["per_component"], test["per_component"], strict=True):
         gap = metrics.relative_gap(on_train["mse"], on_test["mse"])
         on_train["gap"] = on_test["gap"] = gap
+        on_train["ratio"] = on_test["ratio"] = None if gap is None else gap + 1
     gap = metrics.relative_gap(train["mse"], test["mse"])
     ratio = None if gap is None else gap + 1
     threshold = config.evaluation.gap_threshold
@@ -109,9 +111,10 @@ def _shifted_figures(extractor: Extractor, config: Config) -> Figures:
     data, evaluation = config.data, config.evaluation
     shifted = data.model_copy(update={"start": "random"})
     skip, settle, n_samples = 0, round(evaluation.settle_s * data.rate_hz), data.n_samples
-    if not config.stateful:  # every full window is settled
-        skip = settle = config.model.window - 1
-        n_samples = min(n_samples, skip + WINDOWS_PER_RECORD)
+    if not config.stateful:
+        skip = config.model.window - 1
+        settle = max(settle, skip)
+        n_samples = min(n_samples, settle + WINDOWS_PER_RECORD)
     rng = np.random.default_rng([data.test_seed, 5])
     records = draw_records(shifted, evaluation.shifted_records, n_samples, rng=rng)
     error = (extractor.extract(records.mixture) - records.targets) ** 2

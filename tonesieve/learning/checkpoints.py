@@ -11,9 +11,13 @@ import torch
 from torch import Tensor
 
 from tonesieve.config import Config
+from tonesieve.errors import UserError
 from tonesieve.extractors.weights import load_weights, save_weights
 from tonesieve.learning.history import Epoch, History
 from tonesieve.learning.models.network import Network
+
+# Sections of the settings that a training follows from.
+TRAINED = ("data", "model", "training")
 
 
 @dataclass
@@ -38,9 +42,23 @@ def save(progress: Progress, path: Path, config: Config) -> None:
     save_weights(path, to_arrays(tensors), config, history=history)
 
 
-def restore(progress: Progress, path: Path) -> None:
-    """Set ``progress`` to what `save` wrote; raises `UserError` as `load_weights` does."""
-    arrays, _, notes = load_weights(path)
+def restore(progress: Progress, path: Path, config: Config) -> None:
+    """Set ``progress`` to what `save` wrote.
+
+    Raises `UserError` as `load_weights` does, for weights that are no checkpoint of a training,
+    and when the settings were changed in between: the rest would not fit what is done.
+    """
+    arrays, before, notes = load_weights(path)
+    changed = next((s for s in TRAINED if getattr(config, s) != getattr(before, s)), None)
+    if changed is not None:
+        raise UserError(f"{path}: was trained under other settings ({changed}); put them back")
+    try:
+        _set(progress, arrays, notes)
+    except (RuntimeError, ValueError, KeyError, TypeError):
+        raise UserError(f"{path}: not a whole checkpoint of a training; remove it") from None
+
+
+def _set(progress: Progress, arrays: dict[str, np.ndarray], notes: dict[str, Any]) -> None:
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     progress.network.load_state_dict(_under("network.", tensors))
     progress.best_weights = _under("best.", tensors)
@@ -51,6 +69,8 @@ def restore(progress: Progress, path: Path) -> None:
         state.setdefault(int(index), {})[key] = tensor
     progress.optimizer.load_state_dict({**stored, "state": state})
     progress.history = tuple(Epoch(**epoch) for epoch in notes["history"])
+    if not progress.history:
+        raise ValueError("no epoch is done")
 
 
 def to_arrays(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tonesieve.config import Config, warnings_for
-from tonesieve.learning.layouts import count_batches, epoch_batches, tap_features
+from tonesieve.advice import warnings_for
+from tonesieve.config import Config
+from tonesieve.learning.layouts import count_batches, epoch_batches
 from tonesieve.learning.models import n_parameters
 from tonesieve.learning.models.network import Network
 from tonesieve.learning.network_extractor import as_extractor
@@ -64,35 +64,24 @@ def plan(network: Network, config: Config) -> dict[str, Any]:
 
 
 def _activations(network: Network, config: Config) -> dict[str, dict[str, float]]:
-    """Statistics of every layer's output, caught on its way."""
-    found: dict[str, dict[str, float]] = {}
+    """Statistics of every layer's output, caught while the network is used as an extractor."""
+    caught: dict[str, list[Tensor]] = {}
 
     def catch(name: str) -> Any:
         def hook(layer: nn.Module, given: Any, answer: Any) -> None:
-            found[name] = _statistics(answer[0] if isinstance(answer, tuple) else answer)
+            output = answer[0] if isinstance(answer, tuple) else answer
+            caught.setdefault(name, []).append(output.flatten())
 
         return hook
 
     hooks = [layer.register_forward_hook(catch(name)) for name, layer in network.named_children()]
     record = draw_exercise(config.data, seed=config.data.test_seed)
-    part = record.mixture[:, : max(N_SAMPLES, config.model.window)]
     try:
-        _pass_all_components(network, config, part)
+        as_extractor(network, config).extract(record.mixture[:, : N_SAMPLES + config.model.window])
     finally:
         for hook in hooks:
             hook.remove()
-    return found
-
-
-@torch.inference_mode()
-def _pass_all_components(network: Network, config: Config, mixture: np.ndarray) -> None:
-    features = torch.from_numpy(np.array(tap_features(mixture, config.model.taps)))
-    selector = torch.eye(config.data.n_components)
-    if config.model.selector in ("readout", "none"):
-        network(features, None, network.initial_state(1, None))
-    else:
-        many = features.expand(len(selector), -1, -1)
-        network(many, selector, network.initial_state(len(selector), selector))
+    return {name: _statistics(torch.cat(parts)) for name, parts in caught.items()}
 
 
 def _statistics(tensor: Tensor) -> dict[str, float]:

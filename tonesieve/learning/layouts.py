@@ -60,7 +60,7 @@ def epoch_batches(config: Config, *, epoch: int, device: torch.device) -> Iterat
     if fresh and not config.stateful:
         n_items = count_blocks(config) * config.n_rows
         return fresh_windows(config, noise, device, n_items=n_items)
-    if fresh and config.training.lanes == "contiguous":
+    if config.own_records:
         return _fresh_lanes(config, noise, device)
     records = training_record(config, epoch=epoch)
     n_train = config.n_rows if fresh else config.n_train
@@ -77,7 +77,7 @@ def count_batches(config: Config) -> int:
     size, n_blocks = config.training.batch_size, count_blocks(config)
     if not config.stateful:
         return -(-n_train * n_blocks // size)
-    if config.data.noise == "fresh" and config.training.lanes == "contiguous":
+    if config.own_records:
         n_samples, n_records = fresh_shape(config)
         return n_records * -(-n_samples // config.training.chunk_samples)
     order = np.random.default_rng(0)
@@ -230,7 +230,7 @@ def _laid_out(config: Config, n_train: int, order: Rng) -> tuple[Rows, list[Segm
 
 def fresh_shape(config: Config) -> tuple[int, int]:
     """Samples of a fresh training record, and how many a lane sees in an epoch."""
-    data, record_s = config.data, config.training.record_s
+    data, record_s = config.data, config.training.record_s if config.own_records else None
     n_samples = data.n_samples if record_s is None else round(record_s * data.rate_hz)
     return n_samples, max(1, round(data.n_samples / n_samples))
 
@@ -258,7 +258,7 @@ def fresh_windows(
     for at in range(0, n_items, size):
         n = min(size, n_items - at)
         anywhere = config.data.start == "random" or config.data.regime == "free"
-        starts = None if anywhere else noise.integers(0, config.n_rows, n)
+        starts = None if anywhere else noise.integers(0, config.n_rows, n) - taps
         # Taps look beyond the window: draw their samples too.
         drawn = length + 2 * taps
         records = draw_records(config.data, n, drawn, rng=noise, starts=starts)
@@ -270,7 +270,9 @@ def fresh_windows(
 
 
 def _balanced_components(config: Config, n: int, rng: Rng, device: torch.device) -> Tensor:
-    return torch.from_numpy(rng.permutation(np.arange(n) % config.data.n_components)).to(device)
+    """As many streams a component as can be; which ones get one more is drawn, too."""
+    names = rng.permutation(config.data.n_components)
+    return torch.from_numpy(rng.permutation(names[np.arange(n) % len(names)])).to(device)
 
 
 def _select(

@@ -21,8 +21,8 @@ from tonesieve.learning.models.network import Network, State
 
 # Windows that go through the network at once: bounds memory, and keeps buffers in cache.
 WINDOWS_AT_ONCE = 2048
-# Samples that a stateful network takes at once, for the same reasons.
-SAMPLES_AT_ONCE = 4096
+# Samples, of all streams together, that a stateful network takes at once, for the same reasons.
+SAMPLES_AT_ONCE = 2**18
 
 
 def as_extractor(network: Network, config: Config) -> Extractor:
@@ -115,18 +115,15 @@ class StatefulNetwork(_NetworkExtractor):
         """Answer a chunk of any length."""
         n_streams, n_samples = samples.shape
         answers = [np.empty((n_streams, 0, self.config.data.n_components))]
-        taps = self.config.model.taps
+        taps, stride = self.config.model.taps, self.config.stride
         padded = np.pad(samples, ((0, 0), (taps, taps)), constant_values=0.0)
-        for start in range(0, n_samples, self._at_once):
-            stop = min(start + self._at_once, n_samples)
+        at_once = max(1, SAMPLES_AT_ONCE // (n_streams * self._n_passes * stride)) * stride
+        for start in range(0, n_samples, at_once):
+            stop = min(start + at_once, n_samples)
             features = self._features(padded[:, start : stop + 2 * taps])[:, taps : -taps or None]
             outputs, state = self._turns(features, self._selector(n_streams), state)
             answers.append(self._gather(outputs, n_streams))
         return np.concatenate(answers, axis=1), state
-
-    @property
-    def _at_once(self) -> int:
-        return SAMPLES_AT_ONCE * self.config.stride
 
     def _turns(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from tonesieve.config import Config
@@ -22,6 +23,9 @@ def save_network(network: Network, config: Config, path: Path) -> None:
 def load_network(path: Path) -> tuple[Network, Config]:
     """Read what `save_network` wrote; raises `UserError` as `load_weights` does."""
     tensors, config, _ = load_weights(path)
+    broken = [name for name, array in tensors.items() if not np.isfinite(array).all()]
+    if broken:
+        raise UserError(f"{path}: {broken[0]} holds numbers that are not finite; train again")
     network = build_network(config)
     try:
         network.load_state_dict({name: torch.from_numpy(t) for name, t in tensors.items()})

@@ -63,10 +63,11 @@ def train(
     Raises `TrainingDiverged` when the loss is not finite, `UserError` for a device that is not
     there.
     """
-    fabric = _fabric(config.training.device)
+    check_device(config.training.device)
+    fabric = Fabric(accelerator=config.training.device, devices=1)
     progress = _begin(config, fabric.device)
     if checkpoint is not None and checkpoint.exists():
-        restore(progress, checkpoint)
+        restore(progress, checkpoint, config)
         on_epoch(progress.history)
     network, optimizer = fabric.setup(progress.network, progress.optimizer)
     with threads(config):
@@ -82,11 +83,11 @@ def train(
     return Trained(progress.network, progress.history)
 
 
-def _fabric(device: str) -> Fabric:
+def check_device(device: str) -> None:
+    """Raise `UserError` when the device that is asked for is not there."""
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available.get(device, True):
         raise UserError(f"training.device: no {device} here; choose auto or cpu")
-    return Fabric(accelerator=device, devices=1)
 
 
 def _begin(config: Config, device: torch.device) -> Progress:

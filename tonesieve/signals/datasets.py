@@ -23,10 +23,11 @@ def save(records: Records, path: Path, *, force: bool = False) -> None:
     Raises `UserError` when the ending is another one, or the file exists and ``force`` is off.
     """
     writers = {".npz": _write_npz, ".csv": _write_csv}
-    if path.suffix not in writers:
+    ending = path.suffix.lower()
+    if ending not in writers:
         raise UserError(f"{path}: ending {path.suffix!r}; choose {' or '.join(FORMATS)}")
     with replacing(path, force=force) as file:
-        writers[path.suffix](records, file)
+        writers[ending](records, file)
 
 
 def load(path: Path) -> Records:
@@ -37,7 +38,7 @@ def load(path: Path) -> Records:
             return Records(stored["mixture"], stored["targets"], data)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: not a whole dataset written by tonesieve ({error})") from None
 
 
@@ -55,7 +56,7 @@ def _write_npz(records: Records, file: BinaryIO) -> None:
 def _write_csv(records: Records, file: BinaryIO) -> None:
     columns = {"time_s": records.time_s, "mixture": records.mixture[0]}
     for k, f in enumerate(records.data.frequencies_hz):
-        columns[f"target_{f:g}Hz"] = records.targets[0, :, k]
+        columns[f"target_{f:.12g}Hz"] = records.targets[0, :, k]
     settings = "".join(f"# {line}\n" for line in to_yaml(records.data).splitlines())
     file.write(settings.encode())
     pd.DataFrame(columns).to_csv(file, index=False, lineterminator="\n")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +44,8 @@ def read_recording(
 
     CSV: ``column`` names the channel; without it there must be just one beside the time column.
     The rate follows from the time column (named time_s, time, t or seconds, in seconds) or is
-    given as ``rate_hz``. WAV: ``column`` is the channel's number from 1.
+    given as ``rate_hz``. Without a header line columns are named 1, 2, ... ; lines at the top that
+    begin with # are passed over. WAV: ``column`` is the channel's number from 1.
 
     Raises `UserError` for a file that is missing, empty, of another format, has text in a
     number column, uneven time stamps, no such column, or NaN.
@@ -86,7 +89,7 @@ def write_tones(
 
 def tone_names(frequencies_hz: Sequence[float]) -> list[str]:
     """Column names: ``tone`` for one frequency, ``tone_3Hz``, ``tone_5Hz`` for several."""
-    return ["tone"] if len(frequencies_hz) == 1 else [f"tone_{f:g}Hz" for f in frequencies_hz]
+    return ["tone"] if len(frequencies_hz) == 1 else [f"tone_{f:.12g}Hz" for f in frequencies_hz]
 
 
 def clipped_on_writing(recording: Recording, tones: Float[np.ndarray, "T K"]) -> int:
@@ -124,12 +127,25 @@ def _read_wav(path: Path, column: str | None, rate_hz: float | None) -> Recordin
         raise UserError(f"{path}: a WAV file states its own rate; leave --rate away")
     try:
         with soundfile.SoundFile(path) as file:
-            subtype, rate = file.subtype, file.samplerate
+            subtype, rate, kind = file.subtype, file.samplerate, file.format
             samples = file.read(dtype="float64", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        raise UserError(f"{path}: not a WAV file that can be read ({error.error_string})") from None
+    except (soundfile.LibsndfileError, ValueError) as error:
+        raise UserError(f"{path}: not a WAV file that can be read ({error})") from None
+    if kind not in ("WAV", "WAVEX", "RF64"):
+        raise UserError(f"{path}: not a WAV file but {kind}; convert it first")
+    _check_whole_wav(path)
     channel = _wav_channel(path, column, samples.shape[1])
     return Recording(samples[:, channel], float(rate), path, subtype=subtype)
+
+
+def _check_whole_wav(path: Path) -> None:
+    """A file shorter than its own header says was cut off."""
+    with path.open("rb") as file:
+        head = file.read(8)
+    size = int.from_bytes(head[4:8], "little")
+    streamed = size in (0, 2**32 - 1)  # a writer that could not go back to say
+    if head[:4] == b"RIFF" and not streamed and size + 8 > path.stat().st_size + 1:
+        raise UserError(f"{path}: cut short; its header promises {size + 8} bytes")
 
 
 def _wav_channel(path: Path, column: str | None, n_channels: int) -> int:
@@ -159,15 +175,48 @@ def _read_csv(path: Path, column: str | None, rate_hz: float | None) -> Recordin
 
 def _read_table(path: Path) -> pd.DataFrame:
     try:
-        table = pd.read_csv(path, comment="#", skipinitialspace=True)
+        n_comments, first = _head(path)
+        bare = all(_is_number(word) for word in first.split(","))
+        with warnings.catch_warnings():
+            # Rows longer than the header would lose their ends.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            table = pd.read_csv(
+                path,
+                skiprows=n_comments,
+                header=None if bare else 0,
+                index_col=False,
+                skip_blank_lines=False,  # a blank line is a missing value, not nothing
+                skipinitialspace=True,
+                low_memory=False,
+            )
     except pd.errors.EmptyDataError:
         raise UserError(f"{path}: empty; a header line and numbers are needed") from None
-    except (pd.errors.ParserError, UnicodeDecodeError, OSError) as error:
+    except (pd.errors.ParserError, pd.errors.ParserWarning, ValueError, OSError) as error:
         reason = str(error).strip().splitlines()[-1]
         raise UserError(f"{path}: not a CSV table ({reason})") from None
-    if len(table) == 0:
+    if bare:
+        table.columns = [str(i + 1) for i in range(table.shape[1])]
+    filled = np.flatnonzero(table.notna().any(axis=1))  # blank lines at the end are nothing
+    if filled.size == 0:
         raise UserError(f"{path}: empty; a header line and numbers are needed")
-    return table.rename(columns=str)
+    return table.iloc[: filled[-1] + 1].rename(columns=str)
+
+
+def _head(path: Path) -> tuple[int, str]:
+    """How many comment lines stand at the top, and the line after them."""
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file):
+            if not line.startswith("#"):
+                return number, line
+    return 0, ""
+
+
+def _is_number(name: str) -> bool:
+    try:
+        float(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _csv_channel(path: Path, table: pd.DataFrame, column: str | None, time_name: str | None) -> str:
@@ -186,7 +235,8 @@ def _csv_channel(path: Path, table: pd.DataFrame, column: str | None, time_name:
 def _numbers(path: Path, table: pd.DataFrame, name: str) -> Float[np.ndarray, " T"]:
     values = table[name]
     numbers = pd.to_numeric(values, errors="coerce")
-    bad = np.flatnonzero(numbers.isna() & values.notna())
+    truth = pd.api.types.is_bool_dtype(values)
+    bad = np.flatnonzero(truth | (numbers.isna() & values.notna()))
     if bad.size:
         raise UserError(
             f"{path}: column {name}, row {bad[0] + 1}: {values.iloc[bad[0]]!r} is not a number"
@@ -238,4 +288,7 @@ def _write_csv(
 
 
 def _write_wav(recording: Recording, tones: Float[np.ndarray, "T K"], file: BinaryIO) -> None:
-    soundfile.write(file, tones, round(recording.rate_hz), subtype=recording.subtype, format="WAV")
+    whole = io.BytesIO()  # so that a full disk meets our own writing, not the library's callback
+    rate = round(recording.rate_hz)
+    soundfile.write(whole, tones, rate, subtype=recording.subtype, format="WAV")
+    file.write(whole.getbuffer())

@@ -60,7 +60,9 @@ def draw_records(
         >>> records.mixture.shape, records.targets.shape
         ((2, 500), (2, 500, 4))
     """
-    start, amplitude = _draw_tones(data, n_records, starts, rng)
+    # Start and phase come from a generator of their own, so that the noise does not depend on
+    # whether they are drawn.
+    start, amplitude = _draw_tones(data, n_records, starts, rng.spawn(1)[0])
     cycles = start[:, None, :] + _elapsed_cycles(data, n_records, n_samples, rng)
     targets = amplitude[:, None, :] * np.sin(2 * np.pi * cycles)
     mixture = _jittered_mean(data, cycles, amplitude, rng)
@@ -120,7 +122,9 @@ def additive_noise(
     if data.snr_db is not None:
         noise += rms * 10 ** (-data.snr_db / 20) * rng.standard_normal(shape)
     if data.pink_snr_db is not None:
-        pink = pink_noise(n_records, n_samples, exponent=data.pink_exponent, rng=rng)
+        pink = pink_noise(
+            n_records, n_samples, exponent=data.pink_exponent, longest=data.n_samples, rng=rng
+        )
         noise += rms * 10 ** (-data.pink_snr_db / 20) * pink
     if data.impulse_rate_hz:
         hit = rng.random(shape) < _impulse_probability(data)
@@ -129,21 +133,25 @@ def additive_noise(
 
 
 def pink_noise(
-    n_records: int, n_samples: int, *, exponent: float = 1.0, rng: Rng
+    n_records: int, n_samples: int, *, exponent: float = 1.0, longest: int = 0, rng: Rng
 ) -> Float[np.ndarray, "B T"]:
     """Gaussian noise of unit variance whose power density falls as 1/f^exponent.
 
-    White noise shaped in the frequency domain; twice the length is drawn and half thrown away,
-    so that the end does not run into the start. No power at zero frequency; the slowest
-    oscillation is twice as long as the record.
+    White noise shaped in the frequency domain over twice ``longest`` samples (at least twice
+    ``n_samples``), of which pieces are cut: so its spectrum is that of the longest record however
+    short the piece, and no end runs into a start. No power at zero frequency. Short pieces share
+    long stretches, at random places.
     """
-    n = 2 * n_samples
+    n = 2 * max(longest, n_samples)
     gain = np.zeros(n // 2 + 1)
     gain[1:] = np.arange(1, n // 2 + 1) ** (-exponent / 2)
-    white = np.fft.rfft(rng.standard_normal((n_records, n)), axis=1)
-    shaped = np.fft.irfft(white * gain, n, axis=1)[:, :n_samples]
     power = (2 * np.sum(gain[1:-1] ** 2) + gain[-1] ** 2) / n
-    return shaped / math.sqrt(power)
+    n_stretches = math.ceil(2 * n_records * n_samples / n)
+    white = np.fft.rfft(rng.standard_normal((n_stretches, n)), axis=1)
+    shaped = np.fft.irfft(white * gain, n, axis=1) / math.sqrt(power)
+    # A stretch is a circle: a piece may begin anywhere on it.
+    where = rng.integers(0, n, (n_records, 1)) + np.arange(n_samples)
+    return shaped[np.arange(n_records)[:, None] % n_stretches, where % n]
 
 
 def gaps(
@@ -156,7 +164,7 @@ def gaps(
     mean_length = max(1.0, data.gap_s * data.rate_hz)
     rate = -math.log1p(-data.gap_fraction) / mean_length
     # Gaps that began before the record reach into it: draw a lead of many mean lengths.
-    lead = min(math.ceil(10 * mean_length), 10 * n_samples)
+    lead = math.ceil(10 * mean_length)
     n_starts = rng.poisson(rate, (n_records, lead + n_samples))
     edges = np.zeros((n_records, lead + n_samples + 1), dtype=np.int64)
     edges[:, :-1] += n_starts
