@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tonesieve.config import DataSettings
@@ -179,7 +179,6 @@ finite = st.lists(
 
 
 @given(finite)
-@settings(deadline=None)
 def test_shapes_by_their_definition(values: list[float]) -> None:
     samples = np.array(values)
     centred, scale = overall_shape(samples)

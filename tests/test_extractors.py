@@ -81,7 +81,7 @@ def test_who_is_causal() -> None:
 
 @pytest.mark.parametrize("name", CAUSAL)
 @given(sizes=st.lists(st.integers(0, 25), min_size=1, max_size=8))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_any_chunking_equals_one_pass(name: str, sizes: list[int]) -> None:
     one = extractor(name)
     assert is_causal(one)

@@ -76,6 +76,11 @@ BAD_CSV = {
 }
 
 
+@pytest.mark.parametrize("text", ["\ufeffx\n5\n6\n", "\ufeff5\n6\n"])
+def test_a_spreadsheets_mark_costs_no_row(tmp_path: Path, text: str) -> None:
+    np.testing.assert_array_equal(read_recording(csv(tmp_path, text), rate_hz=1.0).samples, [5, 6])
+
+
 def test_a_hash_in_a_name_is_no_comment(tmp_path: Path) -> None:
     recording = read_recording(csv(tmp_path, "# from a logger\nch#1\n5\n6\n\n"), rate_hz=1.0)
     np.testing.assert_array_equal(recording.samples, [5, 6])
@@ -168,7 +173,7 @@ def test_resampling_lets_nothing_alias() -> None:
 
 
 @given(st.integers(1, 400), st.floats(0.3, 3))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_resampling_there_and_back_keeps_the_length(n: int, ratio: float) -> None:
     there = resample(np.ones(n), 1.0, ratio)
     back = resample(there, ratio, 1.0, n_out=n) if len(there) else np.zeros(n)

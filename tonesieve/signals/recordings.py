@@ -204,7 +204,7 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 def _head(path: Path) -> tuple[int, str]:
     """How many comment lines stand at the top, and the line after them."""
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8-sig") as file:  # spreadsheets put a mark at the start
         for number, line in enumerate(file):
             if not line.startswith("#"):
                 return number, line
