@@ -123,7 +123,7 @@ def errors(time_s: Line, target: Line, estimate: Line, hz: float) -> Figure:
     ends = [float(target.min()), float(target.max())]
     scatter.plot(ends, ends, color=INK, linewidth=1, linestyle="--", label="estimate = target")
     scatter.set(xlabel="target", ylabel="estimate", title="Estimate against target")
-    scatter.legend(loc="upper left", frameon=False)
+    scatter.legend(loc="lower right", frameon=False)
     course.plot(time_s, error, color=BLUE, linewidth=0.7)
     course.axhline(0, color=INK, linewidth=0.8)
     course.set(xlabel="time (s)", ylabel="estimate - target", title="Error over time")
