@@ -95,6 +95,7 @@ def test_tones_come_back_in_unit_scale_and_rate(rate_hz: float, scale: float) ->
     tones = extract_array(truth.sum(axis=1) + 40 * scale, rate_hz, source())
     assert tones.shape == truth.shape
     inner = slice(round(rate_hz), -round(rate_hz))
+    # the ends of the fit leak a little where the record is resampled twice
     np.testing.assert_allclose(tones[inner], truth[inner], atol=2e-3 * scale)
 
 
@@ -103,6 +104,7 @@ def test_the_tone_is_as_large_as_it_stands_in_the_mixture() -> None:
     data = DataSettings(phase_scale=0.01)
     records = draw_records(data, 1, 10_000, rng=np.random.default_rng(0))
     tones = extract_array(records.mixture[0], 1000.0, source(data))
+    # the jitter's mean phase, pi/100 of a quarter, and the scale read off the record itself
     np.testing.assert_allclose(tones, records.targets[0] * 0.25, atol=0.02)
 
 

@@ -74,17 +74,22 @@ class Killed(BaseException):
     """Stands for kill -9: nothing in the loop may catch it."""
 
 
+def train_until(config: Config, checkpoint: Path, n_epochs: int, n_batches: int) -> None:
+    """Train, and be killed after so many epochs and batches."""
+
+    def kill(*done: int) -> None:
+        if done == (n_epochs, n_batches):
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(config, checkpoint=checkpoint, on_batch=kill)
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_a_break_leaves_no_trace(way: str, tmp_path: Path) -> None:
     config, checkpoint = WAYS[way], tmp_path / "checkpoint.safetensors"
     whole = train(config)
-
-    def kill_in_the_second_epoch(n_epochs: int, n_batches: int) -> None:
-        if (n_epochs, n_batches) == (1, 2):
-            raise Killed
-
-    with pytest.raises(Killed):
-        train(config, checkpoint=checkpoint, on_batch=kill_in_the_second_epoch)
+    train_until(config, checkpoint, 1, 2)
     resumed = train(config, checkpoint=checkpoint)
     assert figures(resumed.history) == figures(whole.history)
     assert same(weights(resumed.network), weights(whole.network))
@@ -96,13 +101,7 @@ def test_a_break_keeps_the_schedule_and_the_best_weights(schedule: str, tmp_path
     config, checkpoint = tiny(training=settings), tmp_path / "checkpoint.safetensors"
     whole = train(config)
     assert whole.best.epoch < 8  # or the best weights would not be put to the test
-
-    def kill(n_epochs: int, n_batches: int) -> None:
-        if (n_epochs, n_batches) == (whole.best.epoch, 1):
-            raise Killed
-
-    with pytest.raises(Killed):
-        train(config, checkpoint=checkpoint, on_batch=kill)
+    train_until(config, checkpoint, whole.best.epoch, 1)
     resumed = train(config, checkpoint=checkpoint)
     assert figures(resumed.history) == figures(whole.history)
     assert same(weights(resumed.network), weights(whole.network))

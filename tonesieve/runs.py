@@ -39,7 +39,6 @@ from tonesieve.learning.saved import load_network, save_network
 from tonesieve.learning.threads import threads
 from tonesieve.learning.training import Trained, check_device, train
 from tonesieve.reporting import Reporter
-from tonesieve.signals.synthesis import draw_exercise
 
 CONFIG, METRICS, HISTORY = "config.yaml", "metrics.json", "history.csv"
 WEIGHTS, CHECKPOINT, FIGURES, LOCK = (
@@ -90,10 +89,9 @@ def resume(folder: str | Path, *, reporter: Reporter | None = None) -> dict[str,
             stale.unlink(missing_ok=True)
         trained = _train(folder, config, reporter)
         save_network(trained.network, config, folder / WEIGHTS)
-        write_text(folder / HISTORY, to_table(trained.history).to_csv(index=False))
-        figures = _judge(folder, config, as_extractor(trained.network, config), reporter)
+        evaluation = _judge(folder, config, as_extractor(trained.network, config), reporter)
         _draw_training(folder, config, trained)
-        result = {**figures, "training": _training_figures(trained)}
+        result = {**evaluation.figures, "training": _training_figures(trained)}
         _write_metrics(folder, result)
         (folder / CHECKPOINT).unlink(missing_ok=True)
     return {"run": str(folder), **result}
@@ -113,10 +111,10 @@ def evaluate(
     if rival is not None:
         _check_alike(loaded.config, rival.config)
     with _locked(folder):
-        figures = _judge(folder, loaded.config, loaded.extractor, reporter)
+        evaluation = _judge(folder, loaded.config, loaded.extractor, reporter)
         if rival is not None:
-            _draw_against(folder, loaded, rival)
-        result = {**figures, "training": kept["training"]}
+            _draw_against(folder, loaded.config, evaluation, rival)
+        result = {**evaluation.figures, "training": kept["training"]}
         _write_metrics(folder, result)
     return {"run": str(folder), **result}
 
@@ -215,14 +213,12 @@ def _train(folder: Path, config: Config, reporter: Reporter) -> Trained:
         return train(config, checkpoint=checkpoint, on_epoch=on_epoch, on_batch=on_batch)
 
 
-def _judge(
-    folder: Path, config: Config, extractor: Extractor, reporter: Reporter
-) -> dict[str, Any]:
-    """Evaluate an extractor, draw it, and answer the figures."""
+def _judge(folder: Path, config: Config, extractor: Extractor, reporter: Reporter) -> Evaluation:
+    """Evaluate an extractor and draw it."""
     with threads(config), reporter.task("evaluating", N_PARTS) as task:
         evaluation = evaluate_extractor(extractor, config, on_part=task.reach)
     _draw(folder, config, evaluation)
-    return evaluation.figures
+    return evaluation
 
 
 def _training_figures(trained: Trained) -> dict[str, Any]:
@@ -290,20 +286,19 @@ def _check_alike(one: Config, other: Config) -> None:
         raise UserError("the two runs are for different frequencies or rates; compare like runs")
 
 
-def _draw_against(folder: Path, loaded: LoadedRun, rival: LoadedRun) -> None:
+def _draw_against(folder: Path, config: Config, evaluation: Evaluation, rival: LoadedRun) -> None:
     """Two runs on the first run's test record; L=1 against L=10, say."""
-    config, data = loaded.config, loaded.config.data
-    test = draw_exercise(data, seed=data.test_seed)
+    test = evaluation.test
     k, part = config.visualisation.component, slice(0, config.visualisation.samples)
-    runs = (loaded, rival)
-    lines = [run.extractor.extract(test.mixture)[0, part, k] for run in runs]
-    names = [f"{run.config.name} (L={run.config.model.window})" for run in runs]
+    with threads(rival.config):
+        other = rival.extractor.extract(test.mixture)[0]
+    names = [f"{c.name} (L={c.model.window})" for c in (config, rival.config)]
     figure = draw.two_runs(
         test.time_s[part],
         test.targets[0, part, k],
-        (lines[0], lines[1]),
+        (evaluation.estimate[part, k], other[part, k]),
         (names[0], names[1]),
-        data.frequencies_hz[k],
+        config.data.frequencies_hz[k],
     )
     _save_picture(folder, "against", figure, config)
 
