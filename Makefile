@@ -4,16 +4,23 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 FLAGS ?=
 
-PRESETS := sieve window10 deep50 config-l1 guide journey journey-selector
+PRESETS := sieve window10 deep50 config-l1 guide journey journey-selector clock
+COMPARED := sieve window10 deep50 config-l1 guide journey
 
-.PHONY: run presets test test-all lint types format clean
+.PHONY: run presets limits compare test test-all lint types format clean
 
 run: $(STAMP)  ## the main job: train, judge and show the default extractor
 	$(BIN)/tonesieve run $(FLAGS)
 
 presets: $(STAMP)  ## every preset in full (hours), and the README's table from them
 	for p in $(PRESETS); do $(BIN)/tonesieve run $$p $(FLAGS) --out runs/presets/$$p || exit; done
-	$(BIN)/python docs/presets_table.py $(PRESETS:%=runs/presets/%)
+	$(BIN)/python docs/tables.py presets $(PRESETS:%=runs/presets/%)
+
+limits: $(STAMP)  ## the limit by window and phase_scale (a minute), and its table
+	$(BIN)/python docs/tables.py limits
+
+compare: $(STAMP)  ## the presets' runs beside the filters and the limit (minutes), and the table
+	$(BIN)/python docs/tables.py compare $(COMPARED:%=runs/presets/%)
 
 test: lint types  ## lint, types, and the tests that take under five minutes
 	$(BIN)/python -m pytest -m "not slow"

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tonesieve.config import Config, make_config
+from tonesieve.config import Config, DataSettings, make_config
+from tonesieve.extractors.bayes import StartPosterior, best_extractor
+from tonesieve.extractors.filters import FILTERS, build_filter
 from tonesieve.extractors.protocol import CausalExtractor, Extractor, is_causal
 from tonesieve.learning.layouts import one_hot, tap_features
 from tonesieve.learning.models import build_network
@@ -27,7 +32,7 @@ CASES |= {
     },
     "taps": {"model": {"taps": 2}},
     "taps-window": {"model": {"taps": 2, "window": 10}},
-    "mean": {"model": {"window": 10}, "evaluation": {"join": "mean"}},
+    "mean-join": {"model": {"window": 10}, "evaluation": {"join": "mean"}},
     "one-tone": {"data": {"frequencies_hz": [3.0]}},
 }
 
@@ -38,7 +43,26 @@ def configured(name: str) -> Config:
     return make_config(sections)
 
 
+TONES, RATE = (1.0, 3.0, 5.0, 7.0), 1000.0
+# Whoever is no network: the filters and the best possible ones.
+OTHERS: dict[str, Callable[[], Extractor]] = {
+    name: functools.partial(build_filter, name, TONES, RATE) for name in FILTERS
+}
+OTHERS |= {
+    "best locked": lambda: StartPosterior(DataSettings()),
+    "best with noise": lambda: StartPosterior(DataSettings(snr_db=-10.0)),
+    "best on a fine grid": lambda: StartPosterior(
+        DataSettings(frequencies_hz=(1.2345,), snr_db=-10.0)
+    ),
+    "best free": lambda: best_extractor(DataSettings(regime="free")),
+}
+ALL = [*CASES, *OTHERS]
+
+
+@functools.cache
 def extractor(name: str) -> Extractor:
+    if name in OTHERS:
+        return OTHERS[name]()
     config = configured(name)
     return as_extractor(build_network(config), config)
 
@@ -47,7 +71,7 @@ def noise(n_streams: int, n_samples: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(n_streams, n_samples))
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("n_samples", [1, 3, 9, 10, 11, 101])
 def test_output_is_as_long_as_the_input(name: str, n_samples: int) -> None:
     one = extractor(name)
@@ -56,14 +80,14 @@ def test_output_is_as_long_as_the_input(name: str, n_samples: int) -> None:
     assert np.isfinite(estimate).all()
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ALL)
 def test_gaps_leave_the_estimate_finite(name: str) -> None:
     mixture = noise(1, 50)
     mixture[0, 10:20] = np.nan
     assert np.isfinite(extractor(name).extract(mixture)).all()
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [n for n in ALL if n != "random"])  # it answers all at once
 def test_streams_do_not_mix(name: str) -> None:
     mixture = noise(3, 40)
     one = extractor(name)
@@ -71,11 +95,12 @@ def test_streams_do_not_mix(name: str) -> None:
     np.testing.assert_allclose(one.extract(mixture), alone, atol=1e-6)
 
 
-CAUSAL = [name for name in CASES if name not in ("taps", "taps-window", "mean")]
+NOT_CAUSAL = ["taps", "taps-window", "mean-join", "zero-phase", "fft-mask", "wiener"]
+CAUSAL = [name for name in ALL if name not in NOT_CAUSAL]
 
 
 def test_who_is_causal() -> None:
-    assert [name for name in CASES if extractor(name).causal] == CAUSAL
+    assert [name for name in ALL if extractor(name).causal] == CAUSAL
     assert all(isinstance(extractor(name), CausalExtractor) for name in CAUSAL)
 
 
@@ -105,7 +130,7 @@ def test_causal_means_the_future_changes_nothing(name: str) -> None:
     np.testing.assert_allclose(*before, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["taps", "taps-window"])
+@pytest.mark.parametrize("name", [n for n in NOT_CAUSAL if n != "mean-join"])
 def test_the_others_do_use_the_future(name: str) -> None:
     one, mixture = extractor(name), noise(1, 60)
     other = mixture.copy()
@@ -115,7 +140,7 @@ def test_the_others_do_use_the_future(name: str) -> None:
 
 def test_the_mean_waits_for_whole_windows() -> None:
     # Which windows hold a sample depends on where the record ends.
-    one, mixture = extractor("mean"), noise(1, 60)
+    one, mixture = extractor("mean-join"), noise(1, 60)
     whole, cut = one.extract(mixture), one.extract(mixture[:, :40])
     np.testing.assert_allclose(whole[:, :31], cut[:, :31], atol=1e-6)
     assert np.abs(whole[:, 31:40] - cut[:, 31:40]).max() > 1e-4
@@ -152,9 +177,9 @@ def test_last_of_window_by_a_loop() -> None:
 
 
 def test_mean_of_windows_by_a_loop() -> None:
-    config = configured("mean")
+    config = configured("mean-join")
     mixture = noise(1, 35)
-    estimate = extractor("mean").extract(mixture)
+    estimate = extractor("mean-join").extract(mixture)
     for k in range(4):
         held: list[list[float]] = [[] for _ in range(35)]
         for start in range(26):
@@ -169,3 +194,30 @@ def test_taps_see_two_samples_each_way() -> None:
     estimate = extractor("taps").extract(mixture)
     for k in range(4):
         np.testing.assert_allclose(estimate[0, :, k], outputs_of(config, mixture[0], k), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["1-input", "1-readout", "strided", "10-input"])
+def test_a_swapped_selector_goes_on_from_another_tones_state(name: str) -> None:
+    config, one, mixture = configured(name), extractor(name), noise(1, 60)
+    assert is_causal(one)
+    state = one.step(mixture[:, :28], one.initial_state(1))[1]
+    after = one.step(mixture[:, 28:], one.swap_selector(state))[0]
+    network = build_network(config).eval()
+    for k in range(4):
+        told = [one_hot(torch.tensor([c]), 4) for c in ((k - 1) % 4, k)]
+        for n in range(28, 60):
+            if config.stateful:
+                lane = slice(n % config.stride, n + 1, config.stride)
+                features = torch.from_numpy(np.array(tap_features(mixture[:, lane], 0)))
+                first = len(range(n % config.stride, 28, config.stride))
+                with torch.no_grad():
+                    start = network.initial_state(1, told[0])
+                    held = network(features[:, :first], told[0], start)[1] if first else start
+                    expected = network(features[:, first:], told[1], held)[0][0, -1]
+                column = k if config.model.selector == "readout" else 0
+                assert after[0, n - 28, k] == pytest.approx(float(expected[column]), abs=1e-6)
+            else:
+                window = mixture[0, max(0, n - 9) : n + 1]
+                assert after[0, n - 28, k] == pytest.approx(
+                    outputs_of(config, window, k)[-1], abs=1e-6
+                )

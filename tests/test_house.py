@@ -23,11 +23,22 @@ ROOMS = [
     "config",
     "advice",
     "reporting",
+    "kernels.densities",
+    "kernels.posterior",
+    "kernels.regression",
     "signals.synthesis",
     "signals.datasets",
     "signals.recordings",
     "extractors.protocol",
     "extractors.weights",
+    "extractors.classical",
+    "extractors.regression",
+    "extractors.bandpass",
+    "extractors.baseband",
+    "extractors.filters",
+    "extractors.densities",
+    "extractors.bayes",
+    "extractors.limits",
     "learning.threads",
     "learning.history",
     "learning.schedules",
@@ -43,17 +54,22 @@ ROOMS = [
     "learning.training",
     "judging.metrics",
     "judging.evaluation",
+    "judging.diagnosis",
+    "judging.probes",
+    "judging.comparison",
     "judging.figures",
     "tables",
     "extraction",
     "catalogue",
     "generation",
+    "forecasts",
     "runs",
+    "trials",
     "cli",
     "__main__",
 ]
 # Doors, not rooms: they hold nothing but a docstring or lazy names.
-DOORS = {"", "signals", "extractors", "learning", "judging"}
+DOORS = {"", "kernels", "signals", "extractors", "learning", "judging"}
 
 
 def room(path: Path) -> str:

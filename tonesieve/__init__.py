@@ -13,18 +13,24 @@ if TYPE_CHECKING:
     from tonesieve.catalogue import load_config, presets
     from tonesieve.config import Config
     from tonesieve.errors import UserError
+    from tonesieve.forecasts import diagnose, limit
     from tonesieve.generation import generate
     from tonesieve.runs import describe, evaluate, extract, resume, run
+    from tonesieve.trials import compare, probe
 
 _ROOMS = {
     "Config": "config",
     "UserError": "errors",
+    "compare": "trials",
     "describe": "runs",
+    "diagnose": "forecasts",
     "evaluate": "runs",
     "extract": "runs",
     "generate": "generation",
+    "limit": "forecasts",
     "load_config": "catalogue",
     "presets": "catalogue",
+    "probe": "trials",
     "resume": "runs",
     "run": "runs",
 }
@@ -32,12 +38,16 @@ _ROOMS = {
 __all__ = [
     "Config",
     "UserError",
+    "compare",
     "describe",
+    "diagnose",
     "evaluate",
     "extract",
     "generate",
+    "limit",
     "load_config",
     "presets",
+    "probe",
     "resume",
     "run",
 ]

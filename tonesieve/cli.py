@@ -18,8 +18,18 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 import tonesieve
 from tonesieve.catalogue import DEFAULT, preset_summary, preset_yaml, presets
 from tonesieve.errors import UserError, needs_extra
+from tonesieve.extractors.filters import FILTERS
 from tonesieve.reporting import Reporter, Task
-from tonesieve.tables import describe_text, extract_text, generate_text, metrics_text
+from tonesieve.tables import (
+    compare_text,
+    describe_text,
+    diagnose_text,
+    extract_text,
+    generate_text,
+    limit_text,
+    metrics_text,
+    probe_text,
+)
 
 # Whatever Typer says of wrong words on the command line; the base is not exported by all versions.
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
@@ -122,6 +132,70 @@ def describe(
 
 
 @app.command()
+def diagnose(settings: Settings = None, json_: Json = False) -> None:
+    """Before training: can this be learned at all, and how well at best?"""
+    source, overrides = _split_settings(settings)
+    result = tonesieve.diagnose(source, overrides, reporter=_Console())
+    _answer(result, json_, lambda: diagnose_text(result))
+
+
+@app.command()
+def limit(
+    settings: Settings = None,
+    window: Annotated[
+        int | None,
+        typer.Option(help="Samples seen, exactly (default: what the configured model sees)."),
+    ] = None,
+    phase_scale: Annotated[
+        float | None, typer.Option(help="data.phase_scale, for convenience.")
+    ] = None,
+    stderr: Annotated[
+        float | None, typer.Option(help="Standard error to reach (default: 1% of the limit).")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Show the smallest error that any method can have, overall, per component and by age."""
+    source, overrides = _split_settings(settings)
+    result = tonesieve.limit(
+        source,
+        overrides,
+        window=window,
+        phase_scale=phase_scale,
+        stderr=stderr,
+        reporter=_Console(),
+    )
+    _answer(result, json_, lambda: limit_text(result))
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Run directories.", metavar="RUN ...")],
+    records: Annotated[int, typer.Option(help="Records of each kind.")] = 16,
+    seconds: Annotated[
+        float | None, typer.Option(help="Length of each (default: 3, or the run's if shorter).")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for compare.csv and the picture (default: the first RUN)."),
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Put runs and all classical extractors on the same records, beside the limit."""
+    result = tonesieve.compare(runs, records=records, seconds=seconds, out=out, reporter=_Console())
+    _answer(result, json_, lambda: compare_text(result))
+
+
+@app.command()
+def probe(
+    run: Annotated[Path, typer.Argument(help="Run directory.", metavar="RUN")],
+    json_: Json = False,
+) -> None:
+    """Tell a filter from a clock: shifted start, silence, another tone, swapped selector."""
+    result = tonesieve.probe(run, reporter=_Console())
+    _answer(result, json_, lambda: probe_text(result))
+
+
+@app.command()
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Run directory.", metavar="RUN")],
     against: Annotated[
@@ -139,11 +213,17 @@ def evaluate(
 def extract(
     recording: Annotated[Path, typer.Argument(help="WAV or CSV file.")],
     with_: Annotated[
-        Path, typer.Option("--with", metavar="RUN", help="Run directory of a trained network.")
-    ],
+        str,
+        typer.Option(
+            "--with",
+            metavar="RUN|FILTER",
+            help=f"Run directory of a trained network, or a filter ({', '.join(FILTERS)}), "
+            "its knobs as NAME:knob=value,knob=value.",
+        ),
+    ] = "kalman",
     hz: Annotated[
         list[float] | None,
-        typer.Option(help="Tone to take out; again for more (default: all that the run knows)."),
+        typer.Option(help="Tone to take out; again for more (default: all that a run knows)."),
     ] = None,
     causal: Annotated[
         bool, typer.Option("--causal", help="Use no sample later than the one answered.")

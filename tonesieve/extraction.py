@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from tonesieve.config import DataSettings
 from tonesieve.errors import UserError
+from tonesieve.extractors.filters import build_filter
 from tonesieve.extractors.protocol import Extractor, is_causal
 from tonesieve.files import refuse_existing
 from tonesieve.judging.metrics import band_power
@@ -38,11 +39,49 @@ class Source:
     data: DataSettings
     memory_samples: int  # how far back it can have learned to look
     name: str
+    linear: bool = False  # any scale will do: the recording is taken as it is
+
+
+# Filters are made for the recording at hand.
+SourceFor = Callable[[Recording], Source]
+
+
+def filter_source(name: str, hz: Sequence[float]) -> SourceFor:
+    """The classical extractor ``name`` for the tones at ``hz``, at the rate of a recording.
+
+    Raises `UserError` where no tone is named, and, once the recording is known, for tones at or
+    above half its rate and for knobs that do not fit.
+    """
+    if not hz:
+        raise UserError(f"--hz: name the tone in Hz; {name} knows none by itself")
+
+    def build(recording: Recording) -> Source:
+        rate_hz = recording.rate_hz
+        for f in hz:
+            if not 0 < f < rate_hz / 2:
+                raise UserError(
+                    f"--hz {f:g}: must be above 0 and below {rate_hz / 2:g} Hz, half the rate of "
+                    f"{recording.path}"
+                )
+        tones = tuple(dict.fromkeys(float(f) for f in hz))
+        data = DataSettings(
+            frequencies_hz=tones,
+            rate_hz=rate_hz,
+            duration_s=max(1000 / rate_hz, 1 / min(tones)),
+            regime="free",
+            phase_scale=0.0,
+            amplitude_range=(1.0, 1.0),
+        )
+        extractor = build_filter(name, tones, rate_hz, gain=tone_gain(data))
+        memory = extractor.delay or len(recording.samples)
+        return Source(extractor, data, memory, name, linear=True)
+
+    return build
 
 
 def extract_recording(
     recording: str | Path,
-    source: Source,
+    source: Source | SourceFor,
     hz: Sequence[float] = (),
     *,
     causal: bool = False,
@@ -71,6 +110,8 @@ def extract_recording(
     if target.resolve() == path.resolve():
         raise UserError(f"{target}: is the recording itself; choose another --out")
     whole = read_recording(path, column=column, rate_hz=rate_hz)
+    if not isinstance(source, Source):
+        source = source(whole)
     chosen = _choose(source, hz)
     _check_band(whole, band_hz)
     _check_fit(whole, source, [source.data.frequencies_hz[k] for k in chosen], causal)
@@ -177,11 +218,16 @@ def _extract_samples(
 ) -> Float[np.ndarray, "T K"]:
     rate_hz = source.data.rate_hz
     samples = resample(recording.samples, recording.rate_hz, rate_hz)
-    shape = running_shape if causal else overall_shape
-    centred, scale = shape(samples)
-    mixture = centred * input_rms(source.data)
-    estimate = _estimate(source, mixture, causal, reporter)
-    tones = estimate * (scale * tone_gain(source.data) / input_rms(source.data))[:, None]
+    if source.linear:
+        unit = unit_of(samples)
+        level = samples[0] / unit if causal else np.mean(samples / unit)
+        mixture = samples / unit - level
+        scale = np.full(len(samples), unit * tone_gain(source.data))
+    else:
+        centred, rms = (running_shape if causal else overall_shape)(samples)
+        mixture = centred * input_rms(source.data)
+        scale = rms * tone_gain(source.data) / input_rms(source.data)
+    tones = _estimate(source, mixture, causal, reporter) * scale[:, None]
     n = len(recording.samples)
     if rate_hz == recording.rate_hz:
         return tones

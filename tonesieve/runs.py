@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ from tonesieve.advice import warnings_for
 from tonesieve.catalogue import DEFAULT, load_config
 from tonesieve.config import Config, to_yaml
 from tonesieve.errors import UserError
-from tonesieve.extraction import Source, extract_recording
+from tonesieve.extraction import Source, SourceFor, extract_recording, filter_source
+from tonesieve.extractors.filters import is_filter
 from tonesieve.extractors.protocol import Extractor
 from tonesieve.files import TEMPORARY, write_text
 from tonesieve.judging import figures as draw
@@ -40,6 +41,8 @@ from tonesieve.learning.threads import threads
 from tonesieve.learning.training import Trained, check_device, train
 from tonesieve.reporting import Reporter
 
+# What takes tones out of a recording when nothing else is named.
+DEFAULT_FILTER = "kalman"
 CONFIG, METRICS, HISTORY = "config.yaml", "metrics.json", "history.csv"
 WEIGHTS, CHECKPOINT, FIGURES, LOCK = (
     "weights.safetensors",
@@ -312,7 +315,7 @@ def extract(
     recording: str | Path,
     hz: Sequence[float] = (),
     *,
-    with_: str | Path,
+    with_: str | Path = DEFAULT_FILTER,
     causal: bool = False,
     column: str | None = None,
     rate_hz: float | None = None,
@@ -323,13 +326,20 @@ def extract(
 ) -> dict[str, Any]:
     """A recording in, the tone out, in the input's format, rate and length.
 
-    ``with_`` is a run directory; the rest as in `extract_recording`.
+    ``with_`` is a run directory or a filter (`build_filter`), by default a bank of oscillators in
+    a Kalman filter; the rest as in `extract_recording`.
     """
-    loaded = load_run(with_)
-    with threads(loaded.config):
+    source: Source | SourceFor
+    at_work: AbstractContextManager[None]
+    if is_filter(str(with_)) and not Path(with_).is_dir():
+        source, at_work = filter_source(str(with_), hz), nullcontext()
+    else:
+        loaded = load_run(with_)
+        source, at_work = _source(loaded, str(with_)), threads(loaded.config)
+    with at_work:
         return extract_recording(
             recording,
-            _source(loaded, str(with_)),
+            source,
             hz,
             causal=causal,
             column=column,

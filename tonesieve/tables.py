@@ -5,6 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+# Rows of a course over the age.
+MOST_ROWS = 24
+VERDICTS = {
+    "filter": "filter; it listens, and shifts along with S",
+    "clock": "clock; it runs by itself from time 0 and does not listen",
+    "both": "both; it listens, and runs by itself as well",
+    "neither": "neither; its output follows nothing",
+}
+
 
 def metrics_text(result: dict[str, Any]) -> str:
     """The closing lines of a run."""
@@ -36,11 +45,26 @@ def metrics_text(result: dict[str, Any]) -> str:
             f"generalisation: test/train {ratio}, {overall['verdict']}",
             f"random start:   MSE {number(shifted['mse'])} +- {number(shifted['stderr'])}, "
             f"settled {settled}",
+            f"limit:          {_limit_text(shifted)}",
             f"training:       {training['epochs']} epochs (best {training['best_epoch']}), "
             f"{training['seconds']:.0f} s, {training['parameters']:,} parameters",
             f"run:            {result['run']}",
+            *(f"WARNING: {text}" for text in result.get("warnings", [])),
         ]
     )
+
+
+def _limit_text(shifted: dict[str, Any]) -> str:
+    """The best possible error for the samples that the model sees, and how far it is."""
+    if shifted.get("limit") is None:
+        return f"unknown ({shifted.get('limit_note') or 'evaluate the run again'})"
+    best = f"{number(shifted['limit'])} +- {number(shifted['limit_stderr'])}"
+    if shifted["limit_kind"] != "exact":
+        best += f" ({shifted['limit_kind']} estimate; a network may beat it)"
+    if shifted["ratio"] is None:
+        return best
+    ratio, stderr = number(shifted["ratio"]), number(shifted["ratio_stderr"])
+    return f"{best} for the samples that it sees; {ratio} +- {stderr} times that"
 
 
 def describe_text(result: dict[str, Any]) -> str:
@@ -95,6 +119,154 @@ def extract_text(result: dict[str, Any]) -> str:
     lines = [table(rows), "", f"{result['samples']:,} samples written to {result['out']}"]
     lines += [f"warning: {text}" for text in result["warnings"]]
     return "\n".join(lines)
+
+
+def limit_text(result: dict[str, Any]) -> str:
+    """The limit overall, by component and by age."""
+    view = result["view"]
+    if view["past"] is None:
+        seen = "all samples so far" if view["stride"] == 1 else f"every {view['stride']}th so far"
+    else:
+        seen = f"{view['past'] + 1} sample{'s' if view['past'] else ''}"
+    if view["future"] is None:
+        seen = "the whole record"
+    elif view["future"]:
+        seen += f" and {view['future']} later"
+    untold = "" if result["told"] else ", not told which component is meant"
+    kind = "limit" if result["kind"] == "exact" else f"limit ({result['kind']} estimate)"
+    lines = [
+        f"{kind} from {seen}{untold}: MSE {_with_error(result['mse'], result['stderr'])}",
+        f"{result['regime']} regime, phase_scale {result['phase_scale']:g}, unknown start; "
+        + (f"{result['records']:,} records drawn" if result["records"] else "in closed form"),
+    ]
+    if result["settled_mse"] is not None:
+        settled = _with_error(result["settled_mse"], result["settled_stderr"])
+        lines.append(f"settled: {settled}")
+    if result["cramer_rao_settled"] is not None:
+        lines.append(f"Cramer-Rao bound, settled: {number(result['cramer_rao_settled'])}")
+    rows = [["component", "limit", "+-"]]
+    rows += [
+        [f"{c['hz']:g} Hz", number(c["mse"]), f"{c['stderr']:.1g}"] for c in result["per_component"]
+    ]
+    lines += ["", table(rows)]
+    ages = result["by_age"]
+    if len(ages) > 1:
+        bounded = any(age["cramer_rao"] is not None for age in ages)
+        head = ["samples heard", "limit", "+-"] + (["Cramer-Rao"] if bounded else [])
+        shown = ages if len(ages) <= MOST_ROWS else ages[:: -(-len(ages) // MOST_ROWS)] + ages[-1:]
+        courses = [
+            [f"{a['samples']:,}", number(a["mse"]), f"{a['stderr']:.1g}"]
+            + ([number(a["cramer_rao"])] if bounded else [])
+            for a in shown
+        ]
+        lines += ["", table([head, *courses])]
+    return "\n".join(lines)
+
+
+def diagnose_text(result: dict[str, Any]) -> str:
+    """What S tells of each target, and the verdict."""
+    rows = [["component", "correlation with S", "variance", "information in one S", "limit"]]
+    for c in result["components"]:
+        bits = c["information_bits"]
+        known = "-" if bits is None else f"{bits:.3g} +- {c['information_error_bits']:.1g} bit"
+        rows.append(
+            [
+                f"{c['hz']:g} Hz",
+                number(c["correlation"]),
+                number(c["target_variance"]),
+                known,
+                number(c["limit"]),
+            ]
+        )
+    best = "unknown"
+    if result["limit"] is not None:
+        best = _with_error(result["limit"], result["limit_stderr"])
+        best += "" if result["limit_kind"] == "exact" else f" ({result['limit_kind']})"
+    return "\n".join(
+        [
+            table(rows),
+            "",
+            f"variance of S {number(result['mixture_variance'])}; of the targets "
+            f"{number(result['target_variance'])}, the MSE of predicting 0",
+            f"information by: {result['information_estimator']}",
+            f"limit from {result['view']}: {best}",
+            f"verdict: {result['explanation']}",
+        ]
+    )
+
+
+def compare_text(result: dict[str, Any]) -> str:
+    """A table a scene."""
+    lines = [
+        f"{result['records']} records of {result['seconds']:g} s; settled: after "
+        f"{result['settle_s']:g} s; ratio: to the limit for what each one sees"
+    ]
+    for scene in result["scenes"]:
+        tones = [f"{c['hz']:g} Hz" for c in scene["rows"][0]["per_component"]]
+        head = ["MSE", "+-", "settled", *tones, "limit", "ratio", "causal", "delay", "us/sample"]
+        rows = [[scene["scene"], *head]]
+        for row in scene["rows"]:
+            linear = "" if row["limit_kind"] in (None, "exact") else "*"
+            rows.append(
+                [
+                    row["name"],
+                    number(row["mse"]),
+                    f"{row['stderr']:.1g}",
+                    number(row["settled_mse"]),
+                    *(number(c["mse"]) for c in row["per_component"]),
+                    number(row["limit"]) + linear,
+                    "-" if row["ratio"] is None else _with_error(row["ratio"], row["ratio_stderr"]),
+                    "yes" if row["causal"] else "no",
+                    "grows" if row["delay_samples"] is None else str(row["delay_samples"]),
+                    number(row["us_per_sample"]),
+                ]
+            )
+        lines += ["", table(rows)]
+        if any(row["limit_kind"] == "best linear" for row in scene["rows"]):
+            lines.append("* of linear estimates; a network may beat it")
+        if scene["limit_note"]:
+            lines.append(f"no limit: {scene['limit_note']}")
+    return "\n".join([*lines, "", f"written: {result['table']}, {result['picture']}"])
+
+
+def probe_text(result: dict[str, Any]) -> str:
+    """The verdict and the four probes behind it."""
+    start, silence = result["shifted_start"], result["silence"]
+    first, other, swap = start["at_first"], result["other_tone"], result["swapped_selector"]
+    rows = [
+        ["probe", "the output follows", "share"],
+        ["start shifted", "the shifted targets", percent(start["follows_start"])],
+        ["", "a clock begun at time 0", percent(start["follows_clock"])],
+        ["  at first", "the shifted targets", percent(first["follows_start"])],
+        ["", "a clock begun at time 0", percent(first["follows_clock"])],
+        ["silence", "a clock begun at time 0", percent(silence["follows_clock"])],
+        ["", "(RMS over that of a tone)", percent(silence["relative_rms"])],
+    ]
+    if other is not None:
+        rows.append(["another tone alone", "that tone", percent(other["follows_sounding"])])
+        if other["follows_wanted"] is not None:
+            rows.append(["", "the wanted one, silent", percent(other["follows_wanted"])])
+        rows.append(["", "(RMS over that of a tone)", percent(other["relative_rms"])])
+    if swap is not None:
+        rows.append(["selector swapped", "the new tone", percent(swap["follows_new"])])
+        rows.append(["", "the old tone", percent(swap["follows_old"])])
+    settle = result["settle_samples"]
+    return "\n".join(
+        [
+            table(rows),
+            "",
+            f"share: of the targets' variance explained (squared correlation), {start['records']} "
+            f"starts, after {settle:,} samples; at first: those samples",
+            f"MSE with shifted starts: {number(start['mse'])} to the targets, "
+            f"{number(start['mse_to_clock'])} to the clock",
+            *([] if swap else ["selector swapped: not tried (one tone, or no stream to swap in)"]),
+            f"verdict: {VERDICTS[result['verdict']]}",
+        ]
+    )
+
+
+def _with_error(value: float, stderr: float) -> str:
+    return f"{number(value)} +- {float(f'{stderr:.1g}'):g}"
 
 
 def table(rows: Sequence[Sequence[str]], *, wrap: int | None = None) -> str:

@@ -35,8 +35,11 @@ class Extractor(Protocol):
         ...
 
     @property
-    def delay(self) -> int:
-        """Samples by which the estimate lags behind."""
+    def delay(self) -> int | None:
+        """Samples by which the estimate lags behind a change of the tone; None: it grows.
+
+        0 where none is built in: what has been learned, or computed, finds its own.
+        """
         ...
 
     def extract(self, mixture: Float[np.ndarray, "B T"]) -> Float[np.ndarray, "B T K"]:

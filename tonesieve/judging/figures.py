@@ -5,6 +5,7 @@ Lines differ in dash and width as well as in colour, so that they can be told ap
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tonesieve.files import replacing
+from tonesieve.judging.comparison import Scene
 
 Style = dict[str, Any]
 INK, ORANGE, BLUE, GREY = "#000000", "#d55e00", "#0072b2", "#9a9a9a"
 TARGET: Style = {"color": INK, "linewidth": 2.2, "label": "target"}
 ESTIMATE: Style = {"color": ORANGE, "linewidth": 1.4, "linestyle": (0, (4, 2)), "label": "estimate"}
 MIXTURE: Style = {"color": GREY, "linewidth": 0.6, "label": "mixture S", "zorder": 0}
+
+# Runs, filters; and dashes that tell those apart that share a colour.
+STRONG = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#7b3294", "#a6761d")
+PALE = ("#56b4e9", "#e69f00", "#77ac30", "#9a9a9a", "#b2727f")
+DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (2, 1)), (0, (6, 1.5, 1, 1.5)))
+# Errors below this are off the picture.
+FLOOR = 1e-7
 
 Line = Float[np.ndarray, " T"]
 
@@ -153,6 +162,47 @@ def two_runs(
     above.set(ylabel="amplitude", title=f"{hz:g} Hz: {names[0]} against {names[1]}")
     below.set(xlabel="time (s)", ylabel="estimate - target")
     _legend_below(figure, above)
+    return figure
+
+
+def errors_by_age(scenes: Sequence[Scene], runs: Sequence[str], best: str) -> Figure:
+    """Error against the age of the record, a panel a scene; the limit drawn below.
+
+    ``runs`` are drawn thick, the classical extractors thin; ``best`` attains the limit.
+    """
+    figure = Figure(figsize=(5.0 * len(scenes), 6.4), layout="constrained")
+    panels = figure.subplots(1, len(scenes), sharey=True, squeeze=False)[0]
+    for axes, scene in zip(panels, scenes, strict=True):
+        names = [row["name"] for row in scene.rows]
+        quiet = [name for name in names if name not in (*runs, best)]
+        for name, course in scene.by_age.items():
+            if name == best:
+                style: Style = {"color": INK, "linewidth": 1.6, "linestyle": (0, (1, 1))}
+            elif name in runs:
+                at = list(runs).index(name)
+                style = {"color": STRONG[at % len(STRONG)], "linewidth": 2.2}
+                style["linestyle"] = DASHES[at // len(STRONG) % len(DASHES)]
+            else:
+                at = quiet.index(name)
+                style = {"color": PALE[at % len(PALE)], "linewidth": 1.0}
+                style["linestyle"] = DASHES[1 + at // len(PALE) % (len(DASHES) - 1)]
+            axes.loglog(scene.ages_s, course, label=name, **style)
+        if scene.limit_by_age is not None:
+            # Whoever knows the future, too, may come below.
+            label = "limit, from the past" if scene.limit_kind == "exact" else "best linear limit"
+            axes.plot(scene.ages_s, scene.limit_by_age, color=INK, linewidth=1.2, label=label)
+            axes.fill_between(
+                scene.ages_s, FLOOR, np.maximum(scene.limit_by_age, FLOOR), color="#dddddd"
+            )
+        axes.set(xlabel="age of the record (s)", title=scene.name, ylim=(FLOOR, 3.0))
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("mean squared error")
+    entries: dict[str, Any] = {}
+    for axes in panels:
+        entries |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    figure.legend(
+        entries.values(), entries.keys(), loc="outside lower center", ncols=6, frameon=False
+    )
     return figure
 
 

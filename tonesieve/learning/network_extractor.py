@@ -125,6 +125,15 @@ class StatefulNetwork(_NetworkExtractor):
             answers.append(self._gather(outputs, n_streams))
         return np.concatenate(answers, axis=1), state
 
+    def swap_selector(self, state: tuple[State, int]) -> tuple[State, int]:
+        """The state with every tone's pass going on from that of the tone before it.
+
+        As though the selector had named that one until now; no matter where one pass answers all.
+        """
+        passes = (-1, self._n_passes, self.config.stride)
+        tensors = (s.unflatten(0, passes).roll(1, dims=1).flatten(0, 2) for s in state[0])
+        return tuple(tensors), state[1]
+
     def _turns(
         self,
         features: Float[Tensor, "N T F"],
@@ -184,6 +193,10 @@ class LastOfWindow(_NetworkExtractor):
         heard = torch.cat([state, features], dim=1)
         after = heard[:, max(0, heard.shape[1] - keep) :]
         return self._answer(features, state, len(samples)), after
+
+    def swap_selector(self, state: Float[Tensor, "N M F"]) -> Float[Tensor, "N M F"]:
+        """As it is: a window knows only the selector of its last sample."""
+        return state
 
     @torch.inference_mode()
     def _answer(

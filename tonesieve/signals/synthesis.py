@@ -7,6 +7,7 @@ cycles, so that a phase stays exact however late a record starts.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -100,16 +101,35 @@ def input_rms(data: DataSettings) -> float:
     for snr_db in (data.snr_db, data.pink_snr_db):
         if snr_db is not None:
             total += power * 10 ** (-snr_db / 10)
-    total += power * data.impulse_size**2 * _impulse_probability(data)
-    return math.sqrt(total)
+    return math.sqrt(total + impulse_power(data))
+
+
+def impulse_power(data: DataSettings) -> float:
+    """Mean power of the impulses."""
+    return mixture_power(data) * data.impulse_size**2 * _impulse_probability(data)
+
+
+def tone_response(data: DataSettings) -> complex:
+    """How a target stands in the mixture: amplitude (of a target of amplitude 1) and phase.
+
+    E[A exp(i phi)] / K: the mean amplitude, times sinc(phase_scale) at the mean jitter's angle
+    pi phase_scale, over K.
+    """
+    turned = np.exp(1j * np.pi * data.phase_scale) * np.sinc(data.phase_scale)
+    return complex(np.mean(data.amplitude_range) / data.n_components * turned)
 
 
 def tone_gain(data: DataSettings) -> float:
-    """How large a target of amplitude 1 stands in the mixture.
+    """How large a target of amplitude 1 stands in the mixture: the modulus of `tone_response`."""
+    return abs(tone_response(data))
 
-    The mean amplitude over K, times |E exp(i phi)| of the phase jitter (sinc of phase_scale).
+
+def jitter_power(data: DataSettings) -> float:
+    """Mean power of what amplitude and phase jitter add to the mixture: white, of mean zero.
+
+    Of E[A^2] / (2 K) in all, K |response|^2 / 2 is the tones' mean course (`tone_response`).
     """
-    return float(np.mean(data.amplitude_range) / data.n_components * abs(np.sinc(data.phase_scale)))
+    return mixture_power(data) - data.n_components * tone_gain(data) ** 2 / 2
 
 
 def additive_noise(
@@ -189,17 +209,22 @@ def _draw_tones(
         period = common_period_samples(data)
         starts = np.array([math.floor(u * period) for u in rng.random(n_records)])
     if starts is not None:
-        phases = phases + _cycles_after(data, starts)
+        phases = phases + cycles_after(data, starts)
     return phases, np.ones(shape)
 
 
-def _turns(data: DataSettings) -> list[Fraction]:
+def turns_per_sample(frequencies_hz: Sequence[float], rate_hz: float) -> list[Fraction]:
     """Cycles of every tone from one sample to the next, exact for the decimal numbers given."""
-    rate = Fraction(repr(data.rate_hz))
-    return [Fraction(repr(f)) / rate for f in data.frequencies_hz]
+    rate = Fraction(repr(float(rate_hz)))
+    return [Fraction(repr(float(f))) / rate for f in frequencies_hz]
 
 
-def _cycles_after(data: DataSettings, starts: Int[np.ndarray, " B"]) -> Float[np.ndarray, "B K"]:
+def _turns(data: DataSettings) -> list[Fraction]:
+    return turns_per_sample(data.frequencies_hz, data.rate_hz)
+
+
+def cycles_after(data: DataSettings, starts: Int[np.ndarray, " B"]) -> Float[np.ndarray, "B K"]:
+    """Cycles of every tone after so many samples, modulo 1."""
     # Whole numbers of samples times exact fractions: no rounding however late a record starts.
     turns = _turns(data)
     return np.array([[float(int(n) * turn % 1) for turn in turns] for n in starts])

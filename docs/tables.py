@@ -1,0 +1,164 @@
+"""Write the documents' tables from the results kept under docs/results.
+
+``python docs/tables.py presets RUN ...`` keeps the metrics of runs, ``... compare RUN ...`` compares
+runs and keeps that, ``... limits`` computes the limit by window and phase_scale; each then writes
+the tables anew, as ``python docs/tables.py`` does alone. A table stands between two markers.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import tonesieve
+
+DOCS = Path(__file__).parent
+KEPT = DOCS / "results"
+DOCUMENTS = (DOCS.parent / "README.md", DOCS / "limit.md")
+ORDER = (
+    "sieve",
+    "window10",
+    "deep50",
+    "config-l1",
+    "guide",
+    "journey",
+    "journey-selector",
+    "clock",
+)
+PHASE_SCALES, WINDOWS = (0.001, 0.01, 0.1, 1.0), (1, 5, 10, 20, 50, 100, 200)
+STDERR = 0.0005
+
+
+def keep(name: str, result: dict[str, Any]) -> None:
+    """Keep a result under its name."""
+    (KEPT / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+def kept(name: str) -> Any:
+    """What was kept under a name."""
+    return json.loads((KEPT / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def keep_runs(runs: list[str]) -> None:
+    """Keep runs' metrics under their presets' names, with the epochs that the presets ask for."""
+    for run in runs:
+        name = tonesieve.load_config(run).name
+        epochs = tonesieve.load_config(name).training.epochs
+        metrics = json.loads((Path(run) / "metrics.json").read_text(encoding="utf-8"))
+        keep(name, {"preset": name, "preset_epochs": epochs, **metrics})
+
+
+def keep_comparison(runs: list[str]) -> None:
+    """Compare runs, keep the figures and the picture."""
+    result = tonesieve.compare(runs)
+    shutil.copy(result["picture"], DOCS / "figures" / "compare.png")
+    keep("compare", {key: result[key] for key in ("records", "seconds", "settle_s", "scenes")})
+
+
+def keep_limits() -> None:
+    """The limit by phase_scale and window, and the seconds that each took."""
+    rows = []
+    for phase_scale in PHASE_SCALES:
+        for window in WINDOWS:
+            start = time.perf_counter()
+            best = tonesieve.limit(window=window, phase_scale=phase_scale, stderr=STDERR)
+            rows.append(
+                {
+                    "phase_scale": phase_scale,
+                    "window": window,
+                    "mse": best["mse"],
+                    "stderr": best["stderr"],
+                    "per_component": best["per_component"],
+                    "seconds": time.perf_counter() - start,
+                }
+            )
+    keep("limits", {"asked_stderr": STDERR, "rows": rows})
+
+
+def presets_table() -> str:
+    """A row a preset."""
+    head = (
+        "| preset | parameters | epochs | seconds | train MSE | test MSE | per tone | "
+        "random start | limit | ratio | settled |\n" + "|---" * 11 + "|"
+    )
+    return "\n".join([head, *(_preset_row(kept(n)) for n in ORDER if (KEPT / f"{n}.json").exists())])
+
+
+def _preset_row(result: dict[str, Any]) -> str:
+    training, shifted = result["training"], result["shifted"]
+    per_tone = ", ".join(f"{c['mse']:.2g}" for c in result["test"]["per_component"])
+    epochs = f"{training['epochs']} of {result['preset_epochs']}"
+    return (
+        f"| `{result['preset']}` | {training['parameters']:,} | {epochs} | "
+        f"{training['seconds']:.0f} | {result['train']['mse']:.3g} | {result['test']['mse']:.3g} | "
+        f"{per_tone} | {shifted['mse']:.3g} ± {shifted['stderr']:.1g} | {shifted['limit']:.3g} | "
+        f"{shifted['ratio']:.3g} | {shifted['settled_mse']:.3g} |"
+    )
+
+
+def compare_table() -> str:
+    """Random start: a row an extractor, the best first."""
+    result = kept("compare")
+    (scene,) = (s for s in result["scenes"] if s["scene"] == "random start")
+    head = (
+        "| extractor | MSE | settled | limit | ratio | causal | delay | µs a sample |\n"
+        + "|---" * 8
+        + "|"
+    )
+    rows = sorted(scene["rows"], key=lambda row: (not row["causal"], row["mse"]))
+    return "\n".join([head, *map(_compare_row, rows)])
+
+
+def _compare_row(row: dict[str, Any]) -> str:
+    ratio = "" if row["ratio"] is None else f"{row['ratio']:.3g} ± {row['ratio_stderr']:.1g}"
+    limit = "" if row["limit"] is None else f"{row['limit']:.3g}"
+    delay = "grows" if row["delay_samples"] is None else f"{row['delay_samples']:,}"
+    return (
+        f"| {row['name']} | {row['mse']:.3g} ± {row['stderr']:.1g} | {row['settled_mse']:.3g} | "
+        f"{limit} | {ratio} | {'yes' if row['causal'] else 'no'} | {delay} | "
+        f"{row['us_per_sample']:.2g} |"
+    )
+
+
+def limits_table() -> str:
+    """The limit: a row a phase_scale, a column a window."""
+    result = kept("limits")
+    cells = {(row["phase_scale"], row["window"]): row for row in result["rows"]}
+    head = "| phase_scale | " + " | ".join(f"L={w}" for w in WINDOWS) + " | seconds |"
+    lines = [head, "|---" * (len(WINDOWS) + 2) + "|"]
+    for p in PHASE_SCALES:
+        row = [cells[p, w] for w in WINDOWS]
+        figures = " | ".join(f"{c['mse']:.3g} ± {c['stderr']:.1g}" for c in row)
+        lines.append(f"| {p:g} | {figures} | {sum(c['seconds'] for c in row):.0f} |")
+    return "\n".join(lines)
+
+
+TABLES = {"presets": presets_table, "compare": compare_table, "limits": limits_table}
+
+
+def rewritten(text: str) -> str:
+    """A document with its tables as the kept results have them."""
+    for name, table in TABLES.items():
+        begin, end = f"<!-- made by `make {name}` -->", f"<!-- end of {name} -->"
+        if begin in text:
+            before, rest = text.split(begin)
+            text = f"{before}{begin}\n{table()}\n{end}{rest.split(end)[1]}"
+    return text
+
+
+def main(words: list[str]) -> None:
+    """Keep what is asked for, then write all tables."""
+    if words:
+        {"presets": keep_runs, "compare": keep_comparison, "limits": lambda _: keep_limits()}[
+            words[0]
+        ](words[1:])
+    for document in DOCUMENTS:
+        document.write_text(rewritten(document.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,379 @@
+"""The best possible: densities, posterior and limit against closed forms and brute force."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from tonesieve import UserError, load_config
+from tonesieve.config import DataSettings
+from tonesieve.extractors.bayes import StartPosterior, best_extractor, free_kalman
+from tonesieve.extractors.densities import densities, noise_sigma, positions
+from tonesieve.extractors.limits import View, limit, view_of
+from tonesieve.signals.synthesis import draw_records, tone_response
+
+KEPT = Path(__file__).parent.parent / "docs" / "results"
+EXERCISE = DataSettings(start="random")
+# Small enough for brute force: two tones, 16 places in the period.
+TINY = DataSettings(
+    frequencies_hz=(1.0, 3.0),
+    phases_rad=(0.3, 1.1),
+    rate_hz=16.0,
+    duration_s=2.0,
+    phase_scale=0.05,
+    snr_db=15.0,
+    start="random",
+)
+
+
+def cumulative(data: DataSettings, position: int, x: np.ndarray) -> np.ndarray:
+    """Distribution function of a sample at a position, from the table."""
+    table = densities(data, positions(data))
+    nodes = table.lows[position] + np.arange(table.values.shape[1]) / table.per_step[position]
+    area = np.concatenate(
+        [[0.0], np.cumsum((table.values[position, 1:] + table.values[position, :-1]) / 2)]
+    )
+    return np.interp(x, nodes, area / table.per_step[position])
+
+
+def test_the_period_is_counted_in_samples_or_on_a_fine_grid() -> None:
+    assert positions(EXERCISE).cycles.shape == (1000, 4)
+    assert positions(EXERCISE).advance == 1
+    single = positions(DataSettings(frequencies_hz=(1.2345,)))  # 2,000,000 samples
+    n = len(single.cycles)
+    assert n < 40_000
+    # One period of the tone: so many positions a sample.
+    assert single.advance == pytest.approx(n * 1.2345 / 1000)
+    third = positions(DataSettings(frequencies_hz=(1 / 3, 7.0)))
+    np.testing.assert_allclose(
+        third.cycles[-1] * len(third.cycles), [len(third.cycles) - 1] * np.array([1, 21])
+    )
+
+
+def test_tones_without_a_common_period_are_refused() -> None:
+    with pytest.raises(UserError, match=r"1\.234, 2\.345 Hz come back together only after 1000 s"):
+        positions(DataSettings(frequencies_hz=(1.234, 2.345)))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"pink_snr_db": 0}, {"clip_level": 1}, {"impulse_rate_hz": 1}, {"frequency_drift": 0.01}],
+)
+def test_noise_without_a_known_limit_is_refused(other: dict[str, float]) -> None:
+    (name,) = other
+    with pytest.raises(UserError, match=f"{name}: no exact limit"):
+        limit(EXERCISE.model_copy(update=other), View(9), 100)
+
+
+def test_density_of_a_uniform_amplitude_is_uniform() -> None:
+    data = DataSettings(frequencies_hz=(1.0,), rate_hz=8.0, phases_rad=(0.7,), phase_scale=0.0)
+    low, high = 0.8 * math.sin(0.7), 1.2 * math.sin(0.7)
+    x = np.linspace(low - 0.1, high + 0.1, 200)
+    exact = np.clip((x - low) / (high - low), 0, 1)
+    # The table's nodes are 1/500 of the support apart.
+    np.testing.assert_allclose(cumulative(data, 0, x), exact, atol=1 / 500)
+
+
+def test_density_of_a_whole_circle_is_the_arcsine_law() -> None:
+    data = DataSettings(frequencies_hz=(1.0,), phase_scale=1.0, amplitude_range=(1, 1))
+    x = np.linspace(-1.05, 1.05, 300)
+    exact = 0.5 + np.arcsin(np.clip(x, -1, 1)) / np.pi
+    # At its ends, where the density is infinite, a node holds sqrt(2 / 500) / pi of it.
+    np.testing.assert_allclose(cumulative(data, 123, x), exact, atol=0.02)
+
+
+@pytest.mark.parametrize("position", [0, 40, 250, 617])
+@pytest.mark.parametrize("snr_db", [None, 3.0])
+@pytest.mark.parametrize("phase_scale", [0.001, 0.01, 0.3])
+def test_density_is_that_of_drawn_samples(
+    position: int, snr_db: float | None, phase_scale: float
+) -> None:
+    data = EXERCISE.model_copy(update={"snr_db": snr_db, "phase_scale": phase_scale})
+    n = 20_000
+    starts = np.full(n, position)
+    rng = np.random.default_rng(position)
+    drawn = draw_records(data, n, 1, rng=rng, starts=starts).mixture[:, 0]
+    distance = stats.kstest(drawn, lambda x: cumulative(data, position, x)).statistic
+    # Kolmogorov's distance exceeds 2.2 / sqrt(n) once in 10,000 trials.
+    assert distance < 2.2 / math.sqrt(n)
+
+
+def test_the_distance_rejects_a_neighbouring_position() -> None:
+    rng = np.random.default_rng(0)
+    drawn = draw_records(EXERCISE, 20_000, 1, rng=rng, starts=np.full(20_000, 40)).mixture[:, 0]
+    assert stats.kstest(drawn, lambda x: cumulative(EXERCISE, 41, x)).statistic > 2.2 / 141
+
+
+def brute_densities(data: DataSettings, x: np.ndarray) -> np.ndarray:
+    """p(x | position) (P, N), by a plain sum over amplitudes and phases; needs white noise."""
+    quantiles = (np.arange(24) + 0.5) / 24
+    low, high = data.amplitude_range
+    sigma, n = noise_sigma(data), round(data.rate_hz)
+    result = []
+    for start in range(n):
+        parts = []
+        for f, phase in zip(data.frequencies_hz, data.start_phases_rad, strict=True):
+            angle = 2 * np.pi * f * start / data.rate_hz + phase
+            jittered = angle + 2 * np.pi * data.phase_scale * quantiles
+            amplitude = low + (high - low) * quantiles
+            parts.append(np.outer(amplitude, np.sin(jittered)).ravel())
+        means = np.add.outer(*parts).ravel() / len(parts)
+        centres, counts = np.unique(np.round(means, 3), return_counts=True)
+        result.append(stats.norm.pdf(x[:, None], centres, sigma) @ counts / counts.sum())
+    return np.array(result)
+
+
+def brute_posterior(data: DataSettings, samples: np.ndarray) -> np.ndarray:
+    """Posterior mean of the tones at the last sample, by enumeration of all starts."""
+    n = round(data.rate_hz)
+    weights = np.ones(n)
+    for at, row in enumerate(brute_densities(data, samples).T):
+        weights *= np.roll(row, -at)
+    weights /= weights.sum()
+    clean = draw_records(
+        data, n, len(samples), rng=np.random.default_rng(0), starts=np.arange(n)
+    ).targets[:, -1]
+    return weights @ clean
+
+
+def test_the_posterior_is_that_of_brute_force() -> None:
+    records = draw_records(TINY, 6, 5, rng=np.random.default_rng(4))
+    estimate = StartPosterior(TINY).extract(records.mixture)
+    for samples, own in zip(records.mixture, estimate, strict=True):
+        for n in range(1, 6):
+            # Brute force rounds to 1e-3 of amplitude and has 24 points a dimension.
+            np.testing.assert_allclose(own[n - 1], brute_posterior(TINY, samples[:n]), atol=5e-3)
+
+
+def test_the_limit_of_one_sample_is_that_of_quadrature() -> None:
+    x = np.linspace(-1.5, 1.5, 3001)
+    joint = brute_densities(TINY, x) / 16 * (x[1] - x[0])
+    clean = draw_records(TINY, 16, 1, rng=np.random.default_rng(0), starts=np.arange(16)).targets[
+        :, 0
+    ]
+    weights = joint / joint.sum(axis=0)
+    variance = weights.T @ clean**2 - (weights.T @ clean) ** 2
+    expected = joint.sum(axis=0) @ variance
+    best = limit(TINY, View(0), 32, stderr=1e-3)
+    np.testing.assert_allclose(best.per_component, expected, atol=4e-3)  # 3 errors and rounding
+
+
+@pytest.mark.parametrize("phase_scale", [1.0, 2.0])
+@pytest.mark.parametrize("view", [View(0), View(49), View(9, 9), View(None, 0, 32)])
+def test_a_whole_circle_tells_nothing(phase_scale: float, view: View) -> None:
+    best = limit(EXERCISE.model_copy(update={"phase_scale": phase_scale}), view, 600, settle=100)
+    assert best.mse == pytest.approx(0.5, abs=1e-6)
+    assert best.per_component == pytest.approx((0.5,) * 4, abs=1e-6)
+
+
+# SPEC, section 6; its standard errors.
+TABLE = {
+    (0.001, 1): 0.286, (0.001, 10): 0.193, (0.001, 50): 0.043, (0.001, 100): 0.012,
+    (0.01, 1): 0.286, (0.01, 5): 0.243, (0.01, 10): 0.195, (0.01, 20): 0.118, (0.01, 50): 0.044,
+    (0.01, 100): 0.014, (0.1, 1): 0.330, (0.1, 10): 0.259, (0.1, 50): 0.077, (0.1, 100): 0.035,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("phase_scale", "window"), TABLE)
+def test_the_first_figures_come_out_again(phase_scale: float, window: int) -> None:
+    data = EXERCISE.model_copy(update={"phase_scale": phase_scale})
+    best = limit(data, View(window - 1), 100, stderr=1e-3)
+    # Their standard error: 0.0015 up to L=25, then 0.0005; rounded to 0.001.
+    theirs = math.hypot(0.0015 if window <= 25 else 0.0005, 0.0003)
+    assert abs(best.mse - TABLE[phase_scale, window]) < 3 * math.hypot(theirs, best.stderr)
+
+
+VIEWS = {
+    "window": View(19),
+    "window and future": View(9, 9),
+    "all so far": View(),
+    "all so far and two more": View(None, 2),
+    "every fifth": View(None, 0, 5),
+    "the whole record": View(None, None),
+}
+
+
+@pytest.mark.parametrize("name", VIEWS)
+@pytest.mark.parametrize("snr_db", [None, 0.0])
+def test_the_extractor_attains_the_limit(name: str, snr_db: float | None) -> None:
+    view, n_records, n_samples = VIEWS[name], 600, 60
+    data = EXERCISE.model_copy(update={"snr_db": snr_db})
+    best = limit(data, view, n_samples)
+    length = n_samples if view.past is None else view.past + 1 + view.future
+    records = draw_records(data, n_records, length, rng=np.random.default_rng(77))
+    error = (estimates(data, records.mixture, view) - records.targets) ** 2
+    seen = slice(view.past or 0, length - (view.future or 0))
+    by_record = error[:, seen].mean(axis=(1, 2))
+    stderr = by_record.std(ddof=1) / math.sqrt(n_records)
+    assert abs(by_record.mean() - best.mse) < 3 * math.hypot(stderr, best.stderr)
+
+
+def estimates(data: DataSettings, mixture: np.ndarray, view: View) -> np.ndarray:
+    """Posterior means under a view, a sample at a time and each from the samples it may see."""
+    n_samples = mixture.shape[1]
+    result = np.zeros((*mixture.shape, data.n_components))
+    for n in range(view.past or 0, n_samples - (view.future or 0)):
+        first = n % view.stride if view.past is None else n - view.past
+        last = n_samples - 1 if view.future is None else n + view.future
+        one = StartPosterior(data, view.stride)
+        seen = mixture[:, first : last + 1 : view.stride]
+        answered = (n - first) // view.stride
+        (mean, _), _ = one.moments(seen, one.initial_state(len(mixture)), anchor=answered)
+        result[:, n] = mean[:, -1]
+    return result
+
+
+def test_the_course_over_the_age_is_that_of_windows() -> None:
+    course = limit(EXERCISE, View(), 100)
+    assert len(course.by_age) == 100
+    for n in (1, 10, 50):
+        one = limit(EXERCISE, View(n - 1), 100)
+        spread = math.hypot(one.stderr, course.by_age_stderr[n - 1])
+        assert abs(course.by_age[n - 1] - one.mse) < 4 * spread
+    assert course.mse == pytest.approx(course.by_age.mean(), rel=1e-9)
+
+
+def test_ages_of_no_account_are_drawn_less_and_counted_all_the_same() -> None:
+    whole = limit(EXERCISE, View(), 2000, settle=1000)
+    head = limit(EXERCISE, View(), 1000)
+    assert len(whole.by_age) == 2000
+    spread = math.hypot(whole.stderr, head.stderr / 2)
+    assert abs(whole.mse - head.mse / 2) < 4 * spread
+    assert whole.settled < 1e-9  # a start is a whole sample: after a second it is known
+
+
+def test_whoever_is_not_told_stays_above_the_floor() -> None:
+    told, untold = (limit(EXERCISE, View(49, told=t), 100) for t in (True, False))
+    # The best single answer is the mean of the targets, 0.375; what is not known of it comes atop.
+    assert told.mse < 0.06
+    assert untold.mse == pytest.approx(0.375, abs=0.01)
+
+
+def test_gaps_cost_what_they_hide() -> None:
+    holey = EXERCISE.model_copy(update={"gap_fraction": 0.5, "gap_s": 0.001})
+    # Half the samples, scattered: about as good as windows between half and all of them.
+    all_of, half_of = (limit(EXERCISE, View(n - 1), 100).mse for n in (40, 20))
+    assert all_of < limit(holey, View(39), 100).mse < half_of * 1.1
+
+
+def test_samples_that_no_start_explains_are_passed_over() -> None:
+    mixture = draw_records(EXERCISE, 1, 200, rng=np.random.default_rng(1)).mixture
+    holey = mixture.copy()
+    mixture[0, 50:60] = 7.0
+    holey[0, 50:60] = np.nan
+    one = StartPosterior(EXERCISE)
+    np.testing.assert_array_equal(one.extract(mixture), one.extract(holey))
+
+
+def free(**settings: object) -> DataSettings:
+    return DataSettings(
+        regime="free", **{"phase_scale": 0.0, "amplitude_range": (1, 1), "snr_db": 0.0, **settings}
+    )
+
+
+def conditioned(data: DataSettings, view: View, n_samples: int, n: int) -> np.ndarray:
+    """Error variances at sample n by conditioning one big Gaussian, without any recursion."""
+    times = np.arange(n_samples) / data.rate_hz
+    sines = [np.sin(2 * np.pi * f * times) for f in data.frequencies_hz]
+    cosines = [np.cos(2 * np.pi * f * times) for f in data.frequencies_hz]
+    basis = np.stack([*sines, *cosines], axis=1)
+    prior = basis @ basis.T / 2 / data.n_components**2
+    noise = noise_sigma(data) ** 2 * np.eye(n_samples)
+    first = n % view.stride if view.past is None else n - view.past
+    last = n_samples - 1 if view.future is None else n + view.future
+    seen = np.arange(first, last + 1, view.stride)
+    inverse = np.linalg.inv((prior + noise)[np.ix_(seen, seen)])
+    result = []
+    for k in range(data.n_components):
+        own = np.stack([sines[k], cosines[k]], axis=1)
+        cross = own[n] @ own[seen].T / 2 / data.n_components
+        result.append(0.5 - cross @ inverse @ cross)
+    return np.array(result)
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_the_free_limit_is_that_of_a_conditioned_gaussian(name: str) -> None:
+    view, data, n_samples = VIEWS[name], free(rate_hz=100.0), 60
+    best = limit(data, view, n_samples)
+    assert best.kind == "exact"
+    assert best.stderr == 0
+    if view.past is not None:
+        expected = conditioned(data, view, view.past + 1 + view.future, view.past)
+    else:
+        ages = range(n_samples - (view.future or 0))
+        expected = np.mean([conditioned(data, view, n_samples, n) for n in ages], axis=0)
+    np.testing.assert_allclose(best.per_component, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("jitter", [{}, {"phase_scale": 0.1, "amplitude_range": (0.5, 1.5)}])
+def test_the_kalman_filter_attains_the_free_limit(jitter: dict[str, object]) -> None:
+    data = free(rate_hz=100.0, **jitter)
+    best = limit(data, View(), 300)
+    assert best.kind == ("best linear" if jitter else "exact")
+    records = draw_records(data, 2000, 300, rng=np.random.default_rng(5))
+    by_record = ((free_kalman(data).extract(records.mixture) - records.targets) ** 2).mean(
+        axis=(1, 2)
+    )
+    stderr = by_record.std(ddof=1) / math.sqrt(2000)
+    assert abs(by_record.mean() - best.mse) < 3 * stderr
+
+
+def test_the_cramer_rao_bound_is_that_of_unbiased_estimates() -> None:
+    data = free(rate_hz=100.0)
+    bound = limit(data, View(), 400).cramer_rao_by_age
+    best = limit(data, View(), 400).by_age
+    assert np.isinf(bound[:7]).all()  # eight unknowns
+    assert (bound > best).all()
+    # Many whole periods of one tone: K^2 noise variance a sample, over n / 2 samples, twice over 2.
+    n = 400
+    single = limit(free(rate_hz=100.0, frequencies_hz=(3.0,)), View(), n).cramer_rao_by_age
+    assert single[-1] == pytest.approx(
+        noise_sigma(free(frequencies_hz=(3.0,))) ** 2 * 2 / n, rel=1e-3
+    )
+
+
+def test_free_tones_in_a_whole_circle_have_no_linear_estimate() -> None:
+    data = free(phase_scale=1.0)
+    assert limit(data, View(), 100).mse == pytest.approx(0.5)
+    assert not best_extractor(data).extract(np.ones((1, 5))).any()
+
+
+def test_the_response_is_the_mean_of_what_is_drawn() -> None:
+    data = DataSettings(frequencies_hz=(1.0,), phase_scale=0.2, amplitude_range=(0.5, 1.0))
+    n = 40_000
+    drawn = [
+        draw_records(data, n, 1, rng=np.random.default_rng(3), starts=np.full(n, s)).mixture.mean()
+        for s in (0, 250)
+    ]
+    response = tone_response(data)
+    np.testing.assert_allclose(drawn, [response.imag, response.real], atol=0.01)  # 3 / sqrt(n)
+
+
+def test_what_the_presets_see() -> None:
+    seen = {
+        name: view_of(load_config(name)) for name in ("sieve", "window10", "config-l1", "journey")
+    }
+    assert seen == {
+        "sieve": View(),
+        "window10": View(9),
+        "config-l1": View(None, 0, 32),
+        "journey": View(51, 2, told=False),
+    }
+    mean = load_config("window10", ["evaluation.join=mean"])
+    assert view_of(mean) == View(9, 9)
+    with pytest.raises(UserError, match="strided lanes with taps"):
+        view_of(load_config("config-l1", ["model.taps=1"]))
+
+
+def test_no_kept_result_beats_the_limit() -> None:
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in KEPT.glob("*.json")]
+    judged = [r["shifted"] for r in results if "shifted" in r]
+    assert len(judged) >= 7
+    for shifted in judged:
+        spread = math.hypot(shifted["stderr"], shifted["limit_stderr"])
+        assert shifted["mse"] > shifted["limit"] - 5 * spread

@@ -1,0 +1,179 @@
+"""What all classical extractors share: the tones that they are told, and the trivial answers.
+
+Axes: B streams, T samples, K components.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Complex, Float
+
+from tonesieve.errors import UserError
+from tonesieve.signals.synthesis import turns_per_sample
+
+# Periods of the closest beat that the tones at a record's end are fitted over.
+FIT_BEATS = 2
+REFLECTED: Any = {"mode": "reflect", "reflect_type": "odd"}
+
+
+@dataclass(frozen=True)
+class Classical:
+    """Tones at known frequencies; ``gain`` is how a tone of amplitude 1 stands in the mixture.
+
+    Its angle is a phase by which the tones in the mixture lead (rad); 1 for a recording whose
+    tones are wanted as they are.
+    """
+
+    frequencies_hz: tuple[float, ...]
+    rate_hz: float
+    gain: complex = 1.0
+
+    @property
+    def n_tones(self) -> int:
+        """K."""
+        return len(self.frequencies_hz)
+
+    @property
+    def causal(self) -> bool:
+        """Whether it needs no later sample."""
+        return True
+
+    @property
+    def delay(self) -> int | None:
+        """Samples by which the estimate lags behind a change of the tone."""
+        return 0
+
+    def initial_state(self, n_streams: int) -> Any:
+        """State of streams that have heard nothing; only of causal ones."""
+        raise NotImplementedError
+
+    def step(
+        self, samples: Float[np.ndarray, "B T"], state: Any
+    ) -> tuple[Float[np.ndarray, "B T K"], Any]:
+        """Answer a chunk of any length; only of causal ones."""
+        raise NotImplementedError
+
+    def extract(self, mixture: Float[np.ndarray, "B T"]) -> Float[np.ndarray, "B T K"]:
+        """Estimate of every tone at every sample, each stream from its start."""
+        return self.step(mixture, self.initial_state(len(mixture)))[0]
+
+    @property
+    def room_hz(self) -> Float[np.ndarray, " K"]:
+        """How far each tone stands from whatever else is known to be there.
+
+        From its neighbours, from zero frequency and from half the rate.
+        """
+        f = np.array(self.frequencies_hz)
+        apart = np.abs(f[:, None] - f) + np.where(np.eye(len(f)), np.inf, 0.0)
+        return np.minimum(np.minimum(apart.min(axis=1), f), self.rate_hz / 2 - f)
+
+    def turns(self, first: int, n_samples: int) -> Float[np.ndarray, "T K"]:
+        """Cycles of every tone at samples ``first`` and after, modulo 1.
+
+        Counted in whole multiples of a fraction, so that a stream of any age keeps its phase.
+        """
+        steps = turns_per_sample(self.frequencies_hz, self.rate_hz)
+        begin = np.array([float(first * step % 1) for step in steps])
+        return (begin + np.arange(n_samples)[:, None] * np.array([float(s) for s in steps])) % 1
+
+    def phasors(self, first: int, n_samples: int) -> Complex[np.ndarray, "T K"]:
+        """Every tone's unit phasor at samples ``first`` and after."""
+        return np.exp(2j * np.pi * self.turns(first, n_samples))
+
+    def regressors(
+        self, first: int, n_samples: int
+    ) -> tuple[Float[np.ndarray, "T D"], Float[np.ndarray, "T K D"]]:
+        """What each of the D = 2 K coefficients gives in the mixture, and in every tone.
+
+        Coefficients of the sines first, then of the cosines.
+        """
+        clean = self.phasors(first, n_samples)
+        standing = self.gain * clean
+        rows = np.concatenate([standing.imag, standing.real], axis=1)
+        reads = np.zeros((n_samples, self.n_tones, 2 * self.n_tones))
+        own = np.arange(self.n_tones)
+        reads[:, own, own], reads[:, own, self.n_tones + own] = clean.imag, clean.real
+        return rows, reads
+
+
+def require(condition: bool, name: str, value: object, right: str) -> None:
+    """Refuse a knob with one line."""
+    if not condition:
+        raise UserError(f"{name} {value}: {right}")
+
+
+def interpolated(mixture: Float[np.ndarray, "B T"]) -> Float[np.ndarray, "B T"]:
+    """Gaps bridged by straight lines; a stream of gaps alone is 0."""
+    filled = np.zeros_like(mixture)
+    place = np.arange(mixture.shape[1])
+    for row, samples in zip(filled, mixture, strict=True):
+        good = np.isfinite(samples)
+        if good.any():
+            row[:] = np.interp(place, place[good], samples[good])
+    return filled
+
+
+def extended(
+    filled: Float[np.ndarray, "B T"], tones: Classical, reach: int
+) -> Float[np.ndarray, "B T2"]:
+    """Records continued by ``reach`` samples at both ends.
+
+    The known tones, fitted to the nearest stretch that tells them apart, go on as they are; the
+    rest is reflected about its end, so that neither an offset nor a slope breaks off.
+    """
+    n = filled.shape[1]
+    span = min(n, round(FIT_BEATS * tones.rate_hz / tones.room_hz.min()))
+    place = np.arange(-reach, n + reach)
+    clean = tones.phasors(-reach, n + 2 * reach)
+    trend = np.stack([np.ones(len(place)), place / n], axis=1)
+    rows = np.concatenate([clean.real, clean.imag, trend], axis=1)
+    ends = []
+    for near in (slice(reach, reach + span), slice(reach + n - span, reach + n)):
+        stretch = filled[:, near.start - reach : near.stop - reach]
+        fit = np.linalg.lstsq(rows[near], stretch.T, rcond=1e-6)[0][: 2 * tones.n_tones]
+        ends.append((rows[:, : 2 * tones.n_tones] @ fit).T)
+    first, last = ends
+    before = np.pad(filled - first[:, reach : reach + n], ((0, 0), (reach, 0)), **REFLECTED)
+    after = np.pad(filled - last[:, reach : reach + n], ((0, 0), (0, reach)), **REFLECTED)
+    head = before[:, :reach] + first[:, :reach]
+    tail = after[:, n:] + last[:, reach + n :]
+    return np.concatenate([head, filled, tail], axis=1)
+
+
+@dataclass(frozen=True)
+class MeanAnswer(Classical):
+    """Answers 0, the mean of every tone: what anything useful must beat."""
+
+    def initial_state(self, n_streams: int) -> None:
+        """There is none."""
+        return
+
+    def step(
+        self, samples: Float[np.ndarray, "B T"], state: None
+    ) -> tuple[Float[np.ndarray, "B T K"], None]:
+        """Zeros."""
+        return np.zeros((*samples.shape, self.n_tones)), None
+
+
+@dataclass(frozen=True)
+class RandomAnswer(Classical):
+    """Answers drawn from U(-1, 1), whatever it hears."""
+
+    seed: int = 0
+
+    def initial_state(self, n_streams: int) -> int:
+        """How many samples have been answered."""
+        return 0
+
+    def step(
+        self, samples: Float[np.ndarray, "B T"], state: int
+    ) -> tuple[Float[np.ndarray, "B T K"], int]:
+        """Draws, sample by sample, that no chunking changes."""
+        n_streams, n_samples = samples.shape
+        bits = np.random.PCG64(self.seed).advance(state * n_streams * self.n_tones)
+        shape = (n_samples, n_streams, self.n_tones)
+        draws = np.random.Generator(bits).uniform(-1.0, 1.0, shape)
+        return np.ascontiguousarray(draws.transpose(1, 0, 2)), state + n_samples

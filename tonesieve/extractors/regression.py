@@ -1,0 +1,152 @@
+"""Sinusoids fitted to the samples so far: a Kalman filter of oscillators, harmonic least squares.
+
+Both write the mixture as a sum of known sines and cosines with unknown coefficients. Axes:
+B streams, T samples, K tones, D = 2 K coefficients.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from tonesieve.extractors.classical import Classical, require
+from tonesieve.kernels import regression as compiled
+
+# Means (B, D) and covariances (B, D, D), and the samples so far.
+KalmanState = tuple[Float[np.ndarray, "B D"], Float[np.ndarray, "B D D"], int]
+
+
+@dataclass(frozen=True)
+class _Regression(Classical):
+    def _rows(self, first: int, n_samples: int) -> Float[np.ndarray, "T D"]:
+        return self.regressors(first, n_samples)[0]
+
+    def _tones(self, path: Float[np.ndarray, "B T D"], first: int) -> Float[np.ndarray, "B T K"]:
+        """The tones themselves, from their coefficients."""
+        clean = self.phasors(first, path.shape[1])
+        return path[..., : self.n_tones] * clean.imag + path[..., self.n_tones :] * clean.real
+
+
+@dataclass(frozen=True)
+class OscillatorKalman(_Regression):
+    """A bank of oscillators in a Kalman filter: every tone's sine and cosine walk at random.
+
+    Knobs: ``memory_s``, the time over which the filter averages once it has settled (default: 50
+    periods of the closest beat, of two tones or of a tone with zero frequency; infinite for
+    tones that are known to be steady); ``noise``, the variance of all else in the mixture over
+    the variance that a tone's coefficient is expected to have in it (it matters at the start
+    only). Starts from that expectation, so that no artefact of a zero state appears. Gaps: coasts.
+    Lag: ``memory_s``. An offset is not among its states: take it off first.
+    """
+
+    memory_s: float | None = None
+    noise: float = 0.1
+
+    def __post_init__(self) -> None:
+        require(self.memory_s is None or self.memory_s > 0, "memory_s", self.memory_s, "above 0")
+        require(self.noise >= 0, "noise", self.noise, "must be 0 or more")
+
+    @property
+    def memory_samples(self) -> float:
+        """Samples over which the settled filter averages."""
+        memory_s = 50 / self.room_hz.min() if self.memory_s is None else self.memory_s
+        return float(memory_s * self.rate_hz)
+
+    @property
+    def delay(self) -> int | None:
+        """The memory; None where it has no end, and the lag grows with the record."""
+        return round(self.memory_samples) if np.isfinite(self.memory_samples) else None
+
+    def initial_state(self, n_streams: int) -> KalmanState:
+        """Coefficients of variance 1, in units where the noise has ``noise / |gain|^2``."""
+        n = 2 * self.n_tones
+        return np.zeros((n_streams, n)), np.tile(np.eye(n), (n_streams, 1, 1)), 0
+
+    def step(
+        self, samples: Float[np.ndarray, "B T"], state: KalmanState
+    ) -> tuple[Float[np.ndarray, "B T K"], KalmanState]:
+        """Answer a chunk of any length."""
+        mean, covariance, age = state[0].copy(), state[1].copy(), state[2]
+        n_streams, n_samples = samples.shape
+        noise = self.noise * abs(self.gain) ** 2
+        # In its steady state the filter forgets at a rate of sqrt(walk / (2 noise)) a sample,
+        # noise and walk as they stand in the mixture.
+        walk = 2 * self.noise / self.memory_samples**2
+        path = np.empty((n_streams, n_samples, mean.shape[1]))
+        compiled.kalman(
+            np.ascontiguousarray(samples),
+            self._rows(age, n_samples),
+            mean,
+            covariance,
+            np.full(mean.shape[1], walk),
+            noise,
+            path,
+        )
+        return self._tones(path, age), (mean, covariance, age + n_samples)
+
+
+# Information (B, D, D) and evidence (B, D), the samples in the window (B, M), the samples so far.
+LeastSquaresState = tuple[
+    Float[np.ndarray, "B D D"], Float[np.ndarray, "B D"], Float[np.ndarray, "B M"], int
+]
+
+
+@dataclass(frozen=True)
+class HarmonicLeastSquares(_Regression):
+    """Sines and cosines fitted to the last ``window_s`` seconds by least squares.
+
+    Knobs: ``window_s`` (default: 8 periods of the closest beat; infinite: all samples so far, the
+    best for steady tones); ``ridge``, a pull towards 0 that counts as much as so many samples:
+    without it, the first samples, too few to tell the tones apart, would be answered by huge
+    coefficients. Gaps are left out. Lag: half the window.
+    An offset is not among the unknowns: take it off first.
+    """
+
+    window_s: float | None = None
+    ridge: float = 0.1
+
+    def __post_init__(self) -> None:
+        require(self.window_s is None or self.window_s > 0, "window_s", self.window_s, "above 0")
+        require(self.ridge >= 0, "ridge", self.ridge, "must be 0 or more")
+
+    @property
+    def window_samples(self) -> int | None:
+        """Length of the window; None: it grows."""
+        window_s = 8 / self.room_hz.min() if self.window_s is None else self.window_s
+        return max(1, round(window_s * self.rate_hz)) if np.isfinite(window_s) else None
+
+    @property
+    def delay(self) -> int | None:
+        """Half the window; None where it grows, and the lag with it."""
+        return None if self.window_samples is None else self.window_samples // 2
+
+    def initial_state(self, n_streams: int) -> LeastSquaresState:
+        """Nothing heard."""
+        n, held = 2 * self.n_tones, self.window_samples or 0
+        unheard = np.full((n_streams, held), np.nan)
+        return np.zeros((n_streams, n, n)), np.zeros((n_streams, n)), unheard, 0
+
+    def step(
+        self, samples: Float[np.ndarray, "B T"], state: LeastSquaresState
+    ) -> tuple[Float[np.ndarray, "B T K"], LeastSquaresState]:
+        """Answer a chunk of any length."""
+        information, evidence, held, age = state[0].copy(), state[1].copy(), state[2], state[3]
+        n_streams, n_samples = samples.shape
+        length = held.shape[1]
+        heard = np.concatenate([held, samples], axis=1)
+        gone = heard[:, :n_samples] if length else np.full_like(samples, np.nan)
+        path = np.empty((n_streams, n_samples, evidence.shape[1]))
+        compiled.least_squares(
+            np.ascontiguousarray(samples),
+            self._rows(age, n_samples),
+            np.ascontiguousarray(gone),
+            self._rows(age - length, n_samples),
+            information,
+            evidence,
+            self.ridge * abs(self.gain) ** 2,
+            path,
+        )
+        after = heard[:, n_samples:] if length else held
+        return self._tones(path, age), (information, evidence, after, age + n_samples)
