@@ -1,8 +1,8 @@
 """Write the documents' tables from the results kept under docs/results.
 
-``python docs/tables.py presets RUN ...`` keeps the metrics of runs, ``... compare RUN ...`` compares
-runs and keeps that, ``... limits`` computes the limit by window and phase_scale; each then writes
-the tables anew, as ``python docs/tables.py`` does alone. A table stands between two markers.
+``python docs/tables.py presets RUN ...`` keeps the metrics of runs, ``... compare RUN ...``
+compares runs and keeps that, ``... limits`` computes the limit by window and phase_scale; each then
+writes the tables anew, as ``python docs/tables.py`` does alone. A table stands between two markers.
 """
 
 from __future__ import annotations
@@ -85,7 +85,9 @@ def presets_table() -> str:
         "| preset | parameters | epochs | seconds | train MSE | test MSE | per tone | "
         "random start | limit | ratio | settled |\n" + "|---" * 11 + "|"
     )
-    return "\n".join([head, *(_preset_row(kept(n)) for n in ORDER if (KEPT / f"{n}.json").exists())])
+    return "\n".join(
+        [head, *(_preset_row(kept(n)) for n in ORDER if (KEPT / f"{n}.json").exists())]
+    )
 
 
 def _preset_row(result: dict[str, Any]) -> str:
@@ -144,7 +146,7 @@ def rewritten(text: str) -> str:
     """A document with its tables as the kept results have them."""
     for name, table in TABLES.items():
         begin, end = f"<!-- made by `make {name}` -->", f"<!-- end of {name} -->"
-        if begin in text:
+        if begin in text and (name == "presets" or (KEPT / f"{name}.json").exists()):
             before, rest = text.split(begin)
             text = f"{before}{begin}\n{table()}\n{end}{rest.split(end)[1]}"
     return text

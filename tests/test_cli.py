@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 
@@ -50,7 +51,18 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-VERBS = ["run", "presets", "generate", "describe", "evaluate", "extract"]
+VERBS = [
+    "run",
+    "presets",
+    "generate",
+    "describe",
+    "diagnose",
+    "limit",
+    "compare",
+    "probe",
+    "evaluate",
+    "extract",
+]
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -129,6 +141,50 @@ def test_extract(tonesieve, trained: Path, tmp_path: Path) -> None:
     assert [tone["hz"] for tone in answer["tones"]] == [1, 3, 5, 7]
 
 
+def test_extract_by_a_filter(tonesieve, tmp_path: Path) -> None:
+    t = np.arange(2000) / 1000
+    tone = 0.3 * np.sin(2 * np.pi * 50 * t + 1)
+    soundfile.write(tmp_path / "a.wav", tone + 0.2 * np.sin(2 * np.pi * 7 * t), 1000, "DOUBLE")
+    for how in ([], ["--causal"], ["--with", "lock-in:time_s=0.1,order=4"], ["--with", "wiener"]):
+        assert tonesieve("extract", tmp_path / "a.wav", "--hz", 50, "--force", *how)[0] == 0
+        taken = soundfile.read(tmp_path / "a.tone.wav")[0]
+        # -30 dB of the tone's power, away from the start.
+        assert np.mean((taken - tone)[1000:1800] ** 2) < 1e-3 * np.mean(tone**2)
+
+
+def test_limit_and_diagnose(tonesieve) -> None:
+    code, out, err = tonesieve("limit", "--window", 5, "--stderr", 0.01)
+    assert (code, err) == (0, "")
+    assert "limit from 5 samples: MSE 0.2" in out
+    answer = json.loads(tonesieve("limit", "window10", "--stderr", 0.01, "--json")[1])
+    assert {"mse", "stderr", "per_component"} <= answer.keys()
+    assert len(answer["per_component"]) == 4
+    closed = tonesieve("limit", "data.regime=free", "data.snr_db=0")[1]
+    assert "best linear estimate" in closed
+    assert "in closed form" in closed
+    assert "verdict: at best MSE 0.19" in tonesieve("diagnose", "window10")[1]
+    assert json.loads(tonesieve("diagnose", "window10", "--json")[1])["verdict"] == "at best"
+
+
+def test_compare_and_probe(tonesieve, trained: Path, tmp_path: Path) -> None:
+    words = ["compare", trained, "--records", 2, "--seconds", 0.3, "--out", tmp_path / "c"]
+    code, out, err = tonesieve(*words)
+    assert (code, err) == (0, "")
+    for word in ("fixed start", "random start", "free", "sieve", "kalman", "best possible"):
+        assert word in out
+    table = pd.read_csv(tmp_path / "c" / "compare.csv")
+    assert len(table) == 3 * 12
+    assert {"scene", "name", "mse", "ratio", "mse_7Hz", "us_per_sample"} <= set(table.columns)
+    assert (tmp_path / "c" / "figures" / "compare.png").stat().st_size > 10_000
+    assert len(json.loads(tonesieve(*words, "--json")[1])["scenes"]) == 3
+    code, out, _ = tonesieve("probe", trained)
+    assert code == 0
+    assert "verdict: " in out
+    answer = json.loads(tonesieve("probe", trained, "--json")[1])
+    assert answer["verdict"] in ("filter", "clock", "both", "neither")
+    assert answer["swapped_selector"] is not None
+
+
 # Bad input of every kind, by a piece of the line that it must be answered with.
 FILES = {
     "good.csv": "time_s,x\n" + "".join(f"{n / 1000},{n % 7}\n" for n in range(2000)),
@@ -173,7 +229,22 @@ MISTAKES = {
     "half the recording's rate": "extract {tmp}/good.csv --with {run} --band 400 700",
     "not a run's metrics": "evaluate {tmp}/cut",
     "no cuda here": "run training.device=cuda --out {tmp}/new",
-    "Missing option '--with'": "extract {tmp}/good.csv",
+    "--hz: name the tone": "extract {tmp}/good.csv",
+    "neither a run directory nor a filter": "extract {tmp}/good.csv --hz 3 --with {tmp}/no",
+    "lock-in: no knob 'tau'": "extract {tmp}/good.csv --hz 3 --with lock-in:tau=1",
+    "--hz 500: must be above 0 and below 500 Hz": "extract {tmp}/good.csv --hz 500",
+    "wiener needs the future": "extract {tmp}/good.csv --hz 3 --with wiener --causal",
+    "--window 0: must be 1 to": "limit --window 0",
+    "--stderr -1: must be above 0": "limit --stderr -1",
+    "data.phase_scale: input should be greater": "limit --phase-scale -1",
+    "data.clip_level: no exact limit": "limit data.clip_level=1",
+    "data.pink_snr_db: no limit is known": "limit data.regime=free data.pink_snr_db=0",
+    "come back together only after": "limit data.frequencies_hz=[1.234,2.345]",
+    "--records 1: must be 2 or more": "compare {run} --records 1 --out {tmp}/new",
+    "--seconds 0: 0 samples": "compare {run} --seconds 0 --out {tmp}/new",
+    "folder: not a run directory": "compare {run} {tmp}/folder --out {tmp}/new",
+    "Missing argument 'RUN ...'": "compare",
+    "no: not a run directory": "probe {tmp}/no",
     "No such command 'fly'": "fly",
     "No such option: --speed": "run --speed",
     "Invalid value for '--hz'": "extract {tmp}/good.csv --with {run} --hz three",

@@ -53,6 +53,11 @@ def tonesieve(words: list[str], folder: Path, *, short: bool) -> str:
     return run([sys.executable, "-m", *words, *settings], folder)
 
 
+def verdict(folder: str, workplace: Path) -> str:
+    words = ["tonesieve", "probe", folder, "--json"]
+    return str(json.loads(tonesieve(words, workplace, short=False))["verdict"])
+
+
 @pytest.fixture
 def workplace(tmp_path: Path) -> Path:
     shutil.copytree(REPOSITORY / "examples", tmp_path / "examples")
@@ -72,7 +77,7 @@ def test_the_documents_run(document: str, workplace: Path) -> None:
 
 @pytest.mark.slow
 def test_the_seismometer_gives_up_its_hum(workplace: Path) -> None:
-    training, extracting = commands("examples/seismometer/README.md")
+    training, extracting = commands("examples/seismometer/README.md")[:2]
     tonesieve(training, workplace, short=False)
     (tone,) = json.loads(tonesieve([*extracting, "--json"], workplace, short=False))["tones"]
     assert tone["reduction_db"] <= -10
@@ -83,6 +88,21 @@ def test_the_seismometer_gives_up_its_hum(workplace: Path) -> None:
 def test_the_default_run_is_as_good_as_the_readme_says(workplace: Path) -> None:
     result = json.loads(tonesieve(["tonesieve", "run", "--json"], workplace, short=False))
     assert result["shifted"]["settled_mse"] <= 1e-3
+    assert not result["shifted"]["beats_limit"]
+    assert verdict(result["run"], workplace) == "filter"
+
+
+@pytest.mark.slow
+def test_a_clock_and_a_deaf_model_are_found_out(workplace: Path) -> None:
+    clock = ["tonesieve", "run", "clock", "--out", "clock", "--json"]
+    result = json.loads(tonesieve(clock, workplace, short=False))
+    # Far better than anything that listens could be at phase_scale 1.0.
+    assert result["test"]["mse"] < 0.05 < 0.4 < result["shifted"]["limit"]
+    assert "probe" in result["warnings"][0]
+    assert verdict("clock", workplace) == "clock"
+    deaf = ["tonesieve", "run", "window10", "data.phase_scale=1.0", "training.epochs=5"]
+    tonesieve([*deaf, "--out", "deaf"], workplace, short=False)
+    assert verdict("deaf", workplace) == "neither"
 
 
 def test_the_documents_name_what_is_there() -> None:

@@ -201,7 +201,7 @@ VIEWS = {
 @pytest.mark.parametrize("name", VIEWS)
 @pytest.mark.parametrize("snr_db", [None, 0.0])
 def test_the_extractor_attains_the_limit(name: str, snr_db: float | None) -> None:
-    view, n_records, n_samples = VIEWS[name], 600, 60
+    view, n_records, n_samples = VIEWS[name], 400, 30
     data = EXERCISE.model_copy(update={"snr_db": snr_db})
     best = limit(data, view, n_samples)
     length = n_samples if view.past is None else view.past + 1 + view.future

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from tonesieve.config import DataSettings
 from tonesieve.errors import UserError
-from tonesieve.extractors.filters import build_filter
+from tonesieve.extractors.filters import FILTERS, build_filter, is_filter
 from tonesieve.extractors.protocol import Extractor, is_causal
 from tonesieve.files import refuse_existing
 from tonesieve.judging.metrics import band_power
@@ -52,6 +52,10 @@ def filter_source(name: str, hz: Sequence[float]) -> SourceFor:
     Raises `UserError` where no tone is named, and, once the recording is known, for tones at or
     above half its rate and for knobs that do not fit.
     """
+    if not is_filter(name):
+        raise UserError(
+            f"--with {name}: neither a run directory nor a filter; filters are {', '.join(FILTERS)}"
+        )
     if not hz:
         raise UserError(f"--hz: name the tone in Hz; {name} knows none by itself")
 

@@ -25,7 +25,6 @@ from tonesieve.catalogue import DEFAULT, load_config
 from tonesieve.config import Config, to_yaml
 from tonesieve.errors import UserError
 from tonesieve.extraction import Source, SourceFor, extract_recording, filter_source
-from tonesieve.extractors.filters import is_filter
 from tonesieve.extractors.protocol import Extractor
 from tonesieve.files import TEMPORARY, write_text
 from tonesieve.judging import figures as draw
@@ -331,11 +330,11 @@ def extract(
     """
     source: Source | SourceFor
     at_work: AbstractContextManager[None]
-    if is_filter(str(with_)) and not Path(with_).is_dir():
-        source, at_work = filter_source(str(with_), hz), nullcontext()
-    else:
+    if Path(with_).is_dir():
         loaded = load_run(with_)
         source, at_work = _source(loaded, str(with_)), threads(loaded.config)
+    else:
+        source, at_work = filter_source(str(with_), hz), nullcontext()
     with at_work:
         return extract_recording(
             recording,
