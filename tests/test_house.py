@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 import tonesieve
+from tonesieve.catalogue import FILTER_NAMES
 from tonesieve.config import ModelSettings
+from tonesieve.extractors.filters import FILTERS
 from tonesieve.learning.models import FAMILIES
 
 PACKAGE = Path(tonesieve.__file__).parent
@@ -129,6 +131,10 @@ def test_one_table_of_families() -> None:
     assert set(FAMILIES) == set(kinds.__args__)
 
 
+def test_one_table_of_filters() -> None:
+    assert tuple(FILTERS) == FILTER_NAMES
+
+
 def test_nothing_reaches_outside_the_repository() -> None:
     outside = re.compile(r"[\"'](?:/(?:home|root|work|opt|mnt|srv)\b|(?:\.\./)+[a-z]+/)|https?://")
     for path in [*MODULES, *(REPOSITORY / "tests").rglob("*.py")]:
@@ -137,11 +143,14 @@ def test_nothing_reaches_outside_the_repository() -> None:
         assert not outside.search(path.read_text(encoding="utf-8")), path
 
 
-def test_importing_the_package_costs_no_torch() -> None:
+def test_importing_the_command_line_costs_no_torch_nor_scipy() -> None:
     import subprocess
     import sys
 
-    code = "import sys, tonesieve; tonesieve.presets(); sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys, tonesieve.cli; tonesieve.presets(); "
+        "sys.exit(any(name in sys.modules for name in ('torch', 'scipy.signal', 'numba')))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -12,6 +12,8 @@ from scipy import stats
 
 from tonesieve import UserError, load_config
 from tonesieve.config import DataSettings
+from tonesieve.extractors import bayes
+from tonesieve.extractors import densities as module
 from tonesieve.extractors.bayes import StartPosterior, best_extractor, free_kalman
 from tonesieve.extractors.densities import densities, noise_sigma, positions
 from tonesieve.extractors.limits import View, limit, view_of
@@ -226,6 +228,29 @@ def estimates(data: DataSettings, mixture: np.ndarray, view: View) -> np.ndarray
         (mean, _), _ = one.moments(seen, one.initial_state(len(mixture)), anchor=answered)
         result[:, n] = mean[:, -1]
     return result
+
+
+@pytest.mark.parametrize("frequencies", [(1.2345,), (1.2345, 3.7035), (1 / 3, 1.0)])
+def test_periods_off_the_sample_grid_have_a_limit_too(frequencies: tuple[float, ...]) -> None:
+    # Their starts are drawn among millions of places, the posterior has a grid of its own.
+    data = EXERCISE.model_copy(update={"frequencies_hz": frequencies})
+    best = limit(data, View(19), 100)
+    records = draw_records(data, 3000, 20, rng=np.random.default_rng(6))
+    error = (StartPosterior(data).extract(records.mixture) - records.targets)[:, -1] ** 2
+    by_record = error.mean(axis=1)
+    stderr = by_record.std(ddof=1) / math.sqrt(3000)
+    assert abs(by_record.mean() - best.mse) < 3 * math.hypot(stderr, best.stderr)
+
+
+def test_a_fine_grid_gives_the_limit_of_whole_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = EXERCISE.model_copy(update={"frequencies_hz": (1.0,)})
+    exact = limit(data, View(4), 100)
+    monkeypatch.setattr(module, "MOST_POSITIONS", 900)  # of 1,000 samples; the fine grid has 512
+    bayes._tables.cache_clear()
+    fine = limit(data, View(4), 100)
+    bayes._tables.cache_clear()
+    assert len(positions(data).cycles) == 512
+    assert abs(fine.mse - exact.mse) < 3 * math.hypot(fine.stderr, exact.stderr)
 
 
 def test_the_course_over_the_age_is_that_of_windows() -> None:

@@ -12,6 +12,20 @@ from tonesieve.config import Config, from_yaml, make_config, parse_value, parse_
 from tonesieve.errors import UserError
 
 DEFAULT = "sieve"
+# What `extractors.filters` builds, by name only: to show them costs no SciPy. The first is the
+# default for recordings.
+FILTER_NAMES = (
+    "kalman",
+    "least-squares",
+    "least-squares-growing",
+    "lock-in",
+    "butterworth",
+    "zero-phase",
+    "fft-mask",
+    "wiener",
+    "mean",
+    "random",
+)
 _FOLDER = files("tonesieve") / "presets"
 
 

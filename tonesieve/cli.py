@@ -16,9 +16,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 import tonesieve
-from tonesieve.catalogue import DEFAULT, preset_summary, preset_yaml, presets
+from tonesieve.catalogue import DEFAULT, FILTER_NAMES, preset_summary, preset_yaml, presets
 from tonesieve.errors import UserError, needs_extra
-from tonesieve.extractors.filters import FILTERS
 from tonesieve.reporting import Reporter, Task
 from tonesieve.tables import (
     compare_text,
@@ -217,10 +216,10 @@ def extract(
         typer.Option(
             "--with",
             metavar="RUN|FILTER",
-            help=f"Run directory of a trained network, or a filter ({', '.join(FILTERS)}), "
+            help=f"Run directory of a trained network, or a filter ({', '.join(FILTER_NAMES)}), "
             "its knobs as NAME:knob=value,knob=value.",
         ),
-    ] = "kalman",
+    ] = FILTER_NAMES[0],
     hz: Annotated[
         list[float] | None,
         typer.Option(help="Tone to take out; again for more (default: all that a run knows)."),

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from matplotlib.figure import Figure
 
 from tonesieve.advice import warnings_for
-from tonesieve.catalogue import DEFAULT, load_config
+from tonesieve.catalogue import DEFAULT, FILTER_NAMES, load_config
 from tonesieve.config import Config, to_yaml
 from tonesieve.errors import UserError
 from tonesieve.extraction import Source, SourceFor, extract_recording, filter_source
@@ -40,8 +40,6 @@ from tonesieve.learning.threads import threads
 from tonesieve.learning.training import Trained, check_device, train
 from tonesieve.reporting import Reporter
 
-# What takes tones out of a recording when nothing else is named.
-DEFAULT_FILTER = "kalman"
 CONFIG, METRICS, HISTORY = "config.yaml", "metrics.json", "history.csv"
 WEIGHTS, CHECKPOINT, FIGURES, LOCK = (
     "weights.safetensors",
@@ -314,7 +312,7 @@ def extract(
     recording: str | Path,
     hz: Sequence[float] = (),
     *,
-    with_: str | Path = DEFAULT_FILTER,
+    with_: str | Path = FILTER_NAMES[0],
     causal: bool = False,
     column: str | None = None,
     rate_hz: float | None = None,

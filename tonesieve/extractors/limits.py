@@ -18,7 +18,7 @@ from tonesieve.config import Config, DataSettings
 from tonesieve.errors import UserError
 from tonesieve.extractors.bayes import StartPosterior, free_noise_power, is_gaussian
 from tonesieve.extractors.classical import Classical
-from tonesieve.signals.synthesis import common_period_samples, draw_records, gaps, tone_response
+from tonesieve.signals.synthesis import draw_records, even_starts, gaps, tone_response
 
 # Records or windows in a batch, and batches that a standard error rests on at least.
 RECORDS, WINDOWS, FEWEST_BATCHES = 64, 512, 16
@@ -153,9 +153,7 @@ class _Draws:
     def batch(self) -> list[np.ndarray]:
         """Of one batch: error overall, settled, by component, by age."""
         size = self.size
-        period = common_period_samples(self.data)
-        places = (np.arange(size) + self.rng.random()) / size
-        starts = np.array([math.floor(p * period) for p in places])
+        starts = even_starts(self.data, size, rng=self.rng)
         total, done = 0.0, 0
         at_once = max(1, AT_ONCE // self.length)
         while done < size:

@@ -6,7 +6,6 @@ T samples, K components, A ages.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from tonesieve.config import DataSettings
 from tonesieve.errors import UserError
@@ -24,7 +23,7 @@ from tonesieve.extractors.filters import FILTERS, build_filter
 from tonesieve.extractors.limits import Limit, View, limit
 from tonesieve.extractors.protocol import Extractor
 from tonesieve.judging import metrics
-from tonesieve.signals.synthesis import Records, common_period_samples, draw_records, tone_response
+from tonesieve.signals.synthesis import Records, draw_records, even_starts, tone_response
 
 SCENES: dict[str, dict[str, str]] = {
     "fixed start": {"regime": "locked", "start": "fixed"},
@@ -80,7 +79,7 @@ def compare_extractors(
     for index, (name, setting) in enumerate(SCENES.items()):
         drawn = data.model_copy(update=setting)
         rng = np.random.default_rng([data.test_seed, 7, index])
-        starts = _even_starts(drawn, n_records, rng) if name == "random start" else None
+        starts = even_starts(drawn, n_records, rng=rng) if name == "random start" else None
         records = draw_records(drawn, n_records, n_samples, rng=rng, starts=starts)
         field = [*runs, *_classical(drawn)]
         heard = index * n_parts(len(runs)) // len(SCENES)
@@ -95,12 +94,6 @@ def _count(on_part: Callable[[int], None], heard: int, n_done: int) -> None:
 def n_parts(n_runs: int) -> int:
     """Answers that `compare_extractors` waits for."""
     return len(SCENES) * (n_runs + len(FILTERS) + 1)
-
-
-def _even_starts(data: DataSettings, n: int, rng: np.random.Generator) -> Int[np.ndarray, " B"]:
-    """Random starts that lie evenly over the period: few records then stand for all of it."""
-    period = common_period_samples(data)
-    return np.array([math.floor((i + rng.random()) / n * period) for i in range(n)])
 
 
 def _classical(data: DataSettings) -> list[Contestant]:

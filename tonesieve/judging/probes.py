@@ -12,14 +12,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from tonesieve.config import Config, DataSettings
 from tonesieve.extractors.protocol import Extractor, is_causal
 from tonesieve.judging.metrics import correlation, mse
 from tonesieve.signals.synthesis import (
-    common_period_samples,
     draw_records,
+    even_starts,
 )
 
 # Starts tried, evenly over the common period: an output that follows none of them, whatever its
@@ -91,7 +91,7 @@ def _shifted_start(extractor: Extractor, data: DataSettings, settle: int) -> Fig
     """Records begun all over the period: does the estimate shift along, or stay with time 0?"""
     n_samples = 2 * settle
     shifted = data.model_copy(update={"start": "random"})
-    starts = None if data.regime == "free" else _even_starts(data)
+    starts = _starts(data)
     rng = np.random.default_rng([data.test_seed, 8])
     records = draw_records(shifted, N_STARTS, n_samples, rng=rng, starts=starts)
     whole, clocks = extractor.extract(records.mixture), _clock_targets(data, n_samples)
@@ -150,7 +150,7 @@ def _other_tone(extractor: Extractor, data: DataSettings, settle: int) -> Figure
                 "start": "random",
             }
         )
-        starts = None if data.regime == "free" else _even_starts(data)
+        starts = _starts(data)
         rng = np.random.default_rng([data.test_seed, 9, j])
         sounding = draw_records(alone, N_STARTS, n_samples, rng=rng, starts=starts)
         truth = draw_records(
@@ -174,7 +174,7 @@ def _swapped_selector(extractor: Extractor, data: DataSettings, settle: int) -> 
     swap = getattr(extractor, "swap_selector", None)
     if swap is None or data.n_components == 1 or not is_causal(extractor):
         return None
-    starts = None if data.regime == "free" else _even_starts(data)
+    starts = _starts(data)
     rng = np.random.default_rng([data.test_seed, 10])
     shifted = data.model_copy(update={"start": "random"})
     records = draw_records(shifted, N_STARTS, 3 * settle, rng=rng, starts=starts)
@@ -189,9 +189,9 @@ def _swapped_selector(extractor: Extractor, data: DataSettings, settle: int) -> 
     }
 
 
-def _even_starts(data: DataSettings) -> np.ndarray:
-    period = common_period_samples(data)
-    return np.array([math.floor((i + 0.5) * period / N_STARTS) for i in range(N_STARTS)])
+def _starts(data: DataSettings) -> Int[np.ndarray, " B"] | None:
+    """Evenly over the period; the free regime draws phases of its own."""
+    return None if data.regime == "free" else even_starts(data, N_STARTS)
 
 
 def _clock_targets(data: DataSettings, n_samples: int) -> Float[np.ndarray, "1 T K"]:

@@ -83,6 +83,23 @@ def common_period_samples(data: DataSettings) -> int:
     return math.lcm(*(turn.denominator for turn in _turns(data)))
 
 
+def starts_at(data: DataSettings, shares: Float[np.ndarray, " B"]) -> Int[np.ndarray, " B"]:
+    """Whole samples at these shares (0 to 1) of the common period.
+
+    Of a period longer than floating point can count, the first 2^53 samples serve.
+    """
+    period = min(common_period_samples(data), 2**53)
+    return np.array([math.floor(share * period) for share in shares], dtype=np.int64)
+
+
+def even_starts(
+    data: DataSettings, n_records: int, *, rng: Rng | None = None
+) -> Int[np.ndarray, " B"]:
+    """Starts that lie evenly over the common period, the first at a random place if asked."""
+    offset = 0.5 if rng is None else rng.random()
+    return starts_at(data, (np.arange(n_records) + offset) / n_records)
+
+
 def mixture_power(data: DataSettings) -> float:
     """Mean power of the jittered tones in the mixture, without any further noise.
 
@@ -206,8 +223,7 @@ def _draw_tones(
         return np.arctan2(cosine, sine) / (2 * np.pi), np.hypot(sine, cosine)
     phases = np.broadcast_to(np.array(data.start_phases_rad) / (2 * np.pi), shape)
     if starts is None and data.start == "random":
-        period = common_period_samples(data)
-        starts = np.array([math.floor(u * period) for u in rng.random(n_records)])
+        starts = starts_at(data, rng.random(n_records))
     if starts is not None:
         phases = phases + cycles_after(data, starts)
     return phases, np.ones(shape)
