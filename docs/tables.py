@@ -116,14 +116,18 @@ def compare_table() -> str:
 
 
 def _compare_row(row: dict[str, Any]) -> str:
-    ratio = "" if row["ratio"] is None else f"{row['ratio']:.3g} ± {row['ratio_stderr']:.1g}"
+    ratio = "" if row["ratio"] is None else _with_error(row["ratio"], row["ratio_stderr"])
     limit = "" if row["limit"] is None else f"{row['limit']:.3g}"
     delay = "grows" if row["delay_samples"] is None else f"{row['delay_samples']:,}"
     return (
-        f"| {row['name']} | {row['mse']:.3g} ± {row['stderr']:.1g} | {row['settled_mse']:.3g} | "
+        f"| {row['name']} | {_with_error(row['mse'], row['stderr'])} | {row['settled_mse']:.3g} | "
         f"{limit} | {ratio} | {'yes' if row['causal'] else 'no'} | {delay} | "
         f"{row['us_per_sample']:.2g} |"
     )
+
+
+def _with_error(value: float, stderr: float) -> str:
+    return f"{value:.3g} ± {float(f'{stderr:.1g}'):g}"
 
 
 def limits_table() -> str:

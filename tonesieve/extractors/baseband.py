@@ -15,6 +15,9 @@ from scipy import signal
 
 from tonesieve.extractors.classical import Classical, extended, interpolated, require
 
+# The least share of a low-pass's weight that its answer is scaled up from.
+HEARD = 0.3
+
 # Low-pass memory of the tone and of the weight (order, B, K), and the samples so far.
 LockInState = tuple[Complex[np.ndarray, "O B K"], Complex[np.ndarray, "O B 1"], int]
 
@@ -24,8 +27,9 @@ class LockIn(Classical):
     """Lock-in amplifier: the shifted tone through ``order`` equal one-pole low-passes.
 
     Knobs: ``time_s``, the time constant of each (default: 0.3 of a period of the closest beat), and
-    ``order``. What the low-pass has heard is divided by how much of it has been heard, so a record
-    starts without a ramp and gaps cost nothing but information. Lag: ``order`` time constants.
+    ``order``. What the low-pass has heard is divided by how much of it has been heard, so that a
+    record has no long ramp at its start and a gap none after it; but not by less than `HEARD`, for
+    the first samples do not tell the tone from its neighbours. Lag: ``order`` time constants.
     An offset counts as one more tone, at zero frequency: take it off first.
     """
 
@@ -62,7 +66,7 @@ class LockIn(Classical):
         shifted = np.where(good, 2 / self.gain * samples[..., None] * clean.conj(), 0)
         tone, tone_memory = self._low_pass(shifted, tone_memory)
         weight, weight_memory = self._low_pass(good.astype(complex), weight_memory)
-        level = np.divide(tone, weight, out=np.zeros_like(tone), where=weight.real > 1e-12)
+        level = tone / np.maximum(weight.real, HEARD)
         state = (tone_memory, weight_memory, age + samples.shape[1])
         return (level * clean).real, state
 

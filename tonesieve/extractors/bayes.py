@@ -53,7 +53,8 @@ def free_kalman(data: DataSettings) -> OscillatorKalman | MeanAnswer:
     tone_power = tone_gain(data) ** 2 / 2  # variance of a coefficient as it stands in the mixture
     if tone_power < 1e-18:
         return MeanAnswer(data.frequencies_hz, data.rate_hz)  # nothing linear is left of the tones
-    noise = free_noise_power(data) / tone_power
+    # Without any noise the tones are known from their first samples, and all else is rounding.
+    noise = max(free_noise_power(data) / tone_power, 1e-9)
     return OscillatorKalman(data.frequencies_hz, data.rate_hz, tone_response(data), np.inf, noise)
 
 

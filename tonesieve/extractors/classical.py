@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Complex, Float
+from jaxtyping import Complex, Float, Int
 
 from tonesieve.errors import UserError
 from tonesieve.signals.synthesis import turns_per_sample
@@ -83,20 +83,19 @@ class Classical:
         """Every tone's unit phasor at samples ``first`` and after."""
         return np.exp(2j * np.pi * self.turns(first, n_samples))
 
-    def regressors(
-        self, first: int, n_samples: int
-    ) -> tuple[Float[np.ndarray, "T D"], Float[np.ndarray, "T K D"]]:
-        """What each of the D = 2 K coefficients gives in the mixture, and in every tone.
+    def regressors(self, first: int, n_samples: int) -> Float[np.ndarray, "T D"]:
+        """What each of the D = 2 K coefficients gives in the mixture: sines, then cosines."""
+        standing = self.gain * self.phasors(first, n_samples)
+        return np.concatenate([standing.imag, standing.real], axis=1)
 
-        Coefficients of the sines first, then of the cosines.
-        """
-        clean = self.phasors(first, n_samples)
-        standing = self.gain * clean
-        rows = np.concatenate([standing.imag, standing.real], axis=1)
-        reads = np.zeros((n_samples, self.n_tones, 2 * self.n_tones))
+    def reads(self, at: Int[np.ndarray, " T"]) -> Float[np.ndarray, "T K D"]:
+        """What each coefficient gives in every tone at these samples."""
+        first = int(at.min(initial=0))
+        clean = self.phasors(first, int(at.max(initial=0)) - first + 1)[at - first]
+        result = np.zeros((len(at), self.n_tones, 2 * self.n_tones))
         own = np.arange(self.n_tones)
-        reads[:, own, own], reads[:, own, self.n_tones + own] = clean.imag, clean.real
-        return rows, reads
+        result[:, own, own], result[:, own, self.n_tones + own] = clean.imag, clean.real
+        return result
 
 
 def require(condition: bool, name: str, value: object, right: str) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from tonesieve.config import Config, DataSettings
 from tonesieve.errors import UserError
@@ -22,6 +22,8 @@ from tonesieve.signals.synthesis import draw_records, even_starts, gaps, tone_re
 
 # Records or windows in a batch, and batches that a standard error rests on at least.
 RECORDS, WINDOWS, FEWEST_BATCHES = 64, 512, 16
+# Of long records fewer make a batch: at most so many samples, at least so many records.
+MOST_SAMPLES, FEWEST_RECORDS = 2**21, 4
 # Samples drawn at a time: bounds memory.
 AT_ONCE = 2**18
 # Ages that hold no more than this share of all error are drawn in the first batches only.
@@ -33,6 +35,8 @@ RELATIVE = 0.01
 SEED = 20
 # Patterns of gaps that the free regime's limit is averaged over.
 N_GAP_RECORDS = 32
+# Ages taken at a time, and ages beyond which not every one is computed.
+BLOCK, MOST_AGES = 4096, 2**16
 # Noise so small that a steady tone is known from its first samples; keeps the algebra finite.
 TINY = 1e-12
 
@@ -115,7 +119,8 @@ def limit(
         on_share(min(1.0, 1 / missing) if missing > 0 else 1.0)
         if missing <= 1:
             return _drawn(draw, totals)
-        draw.shorten(totals)
+        if draw.shorten(totals):
+            totals = _Totals()
 
 
 class _Draws:
@@ -141,10 +146,8 @@ class _Draws:
         else:
             self.length, self.scored, first = n_samples, n_samples - future, 0
         # Ages that make the overall figure, and the settled one.
-        self.overall, self.settled = np.arange(first, self.scored), np.arange(settle, self.scored)
-        self.size = WINDOWS if self.windowed else RECORDS
-        if not self.posterior.informative:
-            self.size = 2  # every posterior is the prior
+        self.overall, self.settled = range(first, self.scored), range(settle, self.scored)
+        self._resize()
         # Ages that are drawn no more: their errors, and how sure those are.
         self.tail: Float[np.ndarray, "A K"] = np.zeros((0, data.n_components))
         self.tail_stderr: Float[np.ndarray, " A"] = np.zeros(0)
@@ -154,34 +157,51 @@ class _Draws:
         """Of one batch: error overall, settled, by component, by age."""
         size = self.size
         starts = even_starts(self.data, size, rng=self.rng)
-        total, done = 0.0, 0
+        total, done = np.zeros((0, self.data.n_components)), 0
         at_once = max(1, AT_ONCE // self.length)
         while done < size:
             part = starts[done : done + at_once]
             records = draw_records(self.data, len(part), self.length, rng=self.rng, starts=part)
-            total = total + self._errors(records.mixture).sum(axis=0)
+            errors = self._errors(records.mixture).sum(axis=0)
+            total = errors if not done else total + errors
             done += len(part)
-        by_age = np.concatenate([total / size, self.tail])
-        components = by_age[self.overall].mean(axis=0)
-        settled = by_age[self.settled].mean() if len(self.settled) else np.nan
+        by_age = total / size
+        components = self._mean(by_age, self.overall)
+        settled = self._mean(by_age, self.settled).mean() if len(self.settled) else np.nan
         figures = [components.mean(), settled, components, by_age.mean(axis=1), by_age]
         return [np.asarray(figure) for figure in figures]
 
-    def shorten(self, totals: _Totals) -> None:
+    def _mean(self, by_age: Float[np.ndarray, "A K"], ages: range) -> Float[np.ndarray, " K"]:
+        """Mean error over a range of ages, some of which may be drawn no more."""
+        drawn = by_age[ages.start : ages.stop].sum(axis=0)
+        kept = self.tail[max(0, ages.start - len(by_age)) :].sum(axis=0)
+        return (drawn + kept) / len(ages)
+
+    def shorten(self, totals: _Totals) -> bool:
         """Draw only the start of records from now on, where all that counts happens there.
 
         What follows is kept as the batches so far have it.
         """
         if self.windowed or self.view.future != 0 or len(self.tail):
-            return
+            return False
         by_age = totals.mean(4)
         rest = np.cumsum(by_age[::-1].sum(axis=1))[::-1]  # of all ages from each on
         needed = max(int(np.searchsorted(-rest, -NEGLIGIBLE * rest[0])), self.view.stride)
-        if needed < self.length:
-            self.tail, self.length = by_age[needed:], needed
-            self.tail_stderr = totals.stderr(3)[needed:]
-            if len(self.settled) and self.settled[0] >= needed:
-                self.settled_stderr = totals.stderr(1)
+        if needed >= self.length:
+            return False
+        self.tail, self.length = by_age[needed:], needed
+        self.tail_stderr = totals.stderr(3)[needed:]
+        if len(self.settled) and self.settled.start >= needed:
+            self.settled_stderr = totals.stderr(1)
+        self._resize()
+        return True
+
+    def _resize(self) -> None:
+        self.size = WINDOWS if self.windowed else RECORDS
+        if self.length * self.size > MOST_SAMPLES:
+            self.size = max(FEWEST_RECORDS, MOST_SAMPLES // self.length)
+        if not self.posterior.informative:
+            self.size = 2  # every posterior is the prior
 
     def _errors(self, mixture: Float[np.ndarray, "B T"]) -> Float[np.ndarray, "B A K"]:
         if self.view.future is None:
@@ -241,8 +261,6 @@ class _Totals:
 
 def _drawn(draw: _Draws, totals: _Totals) -> Limit:
     nothing = math.isnan(float(totals.mean(1)))
-    by_age_stderr = totals.stderr(3)
-    by_age_stderr[len(by_age_stderr) - len(draw.tail) :] = draw.tail_stderr
     kept = draw.settled_stderr
     settled_stderr = totals.stderr(1) if kept is None else kept
     return Limit(
@@ -250,8 +268,8 @@ def _drawn(draw: _Draws, totals: _Totals) -> Limit:
         stderr=float(totals.stderr(0)),
         per_component=tuple(totals.mean(2).tolist()),
         per_component_stderr=tuple(totals.stderr(2).tolist()),
-        by_age=totals.mean(3),
-        by_age_stderr=by_age_stderr,
+        by_age=np.concatenate([totals.mean(3), draw.tail.mean(axis=1)]),
+        by_age_stderr=np.concatenate([totals.stderr(3), draw.tail_stderr]),
         settled=None if nothing else float(totals.mean(1)),
         settled_stderr=None if nothing else float(settled_stderr),
         n_records=totals.n * draw.size,
@@ -271,21 +289,23 @@ def _free_limit(data: DataSettings, view: View, n_samples: int, settle: int, see
     steady = is_gaussian(data) and noise > 0 and view.told
     return Limit(
         mse=float(overall.mean()),
-        stderr=_spread(overall),
+        stderr=float(_spread(overall)),
         per_component=tuple(float(x) for x in components.mean(axis=0)),
-        per_component_stderr=tuple(_spread(x) for x in components.T),
+        per_component_stderr=tuple(_spread(components).tolist()),
         by_age=by_age.mean(axis=0),
-        by_age_stderr=np.array([_spread(x) for x in by_age.T]),
+        by_age_stderr=_spread(by_age),
         settled=None if nothing else float(settled.mean()),
-        settled_stderr=None if nothing else _spread(settled),
+        settled_stderr=None if nothing else float(_spread(settled)),
         n_records=n_masks if data.gap_fraction else 0,
         kind="exact" if is_gaussian(data) else "best linear",
         cramer_rao_by_age=bound.mean(axis=0) if steady else None,
     )
 
 
-def _spread(values: Float[np.ndarray, " N"]) -> float:
-    return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else 0.0
+def _spread(values: np.ndarray) -> np.ndarray:
+    """Standard error of a mean over the first axis; 0 where it is no mean."""
+    n = len(values)
+    return np.asarray(np.std(values, axis=0, ddof=1) / math.sqrt(n) if n > 1 else 0 * values[0])
 
 
 def _free_record(
@@ -298,60 +318,76 @@ def _free_record(
 ) -> tuple[np.ndarray, float, np.ndarray, np.ndarray]:
     """Of one record: error a component (K,), settled error, error and Cramer-Rao bound by age.
 
-    The information on the coefficients is a sum over the samples seen, so that of any stretch is
-    the difference of two running sums.
+    The information on the coefficients is a running sum over the samples seen, carried from block
+    to block.
     """
-    windowed = view.past is not None
-    future = view.future
-    if windowed and (future is None or view.stride > 1):
+    windowed, future = view.past is not None, view.future or 0
+    if windowed and (view.future is None or view.stride > 1):
         raise UserError("no limit is computed for a bounded past with this future")
-    length = n_samples if view.past is None else view.past + 1 + (future or 0)
+    length = n_samples if view.past is None else view.past + 1 + future
     heard = np.ones(length) if not data.gap_fraction else 1.0 - gaps(data, 1, length, rng=rng)[0]
     tones = Classical(data.frequencies_hz, data.rate_hz, tone_response(data))
-    rows, reads = tones.regressors(0, length)
-    outer = heard[:, None, None] * rows[:, :, None] * rows[:, None, :] / max(noise, TINY)
-    total = np.empty_like(outer)
-    for lane in range(view.stride):
-        total[lane :: view.stride] = np.cumsum(outer[lane :: view.stride], axis=0)
-    at = np.arange(length)
-    if windowed:
-        # As in the locked regime: windows that fill, then the future as it comes in.
-        seen, at = total, np.minimum(at, view.past or 0)
-    elif future is None:
-        seen = np.broadcast_to(total[-1], total.shape)
-    else:
-        at = at[: length - future]
-        seen = total[future:]
-    error, bound = _errors(seen, reads[at], view.told)
-    by_age = error.mean(axis=1)
-    scored = error[-1:] if windowed else error
-    late = error[-1:] if windowed else error[settle:]
+    carried = np.zeros((view.stride, 2 * tones.n_tones, 2 * tones.n_tones))
+    bounded = is_gaussian(data) and noise > 0 and view.told
+    thin = 1 + length // MOST_AGES
+    parts = []
+    block = view.stride * -(-BLOCK // view.stride)
+    for first in range(0, length, block):
+        n = min(block, length - first)
+        rows = tones.regressors(first, n)
+        seen = heard[first : first + n, None, None] * rows[:, :, None] * rows[:, None, :]
+        seen /= max(noise, TINY)
+        for lane in range(min(view.stride, n)):
+            seen[lane :: view.stride] = carried[lane] + np.cumsum(seen[lane :: view.stride], axis=0)
+            carried[lane] = seen[lane :: view.stride][-1]
+        if view.future is None:
+            continue
+        # As in the locked regime: windows that fill, then the future as it comes in; or all that
+        # is heard of the samples so far, answered with a lag.
+        at = np.arange(first, first + n)
+        at = np.minimum(at, view.past) if view.past is not None else at - future
+        parts.append(_errors(seen[at >= 0], tones, at[at >= 0], view.told, bounded, thin))
+    if view.future is None:
+        for first in range(0, length, block):
+            at = np.arange(first, min(first + block, length))
+            whole = np.broadcast_to(carried[0], (len(at), *carried[0].shape))
+            parts.append(_errors(whole, tones, at, view.told, bounded, thin))
+    error, bound = (np.concatenate(part) for part in zip(*parts, strict=True))
+    scored, late = (error[-1:], error[-1:]) if windowed else (error, error[settle:])
     settled = float(late.mean()) if late.size else math.nan
-    return scored.mean(axis=0), settled, by_age, bound
+    return scored.mean(axis=0), settled, error.mean(axis=1), bound
 
 
 def _errors(
-    information: Float[np.ndarray, "T D D"], reads: Float[np.ndarray, "T K D"], told: bool
+    information: Float[np.ndarray, "T D D"],
+    tones: Classical,
+    at: Int[np.ndarray, " T"],
+    told: bool,
+    bounded: bool,
+    thin: int,
 ) -> tuple[Float[np.ndarray, "T K"], Float[np.ndarray, " T"]]:
-    """Mean squared error of every tone, and the Cramer-Rao bound of their mean.
+    """Mean squared error of every tone, and the Cramer-Rao bound of their mean, at some samples.
 
     The prior of every coefficient is N(0, 1/2). Without it there is a bound only where the samples
-    tell all coefficients apart; elsewhere it is infinite.
+    tell all coefficients apart; elsewhere it is infinite. Of long records every ``thin`` sample is
+    computed and stands for those around it.
     """
+    n_samples = len(at)
+    information, reads = information[::thin], tones.reads(at[::thin])
     n = information.shape[1]
     covariance = np.linalg.inv(information + 2.0 * np.eye(n))
-    variance = np.einsum("tki,tij,tkj->tk", reads, covariance, reads)
-    error = variance
+    error = np.einsum("tki,tij,tkj->tk", reads, covariance, reads)
     if not told:
         # Covariance of the posterior means; one answer for all tones is best their mean.
         known = np.einsum("tki,tij,tlj->tkl", reads, 0.5 * np.eye(n) - covariance, reads)
         error = 0.5 - 2 * known.mean(axis=2) + known.mean(axis=(1, 2))[:, None]
-    eigenvalues = np.linalg.eigvalsh(information)
-    regular = eigenvalues[:, 0] > 1e-10 * eigenvalues[:, -1]
     bound = np.full(len(reads), np.inf)
-    if regular.any():
-        inverse = np.linalg.inv(information[regular])
-        bound[regular] = np.einsum("tki,tij,tkj->tk", reads[regular], inverse, reads[regular]).mean(
-            1
-        )
-    return error, bound
+    if bounded:
+        eigenvalues = np.linalg.eigvalsh(information)
+        regular = eigenvalues[:, 0] > 1e-10 * eigenvalues[:, -1]
+        inverse, seen = np.linalg.inv(information[regular]), reads[regular]
+        bound[regular] = np.einsum("tki,tij,tkj->tk", seen, inverse, seen).mean(axis=1)
+    return (
+        np.repeat(error, thin, axis=0)[:n_samples],
+        np.repeat(bound, thin)[:n_samples],
+    )

@@ -20,9 +20,6 @@ KalmanState = tuple[Float[np.ndarray, "B D"], Float[np.ndarray, "B D D"], int]
 
 @dataclass(frozen=True)
 class _Regression(Classical):
-    def _rows(self, first: int, n_samples: int) -> Float[np.ndarray, "T D"]:
-        return self.regressors(first, n_samples)[0]
-
     def _tones(self, path: Float[np.ndarray, "B T D"], first: int) -> Float[np.ndarray, "B T K"]:
         """The tones themselves, from their coefficients."""
         clean = self.phasors(first, path.shape[1])
@@ -77,7 +74,7 @@ class OscillatorKalman(_Regression):
         path = np.empty((n_streams, n_samples, mean.shape[1]))
         compiled.kalman(
             np.ascontiguousarray(samples),
-            self._rows(age, n_samples),
+            self.regressors(age, n_samples),
             mean,
             covariance,
             np.full(mean.shape[1], walk),
@@ -140,9 +137,9 @@ class HarmonicLeastSquares(_Regression):
         path = np.empty((n_streams, n_samples, evidence.shape[1]))
         compiled.least_squares(
             np.ascontiguousarray(samples),
-            self._rows(age, n_samples),
+            self.regressors(age, n_samples),
             np.ascontiguousarray(gone),
-            self._rows(age - length, n_samples),
+            self.regressors(age - length, n_samples),
             information,
             evidence,
             self.ridge * abs(self.gain) ** 2,
