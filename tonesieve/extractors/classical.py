@@ -90,8 +90,8 @@ class Classical:
 
     def reads(self, at: Int[np.ndarray, " T"]) -> Float[np.ndarray, "T K D"]:
         """What each coefficient gives in every tone at these samples."""
-        first = int(at.min(initial=0))
-        clean = self.phasors(first, int(at.max(initial=0)) - first + 1)[at - first]
+        first, last = (int(at.min()), int(at.max())) if len(at) else (0, -1)
+        clean = self.phasors(first, last - first + 1)[at - first]
         result = np.zeros((len(at), self.n_tones, 2 * self.n_tones))
         own = np.arange(self.n_tones)
         result[:, own, own], result[:, own, self.n_tones + own] = clean.imag, clean.real
