@@ -12,7 +12,7 @@ from scipy import stats
 
 from tonesieve import UserError, load_config
 from tonesieve.config import DataSettings
-from tonesieve.extractors import bayes
+from tonesieve.extractors import bayes, limits
 from tonesieve.extractors import densities as module
 from tonesieve.extractors.bayes import StartPosterior, best_extractor, free_kalman
 from tonesieve.extractors.densities import densities, noise_sigma, positions
@@ -402,3 +402,16 @@ def test_no_kept_result_beats_the_limit() -> None:
     for shifted in judged:
         spread = math.hypot(shifted["stderr"], shifted["limit_stderr"])
         assert shifted["mse"] > shifted["limit"] - 5 * spread
+
+
+def test_the_free_limit_of_a_long_record_is_that_of_every_sample(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = free(rate_hz=100.0)
+    for view in (View(), View(None, None)):
+        whole = limit(data, view, 20_000, settle=1000)
+        monkeypatch.setattr(limits, "MOST_AGES", 5000)
+        thinned = limit(data, view, 20_000, settle=1000)
+        monkeypatch.undo()
+        assert thinned.mse == pytest.approx(whole.mse, rel=1e-3)
+        assert len(thinned.by_age) == 20_000

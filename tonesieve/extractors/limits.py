@@ -35,7 +35,7 @@ RELATIVE = 0.01
 SEED = 20
 # Patterns of gaps that the free regime's limit is averaged over.
 N_GAP_RECORDS = 32
-# Ages taken at a time, and ages beyond which not every one is computed.
+# Ages taken at a time, and how many of a long record are computed one by one.
 BLOCK, MOST_AGES = 4096, 2**16
 # Noise so small that a steady tone is known from its first samples; keeps the algebra finite.
 TINY = 1e-12
@@ -329,11 +329,11 @@ def _free_record(
     tones = Classical(data.frequencies_hz, data.rate_hz, tone_response(data))
     carried = np.zeros((view.stride, 2 * tones.n_tones, 2 * tones.n_tones))
     bounded = is_gaussian(data) and noise > 0 and view.told
-    thin = 1 + length // MOST_AGES
     parts = []
     block = view.stride * -(-BLOCK // view.stride)
     for first in range(0, length, block):
         n = min(block, length - first)
+        thin = 1 if first < MOST_AGES else 1 + length // MOST_AGES
         rows = tones.regressors(first, n)
         seen = heard[first : first + n, None, None] * rows[:, :, None] * rows[:, None, :]
         seen /= max(noise, TINY)
@@ -350,6 +350,7 @@ def _free_record(
     if view.future is None:
         for first in range(0, length, block):
             at = np.arange(first, min(first + block, length))
+            thin = 1 if first < MOST_AGES else 1 + length // MOST_AGES
             whole = np.broadcast_to(carried[0], (len(at), *carried[0].shape))
             parts.append(_errors(whole, tones, at, view.told, bounded, thin))
     error, bound = (np.concatenate(part) for part in zip(*parts, strict=True))
