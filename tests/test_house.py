@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -67,6 +69,7 @@ ROOMS = [
     "forecasts",
     "runs",
     "trials",
+    "use",
     "cli",
     "__main__",
 ]
@@ -144,14 +147,22 @@ def test_nothing_reaches_outside_the_repository() -> None:
 
 
 def test_importing_the_command_line_costs_no_torch_nor_scipy() -> None:
-    import subprocess
-    import sys
-
     code = (
         "import sys, tonesieve.cli; tonesieve.presets(); "
         "sys.exit(any(name in sys.modules for name in ('torch', 'scipy.signal', 'numba')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_filter_takes_a_tone_out_without_torch(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("x\n" + "".join(f"{n % 4}\n" for n in range(400)))
+    code = (
+        "import sys, tonesieve; tonesieve.extract('a.csv', [25.0], rate_hz=100.0); "
+        "tonesieve.limit('window10', stderr=0.05); sys.exit('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, cwd=tmp_path)
+    assert done.returncode == 0
+    assert (tmp_path / "a.tone.csv").exists()
 
 
 def test_every_public_name_is_there() -> None:

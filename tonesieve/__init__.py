@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from tonesieve.errors import UserError
     from tonesieve.forecasts import diagnose, limit
     from tonesieve.generation import generate
-    from tonesieve.runs import describe, evaluate, extract, resume, run
+    from tonesieve.runs import describe, evaluate, resume, run
     from tonesieve.trials import compare, probe
+    from tonesieve.use import extract
 
 _ROOMS = {
     "Config": "config",
@@ -25,7 +26,7 @@ _ROOMS = {
     "describe": "runs",
     "diagnose": "forecasts",
     "evaluate": "runs",
-    "extract": "runs",
+    "extract": "use",
     "generate": "generation",
     "limit": "forecasts",
     "load_config": "catalogue",

@@ -11,8 +11,8 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,10 @@ from filelock import FileLock, Timeout
 from matplotlib.figure import Figure
 
 from tonesieve.advice import warnings_for
-from tonesieve.catalogue import DEFAULT, FILTER_NAMES, load_config
+from tonesieve.catalogue import DEFAULT, load_config
 from tonesieve.config import Config, to_yaml
 from tonesieve.errors import UserError
-from tonesieve.extraction import Source, SourceFor, extract_recording, filter_source
+from tonesieve.extraction import Source
 from tonesieve.extractors.protocol import Extractor
 from tonesieve.files import TEMPORARY, write_text
 from tonesieve.judging import figures as draw
@@ -308,47 +308,11 @@ def _save_picture(folder: Path, name: str, figure: Figure, config: Config) -> No
     draw.save_figure(figure, folder / FIGURES / f"{name}.png", dpi=config.visualisation.dpi)
 
 
-def extract(
-    recording: str | Path,
-    hz: Sequence[float] = (),
-    *,
-    with_: str | Path = FILTER_NAMES[0],
-    causal: bool = False,
-    column: str | None = None,
-    rate_hz: float | None = None,
-    band_hz: tuple[float, float] | None = None,
-    out: str | Path | None = None,
-    force: bool = False,
-    reporter: Reporter | None = None,
-) -> dict[str, Any]:
-    """A recording in, the tone out, in the input's format, rate and length.
-
-    ``with_`` is a run directory or a filter (`build_filter`), by default a bank of oscillators in
-    a Kalman filter; the rest as in `extract_recording`.
-    """
-    source: Source | SourceFor
-    at_work: AbstractContextManager[None]
-    if Path(with_).is_dir():
-        loaded = load_run(with_)
-        source, at_work = _source(loaded, str(with_)), threads(loaded.config)
-    else:
-        source, at_work = filter_source(str(with_), hz), nullcontext()
-    with at_work:
-        return extract_recording(
-            recording,
-            source,
-            hz,
-            causal=causal,
-            column=column,
-            rate_hz=rate_hz,
-            band_hz=band_hz,
-            out=out,
-            force=force,
-            reporter=reporter,
-        )
-
-
-def _source(loaded: LoadedRun, name: str) -> Source:
+@contextmanager
+def source_of(folder: str | Path) -> Iterator[Source]:
+    """A run's extractor for recordings, on the threads that it was trained for."""
+    loaded = load_run(folder)
     config = loaded.config
     memory = fresh_shape(config)[0] if config.stateful else config.model.window
-    return Source(loaded.extractor, config.data, memory, name)
+    with threads(config):
+        yield Source(loaded.extractor, config.data, memory, str(folder))
