@@ -241,3 +241,13 @@ def test_the_presets_that_prove_the_verdicts_are_what_they_say() -> None:
     assert clock.stateful
     assert clock.training.lanes == "contiguous"
     assert clock.data.start == "fixed"
+
+
+def test_signals_without_a_known_limit_are_compared_all_the_same() -> None:
+    data = DataSettings(frequencies_hz=(5.0, 11.0), rate_hz=100.0, pink_snr_db=3.0)
+    scenes = compare_extractors([], data, n_records=3, n_samples=300, settle=100)
+    for scene in scenes:
+        assert [row["name"] for row in scene.rows] == list(FILTERS)
+        assert all(row["limit"] is None for row in scene.rows)
+    assert "pink_snr_db" in scenes[1].limit_note
+    assert "pink_snr_db" in scenes[2].limit_note

@@ -22,7 +22,10 @@ ButterworthState = tuple[list[np.ndarray], np.ndarray, np.ndarray, Float[np.ndar
 
 @dataclass(frozen=True)
 class _BandPass(Classical):
-    """Knobs: ``bandwidth_hz``, from edge to edge; ``order`` of the low-pass it is made from."""
+    """Knobs: ``bandwidth_hz``, from edge to edge; ``order`` of the low-pass it is made from.
+
+    No default band is wider than the rate over `AVERAGED`.
+    """
 
     bandwidth_hz: float | None = None
     order: int = 2
@@ -36,7 +39,7 @@ class _BandPass(Classical):
     def _edges(self, k: int, share: float) -> tuple[float, float]:
         """Edges whose geometric mean is the tone, where a band-pass turns no phase."""
         f = self.frequencies_hz[k]
-        width = share * self.room_hz[k] if self.bandwidth_hz is None else self.bandwidth_hz
+        width = self.bandwidth_hz or self.default_width_hz(k, share)
         low = float(np.hypot(f, width / 2) - width / 2)
         return low, low + width
 
@@ -163,8 +166,8 @@ class FftMask(Classical):
         spectrum = np.fft.rfft(interpolated(mixture), axis=1)
         bins = np.fft.rfftfreq(n, 1 / self.rate_hz)
         outputs = []
-        for f, room in zip(self.frequencies_hz, self.room_hz, strict=True):
-            width = 0.2 * room if self.width_hz is None else self.width_hz
+        for k, f in enumerate(self.frequencies_hz):
+            width = self.width_hz or self.default_width_hz(k, 0.2)
             kept = np.abs(bins - f) <= max(width / 2, 1.5 * self.rate_hz / n)
             outputs.append(np.fft.irfft(spectrum * kept / self.gain, n, axis=1))
         return np.stack(outputs, axis=2)

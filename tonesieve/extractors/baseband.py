@@ -26,10 +26,11 @@ LockInState = tuple[Complex[np.ndarray, "O B K"], Complex[np.ndarray, "O B 1"], 
 class LockIn(Classical):
     """Lock-in amplifier: the shifted tone through ``order`` equal one-pole low-passes.
 
-    Knobs: ``time_s``, the time constant of each (default: 0.3 of a period of the closest beat), and
-    ``order``. What the low-pass has heard is divided by how much of it has been heard, so that a
-    record has no long ramp at its start and a gap none after it; but not by less than `HEARD`, for
-    the first samples do not tell the tone from its neighbours. Lag: ``order`` time constants.
+    Knobs: ``time_s``, the time constant of each (default: 0.3 of a period of the closest beat, or
+    60 samples where that is longer), and ``order``. What the low-pass has heard is divided by how
+    much of it has been heard, so that a record has no long ramp at its start and a gap none after
+    it; but not by less than `HEARD`, for the first samples do not tell the tone from its
+    neighbours. Lag: ``order`` time constants.
     An offset counts as one more tone, at zero frequency: take it off first.
     """
 
@@ -43,7 +44,7 @@ class LockIn(Classical):
     @property
     def time_samples(self) -> float:
         """Time constant of one low-pass, in samples."""
-        time_s = 0.3 / self.room_hz.min() if self.time_s is None else self.time_s
+        time_s = self.time_s or self.default_time_s(0.3, 0.3)
         return float(time_s * self.rate_hz)
 
     @property

@@ -94,11 +94,15 @@ class StartPosterior:
     Causal, and the best possible: no other estimate from the same samples has a smaller expected
     squared error. A record may start anywhere in the common period (``data.start`` is not heeded:
     with a known start nothing would be left to estimate). ``stride``: it hears every so-manieth
-    sample only. Gaps, and samples that no start explains, are passed over.
+    sample only. Gaps, and samples that no start explains, are passed over. Raises `UserError` for
+    tones without a common period and noise without an exact posterior.
     """
 
     data: DataSettings
     stride: int = 1
+
+    def __post_init__(self) -> None:
+        _tables(_what_matters(self.data))  # refuses at once what has no exact posterior
 
     @property
     def frequencies_hz(self) -> tuple[float, ...]:

@@ -14,6 +14,9 @@ from jaxtyping import Complex, Float, Int
 from tonesieve.errors import UserError
 from tonesieve.signals.synthesis import turns_per_sample
 
+# Unless told otherwise a filter averages over this many samples at least: white noise falls by
+# 23 dB, however far the next tone is.
+AVERAGED = 200
 # Periods of the closest beat that the tones at a record's end are fitted over.
 FIT_BEATS = 2
 REFLECTED: Any = {"mode": "reflect", "reflect_type": "odd"}
@@ -69,6 +72,14 @@ class Classical:
         f = np.array(self.frequencies_hz)
         apart = np.abs(f[:, None] - f) + np.where(np.eye(len(f)), np.inf, 0.0)
         return np.minimum(np.minimum(apart.min(axis=1), f), self.rate_hz / 2 - f)
+
+    def default_width_hz(self, k: int, share: float) -> float:
+        """A band around a tone: this share of its room, and no wider than noise allows."""
+        return min(share * float(self.room_hz[k]), self.rate_hz / AVERAGED)
+
+    def default_time_s(self, beats: float, share: float = 1.0) -> float:
+        """So many periods of the closest beat, and no shorter than noise allows."""
+        return max(beats / float(self.room_hz.min()), share * AVERAGED / self.rate_hz)
 
     def turns(self, first: int, n_samples: int) -> Float[np.ndarray, "T K"]:
         """Cycles of every tone at samples ``first`` and after, modulo 1.

@@ -48,7 +48,7 @@ class OscillatorKalman(_Regression):
     @property
     def memory_samples(self) -> float:
         """Samples over which the settled filter averages."""
-        memory_s = 50 / self.room_hz.min() if self.memory_s is None else self.memory_s
+        memory_s = self.memory_s or self.default_time_s(50)
         return float(memory_s * self.rate_hz)
 
     @property
@@ -94,10 +94,10 @@ LeastSquaresState = tuple[
 class HarmonicLeastSquares(_Regression):
     """Sines and cosines fitted to the last ``window_s`` seconds by least squares.
 
-    Knobs: ``window_s`` (default: 8 periods of the closest beat; infinite: all samples so far, the
-    best for steady tones); ``ridge``, a pull towards 0 that counts as much as so many samples:
-    without it, the first samples, too few to tell the tones apart, would be answered by huge
-    coefficients. Gaps are left out. Lag: half the window.
+    Knobs: ``window_s`` (default: 8 periods of the closest beat, at least 200 samples; infinite:
+    all samples so far, the best for steady tones); ``ridge``, a pull towards 0 that counts as much
+    as so many samples: without it, the first samples, too few to tell the tones apart, would be
+    answered by huge coefficients. Gaps are left out. Lag: half the window.
     An offset is not among the unknowns: take it off first.
     """
 
@@ -111,7 +111,7 @@ class HarmonicLeastSquares(_Regression):
     @property
     def window_samples(self) -> int | None:
         """Length of the window; None: it grows."""
-        window_s = 8 / self.room_hz.min() if self.window_s is None else self.window_s
+        window_s = self.window_s or self.default_time_s(8)
         return max(1, round(window_s * self.rate_hz)) if np.isfinite(window_s) else None
 
     @property
