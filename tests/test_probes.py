@@ -68,6 +68,7 @@ class Blend:
             build_filter("kalman", (1, 3, 5, 7), 1000.0, gain=tone_response(DataSettings())),
             "filter",
         ),
+        (Blend(0.02, 0), "neither"),  # faint, though its correlation with the clock is 1
         (build_filter("mean", (1, 3, 5, 7), 1000.0), "neither"),
         (build_filter("random", (1, 3, 5, 7), 1000.0), "neither"),
     ],
@@ -106,7 +107,10 @@ def test_a_sharp_filter_stays_silent_on_other_tones() -> None:
 def test_windows_are_probed_at_their_own_length() -> None:
     config = make_config({"model": {"window": 10}})
     one = build_filter("mean", (1, 3, 5, 7), 1000.0)
-    assert probe_extractor(one, config)["settle_samples"] == 20
+    result = probe_extractor(one, config)
+    assert result["settle_samples"] == 9
+    assert result["looked_at_samples"] == 1000  # a whole period of 1 Hz
+    assert result["shifted_start"]["at_first"] is None
 
 
 class Cheat(Blend):

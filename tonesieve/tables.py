@@ -237,8 +237,14 @@ def probe_text(result: dict[str, Any]) -> str:
         ["probe", "the output follows", "share"],
         ["start shifted", "the shifted targets", percent(start["follows_start"])],
         ["", "a clock begun at time 0", percent(start["follows_clock"])],
-        ["  at first", "the shifted targets", percent(first["follows_start"])],
-        ["", "a clock begun at time 0", percent(first["follows_clock"])],
+        *(
+            [
+                ["  at first", "the shifted targets", percent(first["follows_start"])],
+                ["", "a clock begun at time 0", percent(first["follows_clock"])],
+            ]
+            if first
+            else []
+        ),
         ["silence", "a clock begun at time 0", percent(silence["follows_clock"])],
         ["", "(RMS over that of a tone)", percent(silence["relative_rms"])],
     ]
@@ -255,8 +261,8 @@ def probe_text(result: dict[str, Any]) -> str:
         [
             table(rows),
             "",
-            f"share: of the targets' variance explained (squared correlation), {start['records']} "
-            f"starts, after {settle:,} samples; at first: those samples",
+            f"share: of the targets' power (1 - MSE / power), {start['records']} starts, in "
+            f"{result['looked_at_samples']:,} samples after {settle:,}; at first: in those",
             f"MSE with shifted starts: {number(start['mse'])} to the targets, "
             f"{number(start['mse_to_clock'])} to the clock",
             *([] if swap else ["selector swapped: not tried (one tone, or no stream to swap in)"]),
