@@ -125,7 +125,11 @@ def limit_text(result: dict[str, Any]) -> str:
     """The limit overall, by component and by age."""
     view = result["view"]
     if view["past"] is None:
-        seen = "all samples so far" if view["stride"] == 1 else f"every {view['stride']}th so far"
+        seen = (
+            "all samples so far"
+            if view["stride"] == 1
+            else f"one in {view['stride']} samples so far"
+        )
     else:
         seen = f"{view['past'] + 1} sample{'s' if view['past'] else ''}"
     if view["future"] is None:

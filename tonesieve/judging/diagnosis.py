@@ -75,7 +75,7 @@ def _view_text(config: Config) -> str:
     """What the model sees, in words."""
     seen = "all samples so far" if config.stateful else f"windows of {config.model.window} samples"
     if config.stride > 1:
-        seen = f"every {config.stride}th sample so far"
+        seen = f"one in {config.stride} samples so far"
     if config.model.taps:
         seen += f" and {config.model.taps} more on each side"
     if not config.stateful and config.evaluation.join == "mean":
