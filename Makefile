@@ -22,6 +22,9 @@ limits: $(STAMP)  ## the limit by window and phase_scale (a minute), and its tab
 compare: $(STAMP)  ## the presets' runs beside the filters and the limit (minutes), and the table
 	$(BIN)/python docs/tables.py compare $(COMPARED:%=runs/presets/%)
 
+# One thread: several would wait for each other wherever the machine has other work.
+test test-all: export OMP_NUM_THREADS := 1
+
 test: lint types  ## lint, types, and the tests that take under five minutes
 	$(BIN)/python -m pytest -m "not slow"
 
