@@ -12,9 +12,9 @@ import pytest
 
 import tonesieve
 from tonesieve.catalogue import FILTER_NAMES
-from tonesieve.config import ModelSettings
 from tonesieve.extractors.filters import FILTERS
 from tonesieve.learning.models import FAMILIES
+from tonesieve.settings import ModelSettings
 
 PACKAGE = Path(tonesieve.__file__).parent
 REPOSITORY = PACKAGE.parent
@@ -24,6 +24,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ROOMS = [
     "errors",
     "files",
+    "settings",
     "config",
     "advice",
     "reporting",
@@ -48,7 +49,10 @@ ROOMS = [
     "learning.schedules",
     "learning.layouts",
     "learning.models.network",
-    "learning.models.lstm",
+    "learning.models.attention",
+    "learning.models.recurrent",
+    "learning.models.convolution",
+    "learning.models.oscillators",
     "learning.models",
     "learning.checkpoints",
     "learning.saved",

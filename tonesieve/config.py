@@ -1,183 +1,27 @@
-"""The settings of a run: validated on creation, lossless to and from YAML.
-
-SPEC, section 7, names the keys. Units are suffixes; a key without one has no unit.
-"""
+"""All settings of a run, their agreement with each other, lossless to and from YAML."""
 
 from __future__ import annotations
 
 import difflib
 import math
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from tonesieve.errors import UserError
-
-Positive = Annotated[float, Field(gt=0, le=1e12)]  # bounds that keep arithmetic finite
-NotNegative = Annotated[float, Field(ge=0, le=1e12)]
-Decibels = Annotated[float, Field(ge=-300, le=300)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
-
-
-class _Settings(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True
-    )
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        # YAML's yes and on are booleans, and a boolean would count as 1.
-        if isinstance(value, bool) and "bool" not in str(cls.model_fields[info.field_name or ""]):
-            raise ValueError(f"must not be {str(value).lower()}")
-        return value
+from tonesieve.settings import (
+    DataSettings,
+    EvaluationSettings,
+    ModelSettings,
+    Settings,
+    TrainingSettings,
+    VisualisationSettings,
+)
 
 
-class DataSettings(_Settings):
-    """What goes in: the tones, their jitter, and the noise upon them."""
-
-    frequencies_hz: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=64)] = (
-        1.0,
-        3.0,
-        5.0,
-        7.0,
-    )
-    phases_rad: tuple[float, ...] | None = None  # start phases of the locked regime; None: all 0
-    rate_hz: Positive = 1000.0
-    duration_s: Positive = 10.0
-    phase_scale: NotNegative = 0.01
-    amplitude_range: tuple[NotNegative, NotNegative] = (0.8, 1.2)
-    train_seed: Seed = 1
-    test_seed: Seed = 2
-    regime: Literal["locked", "free"] = "locked"
-    start: Literal["fixed", "random"] = "fixed"
-    noise: Literal["frozen", "fresh"] = "frozen"
-    # Everything below is off by default.
-    snr_db: Decibels | None = None  # white noise: power of the mixture over its own
-    pink_snr_db: Decibels | None = None  # 1/f^pink_exponent noise, likewise
-    pink_exponent: Annotated[float, Field(ge=0, le=4)] = 1.0
-    impulse_rate_hz: NotNegative = 0.0  # impulses a second, on average
-    impulse_size: Positive = 10.0  # their standard deviation, in RMS of the mixture
-    clip_level: Positive | None = None  # the mixture is cut off at +- this value
-    gap_fraction: Share = 0.0  # share of samples lost
-    gap_s: Positive = 0.1  # mean length of a gap
-    frequency_drift: Annotated[float, Field(ge=0, le=0.1)] = 0.0  # s.d., relative to each tone
-    drift_time_s: Positive = 30.0  # time in which a frequency forgets where it was
-
-    @property
-    def n_samples(self) -> int:
-        """Samples in one record."""
-        return round(self.duration_s * self.rate_hz)
-
-    @property
-    def n_components(self) -> int:
-        """Tones in the mixture."""
-        return len(self.frequencies_hz)
-
-    @property
-    def start_phases_rad(self) -> tuple[float, ...]:
-        """Start phase of every tone in the locked regime, rad."""
-        return self.phases_rad or (0.0,) * self.n_components
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        for f in self.frequencies_hz:
-            if f >= self.rate_hz / 2:
-                raise ValueError(
-                    f"frequencies_hz: {f:g} Hz is at or above half the rate "
-                    f"({self.rate_hz / 2:g} Hz); choose lower ones or a higher rate_hz"
-                )
-        if len(set(self.frequencies_hz)) < self.n_components:
-            raise ValueError("frequencies_hz: the same frequency twice; each must differ")
-        if self.phases_rad is not None and len(self.phases_rad) != self.n_components:
-            raise ValueError(
-                f"phases_rad: {len(self.phases_rad)} phases for {self.n_components} "
-                "frequencies; give one for each"
-            )
-        low, high = self.amplitude_range
-        if low > high or high == 0:
-            raise ValueError("amplitude_range: must be [low, high] with 0 <= low <= high, high > 0")
-        if not 2 <= self.n_samples <= 10**8:
-            raise ValueError(
-                f"duration_s: {self.duration_s:g} s at {self.rate_hz:g} Hz are {self.n_samples} "
-                "samples; a record has 2 to 1e8"
-            )
-        return self
-
-
-class ModelSettings(_Settings):
-    """The network."""
-
-    kind: Literal["lstm"] = "lstm"
-    hidden_size: Annotated[int, Field(ge=1, le=8192)] = 64
-    n_layers: Annotated[int, Field(ge=1, le=16)] = 1
-    dropout: Share = 0.0  # between layers
-    readout_dropout: Share = 0.0  # before the readout
-    selector: Literal["input", "readout", "initial_state", "none"] = "input"
-    window: Annotated[int, Field(ge=1, le=100_000)] = 1  # L; 1: stateful
-    taps: Annotated[int, Field(ge=0, le=64)] = 0  # neighbours on each side; 2: S[n-2..n+2]
-    scale_input: bool = False  # S brought to unit variance
-
-
-class TrainingSettings(_Settings):
-    """How the network is trained."""
-
-    epochs: Annotated[int, Field(ge=1)] = 50
-    batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 32  # windows, or lanes at L=1
-    learning_rate: Positive = 1e-3
-    optimizer: Literal["adam", "sgd"] = "adam"
-    weight_decay: NotNegative = 0.0
-    clip_norm: Positive | None = 1.0
-    schedule: Literal["constant", "plateau", "step", "cosine"] = "constant"
-    schedule_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5  # plateau, step
-    schedule_epochs: Annotated[int, Field(ge=1)] = 5  # plateau: patience; step: the epoch
-    patience: Annotated[int, Field(ge=1)] | None = 10  # early stopping; None: never
-    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    seed: Seed = 0
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    # CPU threads; None: PyTorch's own choice. Networks of this size gain little from a second
-    # one, and threads that wait for each other crawl as soon as the machine is busy.
-    n_threads: Annotated[int, Field(ge=1, le=1024)] | None = 1
-    max_seconds: Positive | None = None
-    positions: Literal["all", "last"] = "all"  # windows: sequence to sequence, or to value
-    shuffle: bool | None = None  # None: windows yes, rows no
-    lanes: Literal["strided", "contiguous"] = "contiguous"  # L=1
-    order: Literal["blocks", "interleaved"] = "blocks"  # L=1
-    interleave_samples: Annotated[int, Field(ge=1)] = 200
-    chunk_samples: Annotated[int, Field(ge=1)] = 100  # L=1: steps of truncated backpropagation
-    state_reset: Literal["component", "epoch"] = "component"  # L=1
-    record_s: Positive | None = None  # L=1, fresh noise: length of a training record
-
-
-class EvaluationSettings(_Settings):
-    """How the network is judged."""
-
-    gap_threshold: Positive = 0.1
-    join: Literal["last", "mean"] = "last"  # how windows become an estimate
-    shifted_records: Annotated[int, Field(ge=2)] = 32  # records with random start
-    settle_s: NotNegative = 1.0  # start-up, left out of settled figures
-
-
-class VisualisationSettings(_Settings):
-    """What the pictures show."""
-
-    component: Annotated[int, Field(ge=0)] = 0  # index into data.frequencies_hz
-    samples: Annotated[int, Field(ge=2)] = 1000
-    dpi: Annotated[int, Field(ge=20, le=1200)] = 150
-
-
-class Config(_Settings):
+class Config(Settings):
     """All settings of a run."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = "tonesieve"
@@ -234,6 +78,12 @@ class Config(_Settings):
             raise ValueError(
                 f"visualisation.component: {self.visualisation.component} is not among the "
                 f"{data.n_components} components; choose 0 to {data.n_components - 1}"
+            )
+        size = model.size(data.n_components)
+        heads = model.kind == "transformer" or model.attention == "heads"
+        if heads and size % model.n_heads:
+            raise ValueError(
+                f"model.n_heads: {model.n_heads} heads cannot share a hidden_size of {size}"
             )
         if model.selector == "initial_state" and training.state_reset == "epoch" and self.stateful:
             raise ValueError(

@@ -77,11 +77,16 @@ def view_of(config: Config) -> View:
     """
     taps, told = config.model.taps, config.model.selector != "none"
     told = told or config.data.n_components == 1
+    field = config.model.receptive_field
     if config.stateful:
         if taps and config.stride > 1:
             raise UserError("training.lanes: no limit is computed for strided lanes with taps")
-        return View(None, taps, config.stride, told)
-    reach = config.model.window - 1 + taps
+        if config.model.bidirectional:
+            return View(None, None, config.stride, told)
+        past = None if field is None else (field - 1) * config.stride + taps
+        return View(past, taps, config.stride, told)
+    seen = config.model.window if field is None else min(field, config.model.window)
+    reach = seen - 1 + taps
     return View(reach, reach if config.evaluation.join == "mean" else taps, 1, told)
 
 

@@ -50,7 +50,7 @@ def plan(network: Network, config: Config) -> dict[str, Any]:
                 "shapes": {n: list(p.shape) for n, p in layer.named_parameters(recurse=False)},
                 "parameters": sum(p.numel() for p in layer.parameters()),
             }
-            for name, layer in network.named_children()
+            for name, layer in network.stages()
         ],
         "parameters": n_parameters(network),
         "batch": {
@@ -74,7 +74,7 @@ def _activations(network: Network, config: Config) -> dict[str, dict[str, float]
 
         return hook
 
-    hooks = [layer.register_forward_hook(catch(name)) for name, layer in network.named_children()]
+    hooks = [layer.register_forward_hook(catch(name)) for name, layer in network.stages()]
     record = draw_exercise(config.data, seed=config.data.test_seed)
     try:
         as_extractor(network, config).extract(record.mixture[:, : N_SAMPLES + config.model.window])

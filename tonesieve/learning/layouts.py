@@ -29,6 +29,8 @@ class Batch:
     targets: Float[Tensor, "B T O"]
     selector: Float[Tensor, "B K"] | None
     reset: Bool[Tensor, " B"] | None  # streams that start anew here; None: all of them do
+    component: Int[Tensor, " B"]  # which one is asked for, where one is
+    quadrature: Float[Tensor, "B T 1"] | None = None  # of the target, where it is a task
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -88,7 +90,8 @@ def training_record(config: Config, *, epoch: int = 0) -> Records:
     """The record of one epoch: always the same with frozen noise, another with fresh noise."""
     data = config.data
     seed = data.train_seed if data.noise == "frozen" else [data.train_seed, 3, epoch]
-    return draw_records(data, 1, data.n_samples, rng=np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    return draw_records(data, 1, data.n_samples, rng=rng, quadratures=_phase(config))
 
 
 def count_blocks(config: Config) -> int:
@@ -175,7 +178,7 @@ def window_batches(
     length, size = config.model.window, config.training.batch_size
     n_blocks = count_blocks(config)
     features = _on(tap_features(records.mixture, config.model.taps)[0], device)
-    truth = _on(records.targets[0].astype(np.float32), device)
+    truth = _on(_truth(records)[0], device)
     inputs = features.unfold(0, length, 1).transpose(1, 2)  # windows, L, F
     targets = truth.unfold(0, length, 1).transpose(1, 2)  # windows, L, K
     items = np.arange(n_blocks * len(starts))
@@ -195,7 +198,7 @@ def _row_batches(
 ) -> Iterator[Batch]:
     rows, cuts = _laid_out(config, n_train, order)
     features = _on(tap_features(records.mixture, config.model.taps)[0][rows.time], device)
-    truth = _on(records.targets[0].astype(np.float32)[rows.time], device)
+    truth = _on(_truth(records)[0][rows.time], device)
     component = torch.from_numpy(rows.component).to(device)
     for cut in cuts:
         part = (slice(0, cut.n_lanes), slice(cut.start, cut.stop))
@@ -240,9 +243,11 @@ def _fresh_lanes(config: Config, noise: Rng, device: torch.device) -> Iterator[B
     n_lanes, chunk = config.training.batch_size, config.training.chunk_samples
     n_samples, n_records = fresh_shape(config)
     for _ in range(n_records):
-        records = draw_records(config.data, n_lanes, n_samples, rng=noise)
+        records = draw_records(
+            config.data, n_lanes, n_samples, rng=noise, quadratures=_phase(config)
+        )
         features = _on(tap_features(records.mixture, config.model.taps), device)
-        truth = _on(records.targets.astype(np.float32), device)
+        truth = _on(_truth(records), device)
         component = _balanced_components(config, n_lanes, noise, device)
         for start in range(0, n_samples, chunk):
             part = (slice(None), slice(start, start + chunk))
@@ -261,10 +266,12 @@ def fresh_windows(
         starts = None if anywhere else noise.integers(0, config.n_rows, n) - taps
         # Taps look beyond the window: draw their samples too.
         drawn = length + 2 * taps
-        records = draw_records(config.data, n, drawn, rng=noise, starts=starts)
+        records = draw_records(
+            config.data, n, drawn, rng=noise, starts=starts, quadratures=_phase(config)
+        )
         inside = slice(taps, taps + length)
         features = _on(tap_features(records.mixture, taps)[:, inside], device)
-        truth = _on(records.targets[:, inside].astype(np.float32), device)
+        truth = _on(_truth(records)[:, inside], device)
         component = _balanced_components(config, n, noise, device)
         yield _select(config, features, truth, component, reset=None)
 
@@ -278,19 +285,33 @@ def _balanced_components(config: Config, n: int, rng: Rng, device: torch.device)
 def _select(
     config: Config,
     inputs: Float[Tensor, "B T F"],
-    targets: Float[Tensor, "B T K"],
+    truth: Float[Tensor, "B T K2"],
     component: Int[Tensor, " B"],
     *,
     reset: Bool[Tensor, " B"] | None,
 ) -> Batch:
-    """Pick each stream's target and show the selector, as far as the model is told."""
-    if config.model.selector == "readout":
-        return Batch(inputs, targets, None, reset)
+    """Pick each stream's target and show the selector, as far as the model is told.
+
+    ``truth`` holds all targets, and their quadratures after them where these are learned.
+    """
+    selector, n_components = config.model.selector, config.data.n_components
+    targets, quadratures = truth.split(n_components, 2) if _phase(config) else (truth, None)
+    if selector == "readout":
+        return Batch(inputs, targets, None, reset, component)
     index = component[:, None, None].expand(-1, targets.shape[1], 1)
-    wanted = targets.gather(2, index)
-    if config.model.selector == "none":
-        return Batch(inputs, wanted, None, reset)
-    return Batch(inputs, wanted, one_hot(component, config.data.n_components), reset)
+    told = None if selector == "none" else one_hot(component, n_components)
+    quadrature = None if quadratures is None else quadratures.gather(2, index)
+    return Batch(inputs, targets.gather(2, index), told, reset, component, quadrature)
+
+
+def _phase(config: Config) -> bool:
+    return "phase" in config.model.tasks
+
+
+def _truth(records: Records) -> Float[np.ndarray, "B T K2"]:
+    """All targets, and their quadratures after them where they were drawn."""
+    parts = [p for p in (records.targets, records.quadratures) if p is not None]
+    return np.concatenate(parts, axis=2).astype(np.float32)
 
 
 def one_hot(component: Int[Tensor, " B"], n_components: int) -> Float[Tensor, "B K"]:

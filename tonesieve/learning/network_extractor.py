@@ -28,10 +28,12 @@ SAMPLES_AT_ONCE = 2**18
 def as_extractor(network: Network, config: Config) -> Extractor:
     """The extractor that this network is, its weights as they stand."""
     network.eval()
-    if config.stateful:
-        return StatefulNetwork(network, config)
-    if config.evaluation.join == "mean":
+    if config.evaluation.join == "mean" and not config.stateful:
         return MeanOfWindows(network, config)
+    field = config.model.receptive_field
+    # What remembers no more than a window gives the same for the window and for all before.
+    if config.stateful or (field is not None and field <= config.model.window):
+        return StatefulNetwork(network, config)
     return LastOfWindow(network, config)
 
 
@@ -50,7 +52,8 @@ class _NetworkExtractor:
 
     @property
     def causal(self) -> bool:
-        return bool(self.network.causal) and self.config.model.taps == 0
+        # A window ends at the sample that it answers, whichever way it is read.
+        return self.config.model.taps == 0
 
     @property
     def delay(self) -> int:
@@ -64,7 +67,7 @@ class _NetworkExtractor:
     def _n_passes(self) -> int:
         """Passes a stream needs: one a component, unless one answers all."""
         selector = self.config.model.selector
-        return self.config.data.n_components if selector in ("input", "initial_state") else 1
+        return self.config.data.n_components if selector not in ("readout", "none") else 1
 
     def _selector(self, n_streams: int) -> Float[Tensor, "N K"] | None:
         """What each of the ``n_streams`` x passes is told, passes of a stream side by side."""
@@ -89,14 +92,18 @@ class _NetworkExtractor:
 
 @dataclass(frozen=True)
 class StatefulNetwork(_NetworkExtractor):
-    """One sample a step, the state carried.
+    """One sample a step, the state carried; or the whole record both ways, if it is not causal.
 
     A network trained on strided lanes has learned every B-th sample: it runs as B states in
     turn, and its state also knows whose turn it is.
     """
 
+    @property
+    def causal(self) -> bool:
+        return self.network.causal and super().causal
+
     def extract(self, mixture: Float[np.ndarray, "B T"]) -> Float[np.ndarray, "B T K"]:
-        """Estimate of every tone at every sample, from the zero state."""
+        """Estimate of every tone at every sample, from the initial state."""
         return self.step(mixture, self.initial_state(len(mixture)))[0]
 
     @torch.inference_mode()
@@ -118,6 +125,8 @@ class StatefulNetwork(_NetworkExtractor):
         taps, stride = self.config.model.taps, self.config.stride
         padded = np.pad(samples, ((0, 0), (taps, taps)), constant_values=0.0)
         at_once = max(1, SAMPLES_AT_ONCE // (n_streams * self._n_passes * stride)) * stride
+        if not self.network.causal:  # what comes later counts: all in one piece
+            at_once = max(1, n_samples)
         for start in range(0, n_samples, at_once):
             stop = min(start + at_once, n_samples)
             features = self._features(padded[:, start : stop + 2 * taps])[:, taps : -taps or None]

@@ -27,7 +27,7 @@ from tonesieve.learning.models import build_network
 from tonesieve.learning.models.network import Network
 from tonesieve.learning.schedules import learning_rate
 from tonesieve.learning.threads import threads
-from tonesieve.learning.validation import batch_loss, validation_loss
+from tonesieve.learning.validation import batch_loss, further_loss, validation_loss
 
 
 class TrainingDiverged(RuntimeError):
@@ -162,10 +162,11 @@ def _take_steps(
         for group in optimizer.param_groups:
             group["lr"] = rate(min(1.0, i / n_batches))
         state = _carried(bare, batch, state)
-        outputs, after = network(batch.inputs, batch.selector, state)
-        loss = batch_loss(config, outputs, batch)
+        outputs, after = network(batch.inputs, batch.selector, state, tasks=bool(bare.tasks))
+        loss = batch_loss(config, outputs[..., : bare.n_outputs], batch)
+        further = further_loss(config, bare, outputs[..., bare.n_outputs :], batch)
         optimizer.zero_grad()
-        fabric.backward(loss)
+        fabric.backward(loss if further is None else loss + further)
         if config.training.clip_norm is not None:
             fabric.clip_gradients(network, optimizer, max_norm=config.training.clip_norm)
         optimizer.step()

@@ -27,6 +27,8 @@ class Records:
     mixture: Float[np.ndarray, "B T"]  # NaN in gaps
     targets: Float[np.ndarray, "B T K"]
     data: DataSettings
+    # The targets a quarter of a turn on, where they were asked for: cosines to their sines.
+    quadratures: Float[np.ndarray, "B T K"] | None = None
 
     @property
     def time_s(self) -> Float[np.ndarray, " T"]:
@@ -50,6 +52,7 @@ def draw_records(
     *,
     rng: Rng,
     starts: Int[np.ndarray, " B"] | None = None,
+    quadratures: bool = False,
 ) -> Records:
     """Draw records of ``n_samples`` samples, each with its own noise and, if asked, start.
 
@@ -72,7 +75,8 @@ def draw_records(
         mixture = np.clip(mixture, -data.clip_level, data.clip_level)
     if data.gap_fraction:
         mixture[gaps(data, n_records, n_samples, rng=rng)] = np.nan
-    return Records(mixture, targets, data)
+    cosines = amplitude[:, None, :] * np.cos(2 * np.pi * cycles) if quadratures else None
+    return Records(mixture, targets, data, cosines)
 
 
 def common_period_samples(data: DataSettings) -> int:
