@@ -17,7 +17,7 @@ from tonesieve.extractors.filters import FILTERS, build_filter
 from tonesieve.extractors.protocol import CausalExtractor, Extractor, is_causal
 from tonesieve.learning.layouts import one_hot, tap_features
 from tonesieve.learning.models import build_network
-from tonesieve.learning.network_extractor import as_extractor
+from tonesieve.learning.network_extractor import LastOfWindow, StatefulNetwork, as_extractor
 
 CASES: dict[str, dict[str, dict[str, object]]] = {
     f"{window}-{selector}": {"model": {"window": window, "selector": selector}}
@@ -34,6 +34,17 @@ CASES |= {
     "taps-window": {"model": {"taps": 2, "window": 10}},
     "mean-join": {"model": {"window": 10}, "evaluation": {"join": "mean"}},
     "one-tone": {"data": {"frequencies_hz": [3.0]}},
+    "film": {"model": {"selector": "film"}},
+    "attention": {"model": {"attention": "heads", "context": 6, "kind": "gru"}},
+    "attention-window": {"model": {"attention": "pooled", "window": 10}},
+    "transformer-window": {"model": {"kind": "transformer", "window": 10}},
+    "strided-oscillators": {
+        "model": {"kind": "lru"},
+        "training": {"lanes": "strided", "batch_size": 7},
+    },
+    "tcn-window": {"model": {"kind": "tcn", "window": 20}},
+    "both-ways-window": {"model": {"bidirectional": True, "window": 10}},
+    "both-ways": {"model": {"bidirectional": True}},
 }
 
 
@@ -95,7 +106,7 @@ def test_streams_do_not_mix(name: str) -> None:
     np.testing.assert_allclose(one.extract(mixture), alone, atol=1e-6)
 
 
-NOT_CAUSAL = ["taps", "taps-window", "mean-join", "zero-phase", "fft-mask", "wiener"]
+NOT_CAUSAL = ["taps", "taps-window", "mean-join", "both-ways", "zero-phase", "fft-mask", "wiener"]
 CAUSAL = [name for name in ALL if name not in NOT_CAUSAL]
 
 
@@ -194,6 +205,24 @@ def test_taps_see_two_samples_each_way() -> None:
     estimate = extractor("taps").extract(mixture)
     for k in range(4):
         np.testing.assert_allclose(estimate[0, :, k], outputs_of(config, mixture[0], k), atol=1e-6)
+
+
+@pytest.mark.parametrize("window", [13, 20])
+def test_a_bounded_model_is_the_same_in_one_pass_and_by_windows(window: int) -> None:
+    # Two layers of kernel 3 see 13 samples.
+    model = {"kind": "tcn", "window": window, "hidden_size": 8, "n_layers": 2}
+    config = make_config({"model": model})
+    network = build_network(config).eval()
+    one = as_extractor(network, config)
+    assert isinstance(one, StatefulNetwork)
+    mixture = noise(2, 50)
+    slow = LastOfWindow(network, config).extract(mixture)
+    np.testing.assert_allclose(one.extract(mixture), slow, atol=1e-6)
+
+
+def test_a_window_shorter_than_the_receptive_field_stays_a_window() -> None:
+    config = make_config({"model": {"kind": "tcn", "window": 12, "n_layers": 2}})
+    assert isinstance(as_extractor(build_network(config), config), LastOfWindow)
 
 
 @pytest.mark.parametrize("name", ["1-input", "1-readout", "strided", "10-input"])
