@@ -58,6 +58,7 @@ ROOMS = [
     "learning.saved",
     "learning.network_extractor",
     "learning.inspection",
+    "learning.tasks",
     "learning.validation",
     "learning.training",
     "judging.metrics",

@@ -25,7 +25,6 @@ from tonesieve.catalogue import DEFAULT, load_config
 from tonesieve.config import Config, to_yaml
 from tonesieve.errors import UserError
 from tonesieve.extraction import Source
-from tonesieve.extractors.protocol import Extractor
 from tonesieve.files import TEMPORARY, write_text
 from tonesieve.judging import figures as draw
 from tonesieve.judging.evaluation import N_PARTS, Evaluation, evaluate_extractor
@@ -34,8 +33,9 @@ from tonesieve.learning.checkpoints import TRAINED
 from tonesieve.learning.history import History, to_table
 from tonesieve.learning.layouts import count_batches, fresh_shape
 from tonesieve.learning.models import build_network, n_parameters
-from tonesieve.learning.network_extractor import as_extractor
+from tonesieve.learning.network_extractor import NetworkExtractor, as_extractor
 from tonesieve.learning.saved import load_network, save_network
+from tonesieve.learning.tasks import judge_tasks
 from tonesieve.learning.threads import threads
 from tonesieve.learning.training import Trained, check_device, train
 from tonesieve.reporting import Reporter
@@ -91,7 +91,7 @@ def resume(folder: str | Path, *, reporter: Reporter | None = None) -> dict[str,
         save_network(trained.network, config, folder / WEIGHTS)
         evaluation = _judge(folder, config, as_extractor(trained.network, config), reporter)
         _draw_training(folder, config, trained)
-        result = {**evaluation.figures, "training": _training_figures(trained)}
+        result = {**evaluation.figures, "training": _training_figures(config, trained)}
         _write_metrics(folder, result)
         (folder / CHECKPOINT).unlink(missing_ok=True)
     return {"run": str(folder), **result}
@@ -137,7 +137,7 @@ class LoadedRun:
     """A finished run, ready to use."""
 
     config: Config
-    extractor: Extractor
+    extractor: NetworkExtractor
 
 
 def load_run(folder: str | Path) -> LoadedRun:
@@ -213,22 +213,30 @@ def _train(folder: Path, config: Config, reporter: Reporter) -> Trained:
         return train(config, checkpoint=checkpoint, on_epoch=on_epoch, on_batch=on_batch)
 
 
-def _judge(folder: Path, config: Config, extractor: Extractor, reporter: Reporter) -> Evaluation:
+def _judge(
+    folder: Path, config: Config, extractor: NetworkExtractor, reporter: Reporter
+) -> Evaluation:
     """Evaluate an extractor and draw it."""
     with threads(config), reporter.task("evaluating", N_PARTS) as task:
         evaluation = evaluate_extractor(extractor, config, on_part=task.reach)
     _draw(folder, config, evaluation)
+    _draw_attention(folder, config, extractor, evaluation)
     return evaluation
 
 
-def _training_figures(trained: Trained) -> dict[str, Any]:
+def _training_figures(config: Config, trained: Trained) -> dict[str, Any]:
     best = trained.best
+    with threads(config):
+        tasks = judge_tasks(trained.network, config) if config.model.tasks else {}
+    window = inspection.learned_window(trained.network)
     return {
         "seconds": sum(epoch.seconds for epoch in trained.history),
         "epochs": len(trained.history),
         "best_epoch": best.epoch,
         "best_validation_loss": best.validation_loss,
         "parameters": n_parameters(trained.network),
+        **({} if window is None else {"learned_window": window}),
+        **tasks,
     }
 
 
@@ -272,6 +280,19 @@ def _draw(folder: Path, config: Config, evaluation: Evaluation) -> None:
     }
     for name, figure in pictures.items():
         _save_picture(folder, name, figure, config)
+
+
+def _draw_attention(
+    folder: Path, config: Config, extractor: NetworkExtractor, evaluation: Evaluation
+) -> None:
+    """What the network attends to, where it has attention."""
+    shown, test = config.visualisation, evaluation.test
+    mixture = test.mixture[0, : max(shown.samples, config.model.window)]
+    with threads(config):
+        weights = inspection.attention_weights(extractor, mixture, shown.component)
+    if weights:
+        picture = draw.attention(weights, len(mixture), config.data.rate_hz)
+        _save_picture(folder, "attention", picture, config)
 
 
 def _draw_training(folder: Path, config: Config, trained: Trained) -> None:

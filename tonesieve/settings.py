@@ -216,6 +216,8 @@ class TrainingSettings(Settings):
 
     epochs: Annotated[int, Field(ge=1)] = 50
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 32  # windows, or lanes at L=1
+    # An epoch ends after so many batches; None: when all rows or windows were seen.
+    batches_per_epoch: Annotated[int, Field(ge=1)] | None = None
     learning_rate: Positive = 1e-3
     optimizer: Literal["adam", "sgd"] = "adam"
     weight_decay: NotNegative = 0.0

@@ -140,6 +140,37 @@ def errors(time_s: Line, target: Line, estimate: Line, hz: float) -> Figure:
     return figure
 
 
+def attention(
+    weights: dict[str, Float[np.ndarray, "H T C"]], n_samples: int, rate_hz: float
+) -> Figure:
+    """What each attention looks at: mean over its heads by time and lag, and every head by lag."""
+    figure = Figure(figsize=(11, 3.4 * len(weights) + 0.4), layout="constrained")
+    grid = figure.subplots(len(weights), 2, squeeze=False, width_ratios=(2, 1))
+    for (name, by_lag), (course, profile) in zip(weights.items(), grid, strict=True):
+        n_heads, n_answers, context = by_lag.shape
+        first = (n_samples - n_answers) / rate_hz
+        image = course.imshow(
+            by_lag.mean(axis=0).T,
+            aspect="auto",
+            origin="lower",
+            interpolation="nearest",
+            cmap="cividis",
+            extent=(first, n_samples / rate_hz, -0.5, context - 0.5),
+        )
+        figure.colorbar(image, ax=course, label="weight")
+        title = f"{name}: weights" + (f", mean of {n_heads} heads" if n_heads > 1 else "")
+        course.set(xlabel="time of the sample answered (s)", ylabel="lag (samples)", title=title)
+        for n, head in enumerate(by_lag.mean(axis=1)):
+            style = {"color": STRONG[n % len(STRONG)], "linestyle": DASHES[n % len(DASHES)]}
+            profile.plot(head, label=f"head {n + 1}", **style)
+        profile.set(xlabel="lag (samples)", ylabel="mean weight", title="mean over time")
+        profile.set_ylim(0, None)
+        profile.grid(alpha=0.3)
+        if n_heads > 1:
+            profile.legend(frameon=False, ncols=2)
+    return figure
+
+
 def two_runs(
     time_s: Line,
     target: Line,

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from tonesieve.advice import warnings_for
 from tonesieve.config import Config
-from tonesieve.learning.layouts import count_batches, epoch_batches
+from tonesieve.learning.layouts import count_batches, epoch_batches, one_hot, tap_features
 from tonesieve.learning.models import n_parameters
+from tonesieve.learning.models.attention import Attention
+from tonesieve.learning.models.convolution import LearnedWindow
 from tonesieve.learning.models.network import Network
-from tonesieve.learning.network_extractor import as_extractor
+from tonesieve.learning.network_extractor import NetworkExtractor, StatefulNetwork, as_extractor
 from tonesieve.signals.synthesis import draw_exercise
 
 # Enough of the test record to see what the activations are like.
@@ -53,6 +57,7 @@ def plan(network: Network, config: Config) -> dict[str, Any]:
             for name, layer in network.stages()
         ],
         "parameters": n_parameters(network),
+        "learned_window": learned_window(network),
         "batch": {
             "inputs": list(batch.inputs.shape),
             "selector": None if batch.selector is None else list(batch.selector.shape),
@@ -61,6 +66,55 @@ def plan(network: Network, config: Config) -> dict[str, Any]:
         "batches_per_epoch": count_batches(config),
         "warnings": warnings_for(config),
     }
+
+
+def learned_window(network: Network) -> float | None:
+    """Samples that a learned window has come to; None where the length is given."""
+    found = [part.length for part in network.modules() if isinstance(part, LearnedWindow)]
+    return found[0] if found else None
+
+
+@torch.inference_mode()
+def attention_weights(
+    extractor: NetworkExtractor, mixture: Float[np.ndarray, " T"], component: int
+) -> dict[str, Float[np.ndarray, "H T C"]]:
+    """What every attention of a network looks at while it answers each sample: weights by lag.
+
+    Of windows, from the first full one on, the last position, which is the one that answers.
+    Empty where there is no attention.
+    """
+    network, config = extractor.network, extractor.config
+    watched = {n: part for n, part in network.named_modules() if isinstance(part, Attention)}
+    features = torch.from_numpy(np.array(tap_features(mixture[None], config.model.taps)))
+    windows = not isinstance(extractor, StatefulNetwork)
+    if windows:
+        features = features.unfold(1, config.model.window, 1)[0].transpose(1, 2)
+    told = None
+    if config.model.selector not in ("readout", "none"):
+        told = one_hot(torch.tensor([component]), config.data.n_components)
+        told = told.expand(len(features), -1)
+    for part in watched.values():
+        part.seen = []
+    try:
+        network(features, told, network.initial_state(len(features), told))
+        return {n.removeprefix("parts."): _by_lag(part, windows) for n, part in watched.items()}
+    finally:
+        for part in watched.values():
+            part.seen = None
+
+
+def _by_lag(part: Attention, windows: bool) -> Float[np.ndarray, "H T C"]:
+    blocks = part.seen or []  # each (B, H, answers, samples looked at)
+    if windows:
+        rows = list(blocks[-1][:, :, -1])
+    else:
+        rows = []
+        for block in blocks:
+            before = block.shape[3] - block.shape[2]
+            rows += [block[0, :, n, : before + n + 1] for n in range(block.shape[2])]
+    lags = [row.flip(1)[:, : part.context] for row in rows]
+    padded = [nn.functional.pad(row, (0, part.context - row.shape[1])) for row in lags]
+    return torch.stack(padded, dim=1).cpu().numpy()
 
 
 def _activations(network: Network, config: Config) -> dict[str, dict[str, float]]:

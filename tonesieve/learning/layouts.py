@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import numpy as np
 import torch
@@ -56,6 +56,10 @@ class Segment:
 
 def epoch_batches(config: Config, *, epoch: int, device: torch.device) -> Iterator[Batch]:
     """The training batches of one epoch; the same epoch always gives the same ones."""
+    return islice(_whole_epoch(config, epoch, device), config.training.batches_per_epoch)
+
+
+def _whole_epoch(config: Config, epoch: int, device: torch.device) -> Iterator[Batch]:
     noise = np.random.default_rng([config.data.train_seed, 1, epoch])
     order = np.random.default_rng([config.training.seed, 2, epoch])
     fresh = config.data.noise == "fresh"
@@ -75,6 +79,11 @@ def epoch_batches(config: Config, *, epoch: int, device: torch.device) -> Iterat
 
 def count_batches(config: Config) -> int:
     """How many batches `epoch_batches` gives (for progress and schedules)."""
+    most = config.training.batches_per_epoch
+    return _n_whole(config) if most is None else min(most, _n_whole(config))
+
+
+def _n_whole(config: Config) -> int:
     n_train = config.n_rows if config.data.noise == "fresh" else config.n_train
     size, n_blocks = config.training.batch_size, count_blocks(config)
     if not config.stateful:
@@ -191,6 +200,23 @@ def window_batches(
         yield _select(
             config, inputs[window[part]], targets[window[part]], component[part], reset=None
         )
+
+
+def record_batches(config: Config, record: Records, device: torch.device) -> Iterator[Batch]:
+    """A whole record for every component: its windows in time order, or all of it in one piece."""
+    if not config.stateful:
+        yield from window_batches(config, record, range(config.n_rows), None, device)
+        return
+    n_blocks = count_blocks(config)
+    features = _on(tap_features(record.mixture, config.model.taps), device)
+    truth = _on(_truth(record), device)
+    yield _select(
+        config,
+        features.expand(n_blocks, -1, -1),
+        truth.expand(n_blocks, -1, -1),
+        torch.arange(n_blocks, device=device),
+        reset=None,
+    )
 
 
 def _row_batches(

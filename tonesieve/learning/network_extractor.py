@@ -7,6 +7,7 @@ T samples, K components, L window.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tonesieve.config import Config
-from tonesieve.extractors.protocol import Extractor
 from tonesieve.learning.layouts import one_hot, tap_features
 from tonesieve.learning.models.network import Network, State
 
@@ -25,7 +25,9 @@ WINDOWS_AT_ONCE = 2048
 SAMPLES_AT_ONCE = 2**18
 
 
-def as_extractor(network: Network, config: Config) -> Extractor:
+def as_extractor(
+    network: Network, config: Config
+) -> StatefulNetwork | LastOfWindow | MeanOfWindows:
     """The extractor that this network is, its weights as they stand."""
     network.eval()
     if config.evaluation.join == "mean" and not config.stateful:
@@ -38,9 +40,15 @@ def as_extractor(network: Network, config: Config) -> Extractor:
 
 
 @dataclass(frozen=True)
-class _NetworkExtractor:
+class NetworkExtractor(ABC):
+    """What the three ways have in common."""
+
     network: Network
     config: Config
+
+    @abstractmethod
+    def extract(self, mixture: Float[np.ndarray, "B T"]) -> Float[np.ndarray, "B T K"]:
+        """Estimate of every tone at every sample."""
 
     @property
     def frequencies_hz(self) -> tuple[float, ...]:
@@ -52,6 +60,7 @@ class _NetworkExtractor:
 
     @property
     def causal(self) -> bool:
+        """Whether it needs no sample later than the one that it answers."""
         # A window ends at the sample that it answers, whichever way it is read.
         return self.config.model.taps == 0
 
@@ -91,7 +100,7 @@ class _NetworkExtractor:
 
 
 @dataclass(frozen=True)
-class StatefulNetwork(_NetworkExtractor):
+class StatefulNetwork(NetworkExtractor):
     """One sample a step, the state carried; or the whole record both ways, if it is not causal.
 
     A network trained on strided lanes has learned every B-th sample: it runs as B states in
@@ -176,7 +185,7 @@ class StatefulNetwork(_NetworkExtractor):
 
 
 @dataclass(frozen=True)
-class LastOfWindow(_NetworkExtractor):
+class LastOfWindow(NetworkExtractor):
     """The estimate of a sample is the last output of the window that ends there.
 
     The state is what has been heard of the last L - 1 samples; before the first full window the
@@ -238,7 +247,7 @@ class LastOfWindow(_NetworkExtractor):
 
 
 @dataclass(frozen=True)
-class MeanOfWindows(_NetworkExtractor):
+class MeanOfWindows(NetworkExtractor):
     """The estimate of a sample is the mean over all windows that hold it.
 
     Not causal: the last of these windows ends L - 1 samples later.

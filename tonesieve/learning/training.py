@@ -26,8 +26,9 @@ from tonesieve.learning.layouts import Batch, count_batches, epoch_batches
 from tonesieve.learning.models import build_network
 from tonesieve.learning.models.network import Network
 from tonesieve.learning.schedules import learning_rate
+from tonesieve.learning.tasks import further_loss
 from tonesieve.learning.threads import threads
-from tonesieve.learning.validation import batch_loss, further_loss, validation_loss
+from tonesieve.learning.validation import batch_loss, validation_loss
 
 
 class TrainingDiverged(RuntimeError):

@@ -16,6 +16,7 @@ from tonesieve.learning.layouts import (
 )
 from tonesieve.learning.models.network import Network
 from tonesieve.learning.network_extractor import as_extractor
+from tonesieve.learning.tasks import positions
 from tonesieve.signals.synthesis import Records, draw_records
 
 # With fresh noise nothing of a record need be held back: validation draws this much of its own.
@@ -26,30 +27,8 @@ N_WINDOWS = 8192
 
 def batch_loss(config: Config, outputs: Tensor, batch: Batch) -> Tensor:
     """Mean squared error over all positions, or over the last of every window."""
-    part = _positions(config)
+    part = positions(config)
     return nn.functional.mse_loss(outputs[:, part], batch.targets[:, part])
-
-
-def further_loss(config: Config, network: Network, answers: Tensor, batch: Batch) -> Tensor | None:
-    """What training adds to the signal's loss: further tasks, and what the network's parts ask.
-
-    ``answers`` (B, T, ...) are the tasks' outputs: scores of the components, and the quadrature.
-    """
-    part, found = _positions(config), network.penalty()
-    losses = [] if found is None else [found]
-    if "identity" in network.tasks:
-        scores = answers[:, part, : config.data.n_components]
-        told = batch.component[:, None].expand(scores.shape[:2])
-        loss = nn.functional.cross_entropy(scores.flatten(0, 1), told.flatten())
-        losses.append(config.model.task_weight * loss)
-    if batch.quadrature is not None:
-        loss = nn.functional.mse_loss(answers[:, part, -1:], batch.quadrature[:, part])
-        losses.append(config.model.task_weight * loss)
-    return torch.stack(losses).sum() if losses else None
-
-
-def _positions(config: Config) -> slice:
-    return slice(-1, None) if config.training.positions == "last" else slice(None)
 
 
 @torch.inference_mode()

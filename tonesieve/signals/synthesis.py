@@ -36,13 +36,14 @@ class Records:
         return np.arange(self.mixture.shape[1]) / self.data.rate_hz
 
 
-def draw_exercise(data: DataSettings, *, seed: int) -> Records:
+def draw_exercise(data: DataSettings, *, seed: int, quadratures: bool = False) -> Records:
     """Draw the exercise's own record: one, of the full length, from time 0.
 
     Only the free regime gives it a start of its own. Shapes: mixture (1, T), targets (1, T, K).
     """
     fixed = data.model_copy(update={"start": "fixed"})
-    return draw_records(fixed, 1, data.n_samples, rng=np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    return draw_records(fixed, 1, data.n_samples, rng=rng, quadratures=quadratures)
 
 
 def draw_records(
