@@ -12,6 +12,7 @@ from tonesieve.advice import warnings_for
 from tonesieve.catalogue import load_config, preset_yaml, presets
 from tonesieve.config import Config, from_yaml, make_config, to_yaml
 from tonesieve.errors import UserError
+from tonesieve.settings import ModelSettings
 
 # SPEC, section 7: settings that must exist under these names.
 NAMED = {
@@ -113,6 +114,21 @@ BAD = {
     "must be a mapping": [1, 2],
     "data: .*not 3": {"data": 3},
     "name: .*pattern": {"name": "../../etc"},
+    "model.attention: is for lstm.*, not for tcn": {"model": {"kind": "tcn", "attention": "heads"}},
+    "model.bidirectional: is for": {"model": {"kind": "lru", "bidirectional": True}},
+    "model.selector: transformer has no state": {
+        "model": {"kind": "transformer", "selector": "initial_state"}
+    },
+    "model.tasks: there is no one component": {
+        "model": {"tasks": ["phase"], "selector": "readout"}
+    },
+    "model.tasks: the same one twice": {"model": {"tasks": ["phase", "phase"]}},
+    "model.n_heads: 4 heads cannot share a hidden_size of 30": {
+        "model": {"attention": "heads", "hidden_size": 30}
+    },
+    "model.n_heads: 3 heads .* of 128": {
+        "model": {"kind": "transformer", "hidden_size": "auto", "n_heads": 3}
+    },
 }
 
 
@@ -140,6 +156,11 @@ WARNED = {
         "training": {"state_reset": "epoch"},
     },
     "model.selector": {"model": {"selector": "none", "taps": 2}},
+    "model.context 20: does nothing": {"model": {"context": 20}},
+    "model.context 20: windows of 10": {
+        "model": {"context": 20, "window": 10, "attention": "pooled"}
+    },
+    "model.bidirectional": {"model": {"bidirectional": True}},
 }
 
 
@@ -158,6 +179,13 @@ def test_no_warning_without_cause() -> None:
 def test_floor_without_selector_is_that_of_the_spec() -> None:
     # The best single answer to four orthogonal targets is their mean: 0.5 (1 - 1/4).
     assert "0.375" in warnings_for(make_config({"model": {"selector": "none"}}))[0]
+
+
+def test_hidden_size_by_the_number_of_components() -> None:
+    # SPEC, section 3: 128 up to 4, 256 up to 8, else 512
+    auto = ModelSettings(hidden_size="auto")
+    assert [auto.size(n) for n in (1, 4, 5, 8, 9, 20)] == [128, 128, 256, 256, 512, 512]
+    assert ModelSettings(hidden_size=7).size(20) == 7
 
 
 @pytest.mark.parametrize("name", presets())

@@ -116,6 +116,16 @@ def test_deep50_counts_its_windows() -> None:
     assert count_batches(config) == -(-35_820 // 64)
 
 
+def test_an_epoch_may_be_cut_after_so_many_batches() -> None:
+    whole = load_config("deep50", ["data.duration_s=0.2"])
+    cut = load_config("deep50", ["data.duration_s=0.2", "training.batches_per_epoch=3"])
+    assert count_batches(cut) == len(batches(cut)) == 3 < count_batches(whole)
+    for one, other in zip(batches(cut), batches(whole)[:3], strict=True):
+        assert torch.equal(one.inputs, other.inputs)
+    longer = load_config("deep50", ["data.duration_s=0.2", "training.batches_per_epoch=999"])
+    assert count_batches(longer) == len(batches(longer)) == count_batches(whole)
+
+
 def test_a_straddling_batch_resets_only_the_lanes_that_change() -> None:
     # 225 training rows a component in 8 strided lanes: 225 = 28 * 8 + 1
     config = small(training={"lanes": "strided", "chunk_samples": 1})

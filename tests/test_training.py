@@ -46,6 +46,13 @@ WAYS = {
     "interleaved": tiny(training={"order": "interleaved", "interleave_samples": 40}),
     "taps": tiny(model={"taps": 2, "window": 10, "selector": "none"}),
     "shuffled rows": tiny(training={"shuffle": True}),
+    "cut epochs": tiny(model={"window": 10}, training={"batches_per_epoch": 7}),
+    "further tasks": tiny(model={"window": 10, "tasks": ["identity", "phase"]}),
+    "tasks at L=1": tiny(data={"noise": "fresh"}, model={"tasks": ["phase"]}),
+    "both ways": tiny(model={"bidirectional": True}),
+    "attention": tiny(model={"attention": "memory", "recurrent_dropout": 0.2}),
+    "oscillators": tiny(model={"kind": "lru", "selector": "film"}),
+    "learned window": tiny(model={"kind": "adaptive", "context": 12}),
 }
 
 

@@ -27,17 +27,38 @@ def warnings_for(config: Config) -> list[str]:
         )
     if training.batch_size == 1:
         found.append("training.batch_size 1: slow; 32 lanes or windows cost little more than one")
-    if model.dropout and model.n_layers == 1:
+    if model.dropout and model.n_layers == 1 and model.kind not in ("tcn", "transformer"):
         found.append(
             f"model.dropout {model.dropout:g}: acts between layers, and there is one; "
             "model.readout_dropout acts before the readout"
         )
+    found += _contexts(config)
     if model.selector == "none" and data.n_components > 1:
         found.append(
             "model.selector none: no model can know which component is meant, so the MSE "
             f"cannot fall below {_floor_without_selector(data.n_components):g}"
         )
     return found
+
+
+def _contexts(config: Config) -> list[str]:
+    """Contexts that a window cuts off, or that nothing looks back over."""
+    model, given = config.model, config.model.context
+    looks_back = (
+        model.attention != "none"
+        or model.squeeze_excitation
+        or model.kind in ("feed-forward", "adaptive", "transformer", "multi-scale")
+    )
+    if given is not None and not looks_back:
+        return [f"model.context {given}: does nothing here; {model.kind} has its own memory"]
+    if not config.stateful and looks_back and model.look_back > model.window:
+        return [f"model.context {model.look_back}: windows of {model.window} samples cut it off"]
+    if model.bidirectional and config.stateful:
+        return [
+            "model.bidirectional with model.window 1: reads a whole record both ways, but in "
+            f"training {config.training.chunk_samples} samples at a time (training.chunk_samples)"
+        ]
+    return []
 
 
 def _floor_without_selector(n_components: int) -> float:

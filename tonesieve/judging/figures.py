@@ -141,7 +141,7 @@ def errors(time_s: Line, target: Line, estimate: Line, hz: float) -> Figure:
 
 
 def attention(
-    weights: dict[str, Float[np.ndarray, "H T C"]], n_samples: int, rate_hz: float
+    weights: dict[str, Float[np.ndarray, "H N C"]], n_samples: int, rate_hz: float
 ) -> Figure:
     """What each attention looks at: mean over its heads by time and lag, and every head by lag."""
     figure = Figure(figsize=(11, 3.4 * len(weights) + 0.4), layout="constrained")

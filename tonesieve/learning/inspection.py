@@ -77,7 +77,7 @@ def learned_window(network: Network) -> float | None:
 @torch.inference_mode()
 def attention_weights(
     extractor: NetworkExtractor, mixture: Float[np.ndarray, " T"], component: int
-) -> dict[str, Float[np.ndarray, "H T C"]]:
+) -> dict[str, Float[np.ndarray, "H N C"]]:
     """What every attention of a network looks at while it answers each sample: weights by lag.
 
     Of windows, from the first full one on, the last position, which is the one that answers.
@@ -103,7 +103,7 @@ def attention_weights(
             part.seen = None
 
 
-def _by_lag(part: Attention, windows: bool) -> Float[np.ndarray, "H T C"]:
+def _by_lag(part: Attention, windows: bool) -> Float[np.ndarray, "H N C"]:
     blocks = part.seen or []  # each (B, H, answers, samples looked at)
     if windows:
         rows = list(blocks[-1][:, :, -1])

@@ -7,9 +7,7 @@ is at the readout.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -49,41 +47,24 @@ def judge_tasks(network: Network, config: Config) -> dict[str, float]:
     A window counts with its last sample.
     """
     network.eval()
+    record = draw_exercise(config.data, seed=config.data.test_seed, quadratures=True)
+    last = slice(None) if config.stateful else slice(-1, None)
     hits, errors = [], []
-    for answers, batch in _answers(network, config):
+    for batch in record_batches(config, record, network.readout.weight.device):
+        state = network.initial_state(len(batch), batch.selector)
+        answers = network(batch.inputs, batch.selector, state, tasks=True)[0][:, last]
         signal, rest = answers[..., :1], answers[..., 1:]
         if "identity" in network.tasks:
             named = rest[..., : config.data.n_components].argmax(dim=2)
             hits.append((named == batch.component[:, None]).flatten())
         if batch.quadrature is not None:
             found = torch.atan2(signal, rest[..., -1:])
-            error = found - torch.atan2(batch.targets, batch.quadrature)
-            errors.append((torch.remainder(error + math.pi, 2 * math.pi) - math.pi).flatten())
+            truth = torch.atan2(batch.targets[:, last], batch.quadrature[:, last])
+            wrapped = torch.remainder(found - truth + math.pi, 2 * math.pi) - math.pi
+            errors.append(wrapped.flatten())
     result = {}
     if hits:
         result["identity_accuracy"] = float(torch.cat(hits).float().mean())
     if errors:
-        result["phase_rms_rad"] = float(np.sqrt(float((torch.cat(errors) ** 2).mean())))
+        result["phase_rms_rad"] = float((torch.cat(errors) ** 2).mean().sqrt())
     return result
-
-
-def _answers(network: Network, config: Config) -> Iterator[tuple[Tensor, Batch]]:
-    """All outputs on the test record, a batch at a time, where they count."""
-    device = network.readout.weight.device
-    record = draw_exercise(config.data, seed=config.data.test_seed, quadratures=True)
-    last = slice(None) if config.stateful else slice(-1, None)
-    for batch in record_batches(config, record, device):
-        state = network.initial_state(len(batch), batch.selector)
-        answers, _ = network(batch.inputs, batch.selector, state, tasks=True)
-        quadrature = None if batch.quadrature is None else batch.quadrature[:, last]
-        yield (
-            answers[:, last],
-            Batch(
-                batch.inputs,
-                batch.targets[:, last],
-                batch.selector,
-                batch.reset,
-                batch.component,
-                quadrature,
-            ),
-        )

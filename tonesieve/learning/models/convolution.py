@@ -13,6 +13,9 @@ from tonesieve.config import DataSettings, ModelSettings
 from tonesieve.learning.models.network import Part, State, remember
 from tonesieve.learning.models.recurrent import recurrent_parts
 
+# How fast a learned window changes: its share of the longest, over what the optimiser moves.
+PACE = 0.1
+
 
 class Convolution(Part):
     """A causal convolution: every output rests on ``kernel`` inputs, ``dilation`` apart."""
@@ -53,12 +56,20 @@ class LearnedWindow(Rectified):
         super().__init__(n_features, width, longest)
         self.longest, self.cost = longest, cost
         self.ramp = max(1.0, longest / 8)
-        self.span = nn.Parameter(torch.tensor(0.5))  # share of the longest window
+        self.span = nn.Parameter(torch.tensor(0.0))
+
+    @property
+    def share(self) -> Tensor:
+        """How much of the longest window lies before the ramp; half at the start.
+
+        It moves slowly, since far lags are worth nothing before their weights have been learned.
+        """
+        return (0.5 + PACE * self.span).clamp(0, 1)
 
     @property
     def length(self) -> float:
         """Samples that it looks at: lags whose mask is not 0."""
-        reach = float(self.span.detach().clamp(0, 1)) * self.longest
+        reach = float(self.share.detach()) * self.longest
         return min(float(self.longest), reach + self.ramp)
 
     def forward(
@@ -67,7 +78,7 @@ class LearnedWindow(Rectified):
         """The weighted sums, none below 0."""
         whole, memory = remember(state[0], inputs)
         lag = torch.arange(self.longest - 1, -1, -1, device=inputs.device)
-        reach = self.span.clamp(0, 1) * self.longest
+        reach = self.share * self.longest
         mask = ((reach + self.ramp - lag) / self.ramp).clamp(0, 1)
         hidden = nn.functional.conv1d(
             whole.transpose(1, 2), self.weigh.weight * mask, self.weigh.bias
@@ -76,7 +87,7 @@ class LearnedWindow(Rectified):
 
     def penalty(self) -> Tensor:
         """Length in shares of the longest, times its cost."""
-        return self.cost * self.span.clamp(0, 1)
+        return self.cost * self.share
 
 
 class Dense(Part):

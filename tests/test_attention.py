@@ -1,0 +1,166 @@
+"""Attention against a plain loop, its weights by lag, and what is learned beside the signal."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tonesieve.config import Config, make_config
+from tonesieve.judging import figures as draw
+from tonesieve.learning import inspection
+from tonesieve.learning.models import build_network
+from tonesieve.learning.models.attention import Attention
+from tonesieve.learning.network_extractor import as_extractor
+from tonesieve.learning.tasks import judge_tasks
+from tonesieve.learning.training import train
+
+N, F, CONTEXT = 300, 6, 5  # longer than a block of answers
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    powers = np.exp(scores - scores.max())
+    return powers / powers.sum()
+
+
+def matrix(layer: torch.nn.Linear) -> tuple[np.ndarray, np.ndarray]:
+    return layer.weight.detach().numpy(), layer.bias.detach().numpy()
+
+
+def by_loop(part: Attention, x: np.ndarray) -> np.ndarray:
+    """Sample by sample, from the formulas."""
+    answers = []
+    for n in range(len(x)):
+        near = x[max(0, n - CONTEXT + 1) : n + 1]
+        if part.kind in ("weighted", "pooled"):
+            (w1, b1), (w2, b2) = matrix(part.score[0]), matrix(part.score[2])
+            weights = softmax((np.tanh(near @ w1.T + b1) @ w2.T + b2)[:, 0])
+            answers.append(weights @ near if part.kind == "pooled" else weights[-1] * x[n])
+        elif part.kind == "memory":
+            (wq, bq), (wk, bk) = matrix(part.query), matrix(part.key)
+            past = near[:-1]
+            seen = np.zeros(F)
+            if len(past):
+                seen = softmax((past @ wk.T + bk) @ (wq @ x[n] + bq) / np.sqrt(F)) @ past
+            answers.append(np.concatenate([x[n], seen]))
+        else:
+            (w, b), (wo, bo) = matrix(part.joint), matrix(part.mix)
+            query, key, value = np.split(near @ w.T + b, 3, axis=1)
+            size, heads = F // part.n_heads, []
+            for h in range(part.n_heads):
+                own = slice(h * size, (h + 1) * size)
+                scores = key[:, own] @ query[-1, own] / np.sqrt(size)
+                if part.lag_weight is not None:
+                    lags = np.arange(len(near))[::-1]
+                    scores = scores + part.lag_weight.detach().numpy()[h, lags]
+                heads.append(softmax(scores) @ value[:, own])
+            answers.append(wo @ np.concatenate(heads) + bo)
+    return np.array(answers)
+
+
+@pytest.mark.parametrize("positions", [False, True])
+@pytest.mark.parametrize("kind", ["weighted", "pooled", "memory", "heads"])
+def test_attention_is_what_its_formula_says(kind: str, positions: bool) -> None:
+    torch.manual_seed(1)
+    part = Attention(F, kind, CONTEXT, 3, positions=positions)
+    if part.lag_weight is not None:
+        torch.nn.init.normal_(part.lag_weight)
+    x = torch.randn(2, N, F)
+    state = tuple(torch.zeros(2, *shape) for shape in part.state_shapes)
+    with torch.no_grad():
+        found, _ = part(x, state)
+    for one, answer in zip(x.numpy(), found.numpy(), strict=True):
+        np.testing.assert_allclose(answer, by_loop(part, one), atol=1e-5)
+
+
+def configured(**model: object) -> Config:
+    settings = {"hidden_size": 8, "context": CONTEXT, **model}
+    return make_config({"model": settings, "data": {"duration_s": 1}})
+
+
+@pytest.mark.parametrize(
+    ("model", "n_maps", "n_heads"),
+    [
+        ({"attention": "heads"}, 1, 4),
+        ({"attention": "pooled", "selector": "readout"}, 1, 1),
+        ({"attention": "weighted", "window": 10, "taps": 2}, 1, 1),
+        ({"kind": "transformer", "n_layers": 2, "n_heads": 2, "window": 10}, 2, 2),
+    ],
+)
+def test_weights_by_lag_add_up_to_one(model: dict[str, object], n_maps: int, n_heads: int) -> None:
+    config = configured(**model)
+    network = build_network(config)
+    mixture = np.random.default_rng(2).normal(size=N)
+    found = inspection.attention_weights(as_extractor(network, config), mixture, 1)
+    assert len(found) == n_maps
+    for weights in found.values():
+        windowed = config.model.window > (config.model.receptive_field or 0) > 0
+        first = config.model.window - 1 if config.model.window > 1 and not windowed else 0
+        assert weights.shape == (n_heads, N - first, CONTEXT)
+        np.testing.assert_allclose(weights.sum(axis=2), 1, atol=1e-5)
+        assert weights.min() >= 0
+    picture = draw.attention(found, N, config.data.rate_hz)
+    assert len(picture.axes) == 3 * n_maps  # map, its colours, profile
+
+
+def test_a_marked_sample_is_seen_at_its_lag() -> None:
+    # A score that grows with the mixture: one loud sample draws all weight while it is near.
+    config = configured(attention="pooled", selector="readout", kind="rnn")
+    network = build_network(config)
+    attention = network.parts["attention"]
+    with torch.no_grad():
+        network.parts["rnn"].cell.weight_ih_l0.fill_(5.0)
+        network.parts["rnn"].cell.weight_hh_l0.fill_(0.0)
+        attention.score[0].weight.fill_(1.0)
+        attention.score[2].weight.fill_(5.0)
+    mixture = np.zeros(40)
+    mixture[20] = 1.0
+    (weights,) = inspection.attention_weights(as_extractor(network, config), mixture, 0).values()
+    for lag in range(CONTEXT):
+        assert weights[0, 20 + lag].argmax() == lag
+        assert weights[0, 20 + lag].max() > 0.9
+    assert weights[0, 20 + CONTEXT].max() < 0.5
+
+
+def test_no_attention_nothing_to_see() -> None:
+    config = make_config({"model": {"hidden_size": 8}})
+    extractor = as_extractor(build_network(config), config)
+    assert inspection.attention_weights(extractor, np.zeros(50), 0) == {}
+
+
+def test_a_learned_window_is_the_shorter_the_more_length_costs() -> None:
+    def trained_length(penalty: float) -> float:
+        config = make_config(
+            {
+                "data": {"duration_s": 2, "noise": "fresh", "start": "random"},
+                "model": {
+                    "kind": "adaptive", "selector": "readout", "window": 40, "context": 40,
+                    "span_penalty": penalty, "scale_input": True, "hidden_size": 16,
+                },
+                "training": {"epochs": 3, "learning_rate": 0.02, "batch_size": 16},
+            }
+        )  # fmt: skip
+        length = inspection.learned_window(train(config).network)
+        assert length is not None
+        return length
+
+    costly, cheap, free = trained_length(10.0), trained_length(0.1), trained_length(0.0)
+    # Nothing is left of it but the ramp; it began with half of the longest and the ramp.
+    assert costly == pytest.approx(40 / 8, abs=0.5)
+    assert costly < cheap < free - 5
+    assert free == pytest.approx(0.5 * 40 + 40 / 8, rel=0.2)
+
+
+def test_tasks_beside_the_signal_are_learned() -> None:
+    config = make_config(
+        {
+            "data": {"duration_s": 4, "phase_scale": 0},
+            "model": {"window": 20, "hidden_size": 16, "tasks": ["identity", "phase"]},
+            "training": {"epochs": 1, "batch_size": 32, "learning_rate": 0.01},
+        }
+    )
+    untrained = judge_tasks(build_network(config), config)
+    after = judge_tasks(train(config).network, config)
+    assert untrained["identity_accuracy"] < 0.6 < 0.99 < after["identity_accuracy"]
+    # A phase that is not known at all is off by pi / sqrt(3) = 1.81 rad, RMS.
+    assert after["phase_rms_rad"] < 1.4 < untrained["phase_rms_rad"]
