@@ -156,7 +156,7 @@ def test_tasks_beside_the_signal_are_learned() -> None:
         {
             "data": {"duration_s": 4, "phase_scale": 0},
             "model": {"window": 20, "hidden_size": 16, "tasks": ["identity", "phase"]},
-            "training": {"epochs": 1, "batch_size": 32, "learning_rate": 0.01},
+            "training": {"epochs": 2, "batch_size": 32, "learning_rate": 0.01},
         }
     )
     untrained = judge_tasks(build_network(config), config)
