@@ -67,19 +67,28 @@ ROOMS = [
     "judging.probes",
     "judging.comparison",
     "judging.figures",
+    "judging.sweep_figures",
     "tables",
     "extraction",
     "catalogue",
     "generation",
     "forecasts",
     "runs",
+    "sweeping.plans",
+    "sweeping.shelves",
+    "sweeping.workers",
+    "sweeping.searches",
+    "sweeping.engines",
+    "sweeping.results",
+    "sweeps",
     "trials",
     "use",
+    "console",
     "cli",
     "__main__",
 ]
 # Doors, not rooms: they hold nothing but a docstring or lazy names.
-DOORS = {"", "kernels", "signals", "extractors", "learning", "judging"}
+DOORS = {"", "kernels", "signals", "extractors", "learning", "judging", "sweeping"}
 
 
 def room(path: Path) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tonesieve.forecasts import diagnose, limit
     from tonesieve.generation import generate
     from tonesieve.runs import describe, evaluate, resume, run
+    from tonesieve.sweeps import sweep
     from tonesieve.trials import compare, probe
     from tonesieve.use import extract
 
@@ -34,6 +35,7 @@ _ROOMS = {
     "probe": "trials",
     "resume": "runs",
     "run": "runs",
+    "sweep": "sweeps",
 }
 
 __all__ = [
@@ -51,6 +53,7 @@ __all__ = [
     "probe",
     "resume",
     "run",
+    "sweep",
 ]
 
 

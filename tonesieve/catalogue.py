@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ FILTER_NAMES = (
     "random",
 )
 _FOLDER = files("tonesieve") / "presets"
+_EXPERIMENTS = files("tonesieve") / "experiments"
 
 
 def presets() -> list[str]:
@@ -49,11 +50,17 @@ def preset_yaml(name: str) -> str:
     return (_FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
 
 
-def preset_summary(name: str) -> str:
-    """The comment at the head of a preset, as one line."""
-    lines = preset_yaml(name).splitlines()
+def summary(text: str) -> str:
+    """The comment at the head of a shipped file, as one line."""
+    lines = text.splitlines()
     head = lines[: next(i for i, line in enumerate(lines) if not line.startswith("#"))]
     return " ".join(line.removeprefix("#").strip() for line in head)
+
+
+def shipped_experiments() -> dict[str, str]:
+    """The shipped sweeps: their YAML texts by name."""
+    files_ = sorted(_EXPERIMENTS.iterdir(), key=lambda path: path.name)
+    return {p.name.removesuffix(".yaml"): p.read_text(encoding="utf-8") for p in files_}
 
 
 def load_config(source: str | Path = DEFAULT, overrides: Sequence[str] = ()) -> Config:
@@ -67,12 +74,28 @@ def load_config(source: str | Path = DEFAULT, overrides: Sequence[str] = ()) -> 
         3
     """
     text, where = _read(source)
-    settings = parse_yaml(text, where=where)
-    if not overrides or not isinstance(settings, dict):
+    if not overrides:
         return from_yaml(text, where=where)
-    for override in overrides:
-        _apply(settings, override)
-    return make_config(settings, where=f"{where} with {' '.join(overrides)}")
+    changes = dict(_read_override(override) for override in overrides)
+    return _changed(text, changes, where, f"{where} with {' '.join(overrides)}")
+
+
+def change_config(source: str | Path, changes: Mapping[str, Any], *, where: str) -> Config:
+    """The settings that ``source`` names, with values put under dotted keys.
+
+    ``where`` says where the changes stand, for the `UserError` of a wrong one.
+    """
+    text, origin = _read(source)
+    return _changed(text, changes, origin, where)
+
+
+def _changed(text: str, changes: Mapping[str, Any], origin: str, where: str) -> Config:
+    settings = parse_yaml(text, where=origin)
+    if not isinstance(settings, dict):
+        return from_yaml(text, where=origin)
+    for key, value in changes.items():
+        _put(settings, key, value, where)
+    return make_config(settings, where=where)
 
 
 def _read(source: str | Path) -> tuple[str, str]:
@@ -93,21 +116,25 @@ def _read(source: str | Path) -> tuple[str, str]:
         raise UserError(f"{path}: cannot be read as text ({error})") from None
 
 
-def _apply(settings: dict[str, Any], override: str) -> None:
+def _read_override(override: str) -> tuple[str, Any]:
     key, equals, value = override.partition("=")
     if not equals or not key:
         raise UserError(f"{override}: not an override; write section.key=value")
+    return key, parse_value(value, where=override)
+
+
+def _put(settings: dict[str, Any], key: str, value: Any, where: str) -> None:
     *sections, last = key.split(".")
     if not sections and last in Config.model_fields and last != "name":
-        raise UserError(f"{override}: {last} is a section; write {last}.key=value")
+        raise UserError(f"{where}: {last} is a section; write {last}.key=value")
     if not sections and last != "name":
-        raise UserError(f"{override}: no such key{_full_key(last)}")
+        raise UserError(f"{where}: {last}: no such key{_full_key(last)}")
     place = settings
     for section in sections:
         place = place.setdefault(section, {})
         if not isinstance(place, dict):
-            raise UserError(f"{override}: {section} is not a section")
-    place[last] = parse_value(value, where=override)
+            raise UserError(f"{where}: {key}: {section} is not a section")
+    place[last] = value
 
 
 def _full_key(name: str) -> str:

@@ -5,20 +5,24 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 import tonesieve
-from tonesieve.catalogue import DEFAULT, FILTER_NAMES, preset_summary, preset_yaml, presets
+from tonesieve.catalogue import (
+    DEFAULT,
+    FILTER_NAMES,
+    preset_yaml,
+    presets,
+    shipped_experiments,
+    summary,
+)
+from tonesieve.console import Console
 from tonesieve.errors import UserError, needs_extra
-from tonesieve.reporting import Reporter, Task
 from tonesieve.tables import (
     compare_text,
     describe_text,
@@ -53,6 +57,13 @@ Settings = Annotated[
 ]
 
 
+class Engine(StrEnum):
+    """Who does the runs of a sweep."""
+
+    local = "local"
+    ray = "ray"
+
+
 class Split(StrEnum):
     """Which seed draws a record."""
 
@@ -74,11 +85,11 @@ def run(
     """Train, judge and show: signals, training, evaluation, pictures, into one run directory."""
     source, overrides = _split_settings(settings)
     if resume is None:
-        result = tonesieve.run(source, overrides, out=out, reporter=_Console())
+        result = tonesieve.run(source, overrides, out=out, reporter=Console())
     elif settings or out:
         raise UserError("--resume takes its settings and folder from the run; name neither")
     else:
-        result = tonesieve.resume(resume, reporter=_Console())
+        result = tonesieve.resume(resume, reporter=Console())
     _answer(result, json_, lambda: metrics_text(result))
 
 
@@ -93,9 +104,8 @@ def show_presets(
         config = tonesieve.load_config(name).model_dump(mode="json")
         _answer(config, json_, text.rstrip)
         return
-    summaries = {name: preset_summary(name) for name in presets()}
-    width = max(map(len, summaries))
-    _answer(summaries, json_, lambda: "\n".join(f"{n:<{width}}  {s}" for n, s in summaries.items()))
+    summaries = {name: summary(preset_yaml(name)) for name in presets()}
+    _answer(summaries, json_, lambda: _listed(summaries))
 
 
 @app.command()
@@ -134,7 +144,7 @@ def describe(
 def diagnose(settings: Settings = None, json_: Json = False) -> None:
     """Before training: can this be learned at all, and how well at best?"""
     source, overrides = _split_settings(settings)
-    result = tonesieve.diagnose(source, overrides, reporter=_Console())
+    result = tonesieve.diagnose(source, overrides, reporter=Console())
     _answer(result, json_, lambda: diagnose_text(result))
 
 
@@ -161,7 +171,7 @@ def limit(
         window=window,
         phase_scale=phase_scale,
         stderr=stderr,
-        reporter=_Console(),
+        reporter=Console(),
     )
     _answer(result, json_, lambda: limit_text(result))
 
@@ -180,7 +190,7 @@ def compare(
     json_: Json = False,
 ) -> None:
     """Put runs and all classical extractors on the same records, beside the limit."""
-    result = tonesieve.compare(runs, records=records, seconds=seconds, out=out, reporter=_Console())
+    result = tonesieve.compare(runs, records=records, seconds=seconds, out=out, reporter=Console())
     _answer(result, json_, lambda: compare_text(result))
 
 
@@ -190,8 +200,66 @@ def probe(
     json_: Json = False,
 ) -> None:
     """Tell a filter from a clock: shifted start, silence, another tone, swapped selector."""
-    result = tonesieve.probe(run, reporter=_Console())
+    result = tonesieve.probe(run, reporter=Console())
     _answer(result, json_, lambda: probe_text(result))
+
+
+@app.command()
+def sweep(
+    file: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="FILE.yaml|NAME",
+            help="What to run: a file, or a shipped sweep (none: lists those).",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(help="Folder or address (s3://...) for all results (default: sweeps/NAME)."),
+    ] = None,
+    engine: Annotated[Engine, typer.Option(help="Processes on this machine, or Ray.")] = (
+        Engine.local
+    ),
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Runs at a time (default: one a core; on Ray: all there is room for)."),
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(help="Ray cluster (default: RAY_ADDRESS, or one begun on this machine)."),
+    ] = None,
+    cpus: Annotated[float, typer.Option(help="Ray: CPUs that one run takes.")] = 1.0,
+    gpus: Annotated[float, typer.Option(help="Ray: GPUs that one run takes.")] = 0.0,
+    storage: Annotated[
+        str | None,
+        typer.Option(help="Searches: a database's URL, as postgresql://... (default: a file)."),
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Do many runs, here or on a cluster; the same command goes on where it stood."""
+    if file is None:
+        names = {name: summary(text) for name, text in shipped_experiments().items()}
+        _answer(names, json_, lambda: _listed(names))
+        return
+    result = tonesieve.sweep(
+        file,
+        out=out,
+        engine=engine.value,
+        workers=workers,
+        address=address,
+        cpus_per_run=cpus,
+        gpus_per_run=gpus,
+        storage=storage,
+        reporter=Console(),
+    )
+
+    def text() -> str:
+        from tonesieve.sweeping.results import sweep_text  # it needs what sweeping needs
+
+        return sweep_text(result)
+
+    _answer(result, json_, text)
 
 
 @app.command()
@@ -204,7 +272,7 @@ def evaluate(
     json_: Json = False,
 ) -> None:
     """Judge a finished run again from its saved weights; metrics and pictures are rewritten."""
-    result = tonesieve.evaluate(run, against=against, reporter=_Console())
+    result = tonesieve.evaluate(run, against=against, reporter=Console())
     _answer(result, json_, lambda: metrics_text(result))
 
 
@@ -254,7 +322,7 @@ def extract(
         band_hz=band,
         out=out,
         force=force,
-        reporter=_Console(),
+        reporter=Console(),
     )
     _answer(result, json_, lambda: extract_text(result))
 
@@ -296,40 +364,10 @@ def _split_settings(words: list[str] | None) -> tuple[str, tuple[str, ...]]:
     return (named or [DEFAULT])[0], tuple(w for w in words or () if "=" in w)
 
 
+def _listed(summaries: dict[str, str]) -> str:
+    width = max(map(len, summaries))
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in summaries.items())
+
+
 def _answer(result: dict[str, Any], as_json: bool, text: Callable[[], str]) -> None:
     print(json.dumps(result, indent=2) if as_json else text())
-
-
-class _BarTask(Task):
-    def __init__(self, bar: Progress, task: TaskID) -> None:
-        self._bar, self._task = bar, task
-
-    def reach(self, n_done: int) -> None:
-        self._bar.update(self._task, completed=n_done)
-
-    def note(self, text: str) -> None:
-        self._bar.update(self._task, note=text)
-
-
-class _Console(Reporter):
-    """Warnings on standard error, and a progress bar where that is a terminal."""
-
-    def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False)
-
-    def warn(self, text: str) -> None:
-        print(f"warning: {text}", file=sys.stderr)
-
-    @contextmanager
-    def task(self, title: str, total: int) -> Iterator[Task]:
-        bar = Progress(
-            TextColumn(title),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-            console=self._console,
-            disable=not self._console.is_terminal,
-        )
-        with bar:
-            yield _BarTask(bar, bar.add_task(title, total=total, note=""))

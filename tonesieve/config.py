@@ -7,7 +7,7 @@ import math
 from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from tonesieve.errors import UserError
@@ -130,7 +130,7 @@ def make_config(settings: Any, *, where: str = "configuration") -> Config:
     try:
         return Config.model_validate(settings)
     except ValidationError as error:
-        reasons = [_explain(e) for e in error.errors(include_url=False)]
+        reasons = [explain(e, Config) for e in error.errors(include_url=False)]
         more = f" (and {len(reasons) - 3} more)" if len(reasons) > 3 else ""
         raise UserError(f"{where}: {'; '.join(reasons[:3])}{more}") from None
 
@@ -179,10 +179,11 @@ def to_yaml(settings: Config | DataSettings) -> str:
 _SECTIONS = ("data", "model", "training", "evaluation", "visualisation")
 
 
-def _explain(error: ErrorDetails) -> str:
+def explain(error: ErrorDetails, root: type[BaseModel]) -> str:
+    """What is wrong with a key, in words, and what would be right."""
     path = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        return f"{path}: no such key{_suggestion(error['loc'])}"
+        return f"{path}: no such key{_suggestion(error['loc'], root)}"
     if error["type"] == "value_error":
         reason = error["msg"].removeprefix("Value error, ")
         # A section's own checks begin with the key; a key's own checks do not.
@@ -190,9 +191,13 @@ def _explain(error: ErrorDetails) -> str:
     return f"{path}: {error['msg'][0].lower()}{error['msg'][1:]}, not {error['input']!r}"
 
 
-def _suggestion(loc: tuple[int | str, ...]) -> str:
-    section: Any = Config
+def _suggestion(loc: tuple[int | str, ...], root: type[BaseModel]) -> str:
+    section: Any = root
     for part in loc[:-1]:
-        section = section.model_fields[str(part)].annotation
-    close = difflib.get_close_matches(str(loc[-1]), section.model_fields, n=1)
-    return f"; did you mean {close[0]}?" if close else f"; known: {', '.join(section.model_fields)}"
+        field = getattr(section, "model_fields", {}).get(str(part))
+        section = getattr(field, "annotation", None)
+    known = getattr(section, "model_fields", {})
+    close = difflib.get_close_matches(str(loc[-1]), known, n=1)
+    if close:
+        return f"; did you mean {close[0]}?"
+    return f"; known: {', '.join(known)}" if known else ""

@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +48,8 @@ WEIGHTS, CHECKPOINT, FIGURES, LOCK = (
     ".lock",
 )
 
+OnEpoch = Callable[[History], None]
+
 
 def run(
     source: str | Path | Config = DEFAULT,
@@ -55,25 +57,33 @@ def run(
     *,
     out: str | Path | None = None,
     reporter: Reporter | None = None,
+    on_epoch: OnEpoch = lambda history: None,
 ) -> dict[str, Any]:
     """Train, judge and show: everything goes into a new directory ``out``.
 
     ``source`` and ``overrides`` as in `load_config`; ``out`` defaults to ``runs/NAME-TIME``.
-    Answers the metrics, and as ``run`` the directory. Raises `UserError` when ``out`` exists and
-    is not an empty folder.
+    ``on_epoch`` hears the history after every epoch, once its checkpoint is written. Answers the
+    metrics, and as ``run`` the directory. Raises `UserError` when ``out`` exists and is not an
+    empty folder.
     """
     config = source if isinstance(source, Config) else load_config(source, overrides)
     check_device(config.training.device)
     folder = _default_out(config) if out is None else Path(out)
     _create(folder, config)
-    return resume(folder, reporter=reporter)
+    return resume(folder, reporter=reporter, on_epoch=on_epoch)
 
 
-def resume(folder: str | Path, *, reporter: Reporter | None = None) -> dict[str, Any]:
+def resume(
+    folder: str | Path,
+    *,
+    reporter: Reporter | None = None,
+    on_epoch: OnEpoch = lambda history: None,
+    patience_s: float = 0.0,
+) -> dict[str, Any]:
     """Go on with a run that was interrupted at any moment; a finished one is only read.
 
     It ends with the figures that it would have had without a break. Raises `UserError` for a
-    folder that is not a run, or that another process is working on.
+    folder that is not a run, or that another process goes on working on for ``patience_s``.
     """
     folder, reporter = Path(folder), reporter or Reporter()
     config = load_config(_run_folder(folder).resolve())
@@ -82,12 +92,12 @@ def resume(folder: str | Path, *, reporter: Reporter | None = None) -> dict[str,
         return {"run": str(folder), **_read_metrics(folder)}
     for text in warnings_for(config):
         reporter.warn(text)
-    with _locked(folder):
+    with _locked(folder, patience_s):
         if (folder / METRICS).exists():  # another process finished it in the meantime
             return {"run": str(folder), **_read_metrics(folder)}
         for stale in folder.rglob(f".*{TEMPORARY}"):  # left by a kill in mid-write
             stale.unlink(missing_ok=True)
-        trained = _train(folder, config, reporter)
+        trained = _train(folder, config, reporter, on_epoch)
         save_network(trained.network, config, folder / WEIGHTS)
         evaluation = _judge(folder, config, as_extractor(trained.network, config), reporter)
         _draw_training(folder, config, trained)
@@ -180,10 +190,10 @@ def _run_folder(folder: Path) -> Path:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path, patience_s: float = 0.0) -> Iterator[None]:
     lock = FileLock(folder / LOCK)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=patience_s)
     except Timeout:
         raise UserError(f"{folder}: another process is working on it; wait for it") from None
     except OSError as error:
@@ -194,7 +204,7 @@ def _locked(folder: Path) -> Iterator[None]:
         lock.release()  # the file stays: were it removed, two could hold one each
 
 
-def _train(folder: Path, config: Config, reporter: Reporter) -> Trained:
+def _train(folder: Path, config: Config, reporter: Reporter, tell: OnEpoch) -> Trained:
     n_batches, n_epochs = count_batches(config), config.training.epochs
     with reporter.task("training", n_epochs * n_batches) as task:
 
@@ -205,6 +215,7 @@ def _train(folder: Path, config: Config, reporter: Reporter) -> Trained:
             task.note(
                 f"{last.epoch}/{n_epochs} loss {last.train_loss:.1e} val {last.validation_loss:.1e}"
             )
+            tell(history)
 
         def on_batch(n_epochs_done: int, n_batches_done: int) -> None:
             task.reach(n_epochs_done * n_batches + n_batches_done)

@@ -192,11 +192,11 @@ def _row(
         else None,
         "causal": one.extractor.causal,
         "delay_samples": one.extractor.delay,
-        "us_per_sample": _microseconds(one.extractor, records.mixture[:1]),
+        "us_per_sample": us_per_sample(one.extractor, records.mixture[:1]),
     }
 
 
-def _microseconds(extractor: Extractor, mixture: Float[np.ndarray, "1 T"]) -> float:
+def us_per_sample(extractor: Extractor, mixture: Float[np.ndarray, "1 T"]) -> float:
     """Time that one record takes, alone and in one piece, over its samples; median of up to 5."""
     taken: list[float] = []
     while len(taken) < 5 and sum(taken) < TIMING_S:

@@ -1,0 +1,47 @@
+"""Warnings and progress on a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console as RichConsole
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from tonesieve.reporting import Reporter, Task
+
+
+class _BarTask(Task):
+    def __init__(self, bar: Progress, task: TaskID) -> None:
+        self._bar, self._task = bar, task
+
+    def reach(self, n_done: int) -> None:
+        self._bar.update(self._task, completed=n_done)
+
+    def note(self, text: str) -> None:
+        self._bar.update(self._task, note=text)
+
+
+class Console(Reporter):
+    """Warnings on standard error, and a progress bar where that is a terminal."""
+
+    def __init__(self) -> None:
+        self._console = RichConsole(stderr=True, highlight=False)
+
+    def warn(self, text: str) -> None:
+        print(f"warning: {text}", file=sys.stderr)
+
+    @contextmanager
+    def task(self, title: str, total: int) -> Iterator[Task]:
+        bar = Progress(
+            TextColumn(title),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        with bar:
+            yield _BarTask(bar, bar.add_task(title, total=total, note=""))

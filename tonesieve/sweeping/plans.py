@@ -1,0 +1,191 @@
+"""A sweep's file, and the runs that it asks for.
+
+A *point* is one setting of what varies, under a label; with every seed it is one run.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from tonesieve.catalogue import change_config, shipped_experiments
+from tonesieve.config import Config, explain, parse_yaml
+from tonesieve.errors import UserError
+from tonesieve.settings import Seed, Settings
+
+Changes = dict[str, Any]
+Label = str
+
+
+class Choice(Settings):
+    """One of several values."""
+
+    choice: Annotated[tuple[Any, ...], Field(min_length=1)]
+
+
+class Range(Settings):
+    """A number between two others, both among them."""
+
+    low: float
+    high: float
+    log: bool = False
+    integer: bool = False
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low: {self.low:g} is not below high ({self.high:g})")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low: {self.low:g}; on a logarithmic scale it must be above 0")
+        return self
+
+
+class Search(Settings):
+    """What Optuna is to look for, and where."""
+
+    space: Annotated[dict[str, Choice | Range], Field(min_length=1)]
+    trials: Annotated[int, Field(ge=1)] = 40
+    sampler: Literal["tpe", "random"] = "tpe"
+    pruner: Literal["median", "halving", "none"] = "median"
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    # Refused before training where the untrained network takes longer a sample.
+    most_us_per_sample: Annotated[float, Field(gt=0)] | None = None
+
+
+class Plan(Settings):
+    """A sweep as its file has it."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    base: str = "sieve"  # a preset, a YAML file beside this one, or a run directory
+    settings: Changes = Field(default_factory=dict)  # for every run, by dotted keys
+    # Values by dotted key.
+    grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default_factory=dict)
+    variants: dict[Label, Changes] = Field(default_factory=dict)  # bundles of changes by name
+    search: Search | None = None
+    seeds: Annotated[int, Field(ge=1, le=10_000)] | Annotated[list[Seed], Field(min_length=1)] = 1
+    metric: str = "shifted_mse"  # a column of the results: what is drawn, or searched for
+    # Of a source: a point's figures by column.
+    claims: dict[Label, dict[str, float]] = Field(default_factory=dict)
+    cut: str = ""  # what was cut against the source, said under the table
+
+    @property
+    def seed_list(self) -> list[int]:
+        """The training seeds of every point."""
+        return list(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        given = [name for name in ("grid", "variants", "search") if getattr(self, name)]
+        if not given:
+            raise ValueError("nothing varies; give grid, variants or search")
+        if "search" in given and len(given) > 1:
+            raise ValueError(f"search: stands alone; {given[0]} names its runs one by one")
+        if self.search and len(self.seed_list) > 1:
+            raise ValueError("seeds: a search has one")
+        return self
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run of a sweep."""
+
+    label: Label
+    varied: Changes
+    seed: int
+    config: Config
+
+    @property
+    def name(self) -> str:
+        """Its folder."""
+        return f"{slug(self.label)}-seed{self.seed}"
+
+
+def read_plan(source: str | Path) -> tuple[Plan, str | Path]:
+    """A sweep from its file or a shipped one by name, and the base with its path completed.
+
+    Raises `UserError` for a file that is not there or that asks for what cannot be.
+    """
+    text, where = _read(source)
+    values = parse_yaml(text, where=where)
+    if not isinstance(values, dict):
+        raise UserError(f"{where}: must be a mapping with {', '.join(Plan.model_fields)}")
+    try:
+        plan = Plan.model_validate(values)
+    except ValidationError as error:
+        reasons = [explain(e, Plan) for e in error.errors(include_url=False)]
+        raise UserError(f"{where}: {'; '.join(dict.fromkeys(reasons[:3]))}") from None
+    beside = Path(where).parent / plan.base
+    return plan, (beside if beside.exists() else plan.base)
+
+
+def points_of(plan: Plan, base: str | Path, *, where: str) -> list[Point]:
+    """Every run of a grid or of variants, the first seed of all points first.
+
+    Raises `UserError` for settings that no run can have, before any is begun.
+    """
+    labelled = _labelled(plan)
+    points = [
+        Point(label, varied, seed, configure(plan, base, varied, seed, where=f"{where}: {label}"))
+        for seed in plan.seed_list
+        for label, varied in labelled.items()
+    ]
+    names = [point.name for point in points]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(f"{where}: two points would share the folder {twice}; rename one")
+    unknown = next((label for label in plan.claims if label not in labelled), None)
+    if unknown is not None:
+        raise UserError(f"{where}: claims: {unknown}: no such point; {', '.join(labelled)}")
+    return points
+
+
+def configure(
+    plan: Plan, base: str | Path, varied: Mapping[str, Any], seed: int, *, where: str
+) -> Config:
+    """The settings of one run."""
+    own = {"name": plan.name, "training.seed": seed}
+    return change_config(base, {**plan.settings, **own, **varied}, where=where)
+
+
+def slug(label: str) -> str:
+    """A label as the name of a folder."""
+    return re.sub(r"[^A-Za-z0-9.+=_-]+", "-", label)
+
+
+def plan_yaml(plan: Plan) -> str:
+    """A plan as YAML, every key with its value."""
+    return yaml.safe_dump(plan.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _labelled(plan: Plan) -> dict[Label, Changes]:
+    """The points of variants and grid, crossed where both are given."""
+    rows = itertools.product(*plan.grid.values())
+    grid = [dict(zip(plan.grid, values, strict=True)) for values in rows]
+    result = {}
+    for name, changes in (plan.variants or {"": {}}).items():
+        for cell in grid:
+            words = [name] if name else []
+            words += [str(value) for value in cell.values()]
+            result[", ".join(words)] = {**changes, **cell}
+    return result
+
+
+def _read(source: str | Path) -> tuple[str, str]:
+    shipped = shipped_experiments()
+    if str(source) in shipped:
+        return shipped[str(source)], f"{source}.yaml"
+    try:
+        return Path(source).read_text(encoding="utf-8"), str(source)
+    except FileNotFoundError:
+        raise UserError(
+            f"{source}: no such file, nor a shipped sweep; there are {', '.join(shipped)}"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{source}: cannot be read as text ({error})") from None

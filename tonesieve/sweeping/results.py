@@ -1,0 +1,175 @@
+"""What a sweep came to: a row a run, a row a point, and their words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from tonesieve.errors import UserError
+from tonesieve.sweeping.plans import Plan, Point
+from tonesieve.sweeping.workers import FINISHED, Outcome
+from tonesieve.tables import number, table
+
+# Columns of the results, and where the metrics have them.
+COLUMNS = {
+    "train_mse": ("train", "mse"),
+    "test_mse": ("test", "mse"),
+    "shifted_mse": ("shifted", "mse"),
+    "shifted_stderr": ("shifted", "stderr"),
+    "limit": ("shifted", "limit"),
+    "ratio": ("shifted", "ratio"),
+    "settled_mse": ("shifted", "settled_mse"),
+    "gap": ("generalisation", "gap"),
+    "best_validation_loss": ("training", "best_validation_loss"),
+    "parameters": ("training", "parameters"),
+    "epochs": ("training", "epochs"),
+    "best_epoch": ("training", "best_epoch"),
+    "seconds": ("training", "seconds"),
+}
+MEANS = ("r2", "correlation")
+# Columns that a sweep may be about.
+METRICS = (*COLUMNS, *MEANS, "us_per_sample")
+# Budgets that the best of a search is told for, us a sample.
+BUDGETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+
+
+def check_metric(plan: Plan, *, where: str) -> None:
+    """Raise `UserError` for a metric or a claim that no result has."""
+    asked = [("metric", plan.metric)]
+    asked += [(f"claims: {label}", name) for label, c in plan.claims.items() for name in c]
+    for key, name in asked:
+        if name not in METRICS:
+            raise UserError(f"{where}: {key}: {name}: no such column; {', '.join(METRICS)}")
+
+
+def row_of(
+    point: Point, outcome: Outcome | None, metrics: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """One run as a row; what an unfinished one has not is empty."""
+    row: dict[str, Any] = {"label": point.label, "seed": point.seed}
+    row |= point.varied
+    row["status"] = "open" if outcome is None else outcome.status
+    row["reason"] = "" if outcome is None else outcome.reason
+    finished = metrics is not None and outcome is not None and outcome.status == FINISHED
+    for name, (section, key) in COLUMNS.items():
+        row[name] = metrics[section][key] if finished and metrics else None
+    tones = metrics["test"]["per_component"] if finished and metrics else []
+    for name in MEANS:
+        values = [tone[name] for tone in tones]
+        known = bool(values) and all(value is not None for value in values)
+        row[name] = sum(values) / len(values) if known else None
+    for k, f in enumerate(point.config.data.frequencies_hz):
+        row[f"test_mse_{f:g}Hz"] = tones[k]["mse"] if tones else None
+        row[f"correlation_{f:g}Hz"] = tones[k]["correlation"] if tones else None
+    row["us_per_sample"] = None if outcome is None else outcome.us_per_sample
+    if not finished and outcome is not None:
+        row["epochs"] = outcome.epochs
+    return row
+
+
+def by_point(rows: pd.DataFrame, metric: str) -> list[dict[str, Any]]:
+    """Means over the seeds of every point, and the extremes of the metric."""
+    result = []
+    for label, seeds in rows.groupby("label", sort=False):
+        done = seeds[seeds["status"] == FINISHED]
+        summary: dict[str, Any] = {"label": label, "runs": len(seeds), "finished": len(done)}
+        for name in METRICS:
+            values = done[name].dropna()
+            summary[name] = None if values.empty else float(values.mean())
+        values = done[metric].dropna()
+        summary["lowest"] = None if values.empty else float(values.min())
+        summary["highest"] = None if values.empty else float(values.max())
+        result.append(summary)
+    return result
+
+
+def sweep_text(result: Mapping[str, Any]) -> str:
+    """The table of a sweep, and what is to be said of it."""
+    lines = [search_text(result) if result["search"] else points_text(result)]
+    if result["cut"]:
+        lines.append(f"cut: {result['cut']}")
+    for row in result["unfinished"]:
+        lines.append(f"{row['status']}: {row['label']}, seed {row['seed']}: {row['reason']}")
+    lines.append(
+        f"{result['finished']} of {result['runs']} runs finished"
+        + (f", {result['pruned']} given up as hopeless" if result["pruned"] else "")
+        + f"; {result['begun_now']} done now in {result['wall_s']:.0f} s"
+    )
+    lines.append(f"written: {', '.join(result['files'])}")
+    return "\n".join(lines)
+
+
+def points_text(result: Mapping[str, Any]) -> str:
+    """A row a point: the metric and its spread over the seeds, beside the limit and the claim."""
+    metric = result["metric"]
+    others = [m for m in ("train_mse", "test_mse", "shifted_mse") if m != metric]
+    claimed = list(dict.fromkeys(name for c in result["claims"].values() for name in c))
+    head = [result["name"], metric, "seeds", "spread", *others, "limit", "ratio", "settled"]
+    head += ["r2", *(f"claimed {name}" for name in claimed)]
+    rows = [[*head, "seconds", "us/sample"]]
+    for one in result["points"]:
+        spread = "-"
+        if one["finished"] > 1:
+            spread = f"{number(one['lowest'])} to {number(one['highest'])}"
+        rows.append(
+            [
+                one["label"],
+                number(one[metric]),
+                str(one["finished"]),
+                spread,
+                *(number(one[name]) for name in others),
+                number(one["limit"]),
+                number(one["ratio"]),
+                number(one["settled_mse"]),
+                number(one["r2"]),
+                *(number(result["claims"].get(one["label"], {}).get(name)) for name in claimed),
+                number(one["seconds"]),
+                number(one["us_per_sample"]),
+            ]
+        )
+    return table(rows)
+
+
+def search_text(result: Mapping[str, Any]) -> str:
+    """The best trials, and the best for every budget of time a sample."""
+    metric, keys = result["metric"], result["varied"]
+    done = [row for row in result["rows"] if row["status"] == FINISHED]
+    best = sorted((r for r in done if r[metric] is not None), key=lambda r: r[metric])
+    rows = [["best trials", metric, "limit", "ratio", "us/sample", "parameters", *map(_last, keys)]]
+    rows += [_trial_row(row["label"], row, metric, keys) for row in best[:10]]
+    lines = [table(rows), ""]
+    budgets = best_by_budget(best, metric)
+    if budgets:
+        head = ["best for us/sample", metric, "limit", "ratio", "us/sample", "parameters"]
+        rows = [[*head, *map(_last, keys)]]
+        rows += [_trial_row(f"up to {b:g}", row, metric, keys) for b, row in budgets]
+        lines += [table(rows), ""]
+    return "\n".join(lines)
+
+
+def best_by_budget(
+    done: Sequence[Mapping[str, Any]], metric: str
+) -> list[tuple[float, Mapping[str, Any]]]:
+    """The best run within every budget of microseconds a sample, where it differs from the last."""
+    found: list[tuple[float, Mapping[str, Any]]] = []
+    for budget in BUDGETS:
+        within = [r for r in done if r["us_per_sample"] is not None]
+        within = [r for r in within if r["us_per_sample"] <= budget and r[metric] is not None]
+        if not within:
+            continue
+        best = min(within, key=lambda r: r[metric])
+        if not found or found[-1][1]["label"] != best["label"]:
+            found.append((float(budget), best))
+    return found
+
+
+def _trial_row(name: str, row: Mapping[str, Any], metric: str, keys: Sequence[str]) -> list[str]:
+    figures = [number(row[n]) for n in (metric, "limit", "ratio", "us_per_sample")]
+    words = [number(v) if isinstance(v, float) else str(v) for v in (row[k] for k in keys)]
+    return [name, *figures, f"{row['parameters']:,.0f}", *words]
+
+
+def _last(key: str) -> str:
+    return key.rpartition(".")[2]

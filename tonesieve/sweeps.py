@@ -1,0 +1,252 @@
+"""The verb ``sweep``: many runs from one file, here or on a cluster; gone on with at any time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+import pandas as pd
+from filelock import FileLock, Timeout
+from matplotlib.figure import Figure
+
+from tonesieve.config import to_yaml
+from tonesieve.errors import UserError
+from tonesieve.judging import figures as draw
+from tonesieve.judging import sweep_figures
+from tonesieve.reporting import Reporter
+from tonesieve.runs import FIGURES
+from tonesieve.sweeping.engines import Engine, Resources, do_all, open_engine
+from tonesieve.sweeping.plans import Plan, Point, plan_yaml, points_of, read_plan
+from tonesieve.sweeping.results import best_by_budget, by_point, check_metric, row_of
+from tonesieve.sweeping.searches import STUDY, open_study, point_of, tasks_of, tell
+from tonesieve.sweeping.shelves import Shelf
+from tonesieve.sweeping.workers import FINISHED, PRUNED, Outcome, Task, metrics_of, outcome_of
+
+PLAN, RESULTS, PICTURE, LOCK = "sweep.yaml", "results.csv", "sweep.png", ".lock"
+
+
+def sweep(
+    source: str | Path,
+    *,
+    out: str | Path | None = None,
+    engine: Literal["local", "ray"] = "local",
+    workers: int | None = None,
+    address: str | None = None,
+    cpus_per_run: float = 1.0,
+    gpus_per_run: float = 0.0,
+    storage: str | None = None,
+    reporter: Reporter | None = None,
+) -> dict[str, Any]:
+    """Do the runs that a sweep's file asks for, and say what they came to.
+
+    ``source``: a YAML file, or the name of a shipped sweep. ``out``: a folder, or any address that
+    fsspec knows (default ``sweeps/NAME``); what is finished there is not done again, and what is
+    not goes on where it stood. ``engine``: processes on this machine (``workers`` of them; default
+    one a core), or a Ray cluster at ``address``, each run with so many CPUs and GPUs. ``storage``:
+    a database's URL for a search's study (default: a file in ``out``).
+
+    Raises `UserError` for a file that asks for what cannot be, and an ``out`` that holds another
+    sweep or is being worked on.
+    """
+    plan, base = read_plan(source)
+    where = str(source)
+    check_metric(plan, where=where)
+    if workers is not None and workers < 1:
+        raise UserError(f"--workers {workers}: must be 1 or more")
+    if engine not in ("local", "ray"):
+        raise UserError(f"--engine {engine}: no such engine; local or ray")
+    fixed = [] if plan.search else points_of(plan, base, where=where)
+    shelf = Shelf(str(out) if out is not None else str(Path("sweeps") / plan.name))
+    shelf.make()
+    lock = _claim(shelf)
+    try:
+        _keep_plan(shelf, plan)
+        sweeping = _Sweep(plan, base, where, shelf, reporter or Reporter())
+        resources = Resources(cpus_per_run, gpus_per_run)
+        doing = {"n_workers": workers, "address": address, "resources": resources}
+        begun = time.perf_counter()
+        if plan.search:
+            points = sweeping.search(storage, engine, doing)
+        else:
+            sweeping.do(fixed, engine, doing)
+            points = fixed
+        return sweeping.conclude(points, time.perf_counter() - begun)
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+class _Sweep:
+    """A sweep under way."""
+
+    def __init__(
+        self, plan: Plan, base: str | Path, where: str, shelf: Shelf, reporter: Reporter
+    ) -> None:
+        self.plan, self.base, self.where = plan, base, where
+        self.shelf, self.reporter = shelf, reporter
+        self.begun_now = 0
+
+    def do(self, points: list[Point], engine: str, doing: Mapping[str, Any]) -> None:
+        """Every run that is not done yet."""
+        left = [p for p in points if not _is_done(outcome_of(self.shelf, p.name))]
+        if not left:
+            return
+        tasks = [Task(self._address, p.name, to_yaml(p.config)) for p in left]
+        with self.reporter.task(f"sweep {self.plan.name}", len(points)) as bar:
+            n_before = len(points) - len(left)
+            bar.reach(n_before)
+
+            def on_done(task: Task, outcome: Outcome) -> None:
+                self.begun_now += 1
+                bar.reach(n_before + self.begun_now)
+                bar.note(f"{task.name}: {outcome.status}")
+
+            self._through(engine, doing, tasks, on_done)
+
+    def search(self, storage: str | None, engine: str, doing: Mapping[str, Any]) -> list[Point]:
+        """Every trial that is not done yet; the points of all."""
+        search = self.plan.search
+        assert search is not None
+        if storage is None:
+            if self.shelf.folder is None:
+                raise UserError(
+                    f"--out {self.shelf.address}: a search there needs --storage, a database's URL"
+                )
+            storage = str((self.shelf.folder / STUDY).resolve())
+        study = open_study(storage, self.plan.name, search=search)
+        tasks = tasks_of(
+            study, self.plan, self.base, where=self.where, address=self._address, storage=storage
+        )
+        with self.reporter.task(f"search {self.plan.name}", search.trials) as bar:
+
+            def on_done(task: Task, outcome: Outcome) -> None:
+                self.begun_now += 1
+                assert task.trial is not None
+                value = self._value(task.trial.number, outcome)
+                tell(study, task, outcome, value)
+                bar.reach(sum(trial.state.is_finished() for trial in study.trials))
+                bar.note(f"{task.name}: {outcome.status}")
+
+            if any(not t.state.is_finished() for t in study.trials) or (
+                len(study.trials) < search.trials
+            ):
+                self._through(engine, doing, tasks, on_done)
+        kept = set(self.shelf.runs())
+        points = [
+            point_of(self.plan, self.base, trial.number, trial.params, where=self.where)
+            for trial in study.trials
+            if any(name.startswith(f"trial-{trial.number:04d}-") for name in kept)
+        ]
+        return points
+
+    def conclude(self, points: list[Point], wall_s: float) -> dict[str, Any]:
+        """Rows, tables and pictures of all that is done."""
+        plan = self.plan
+        rows = [self._row(point) for point in points]
+        frame = pd.DataFrame(rows)
+        self.shelf.write(RESULTS, frame.to_csv(index=False))
+        varied = list(dict.fromkeys(key for point in points for key in point.varied))
+        status = [row["status"] for row in rows]
+        result: dict[str, Any] = {
+            "sweep": self.shelf.address,
+            "name": plan.name,
+            "metric": plan.metric,
+            "search": plan.search is not None,
+            "varied": varied,
+            "runs": len(rows),
+            "finished": status.count(FINISHED),
+            "pruned": status.count(PRUNED),
+            "unfinished": [r for r in rows if r["status"] not in (FINISHED, PRUNED)],
+            "begun_now": self.begun_now,
+            "wall_s": wall_s,
+            "points": [] if plan.search else by_point(frame, plan.metric),
+            "rows": rows,
+            "claims": plan.claims,
+            "cut": plan.cut,
+            "files": [f"{self.shelf.address}/{RESULTS}"],
+        }
+        if result["finished"]:
+            self._draw(result, frame)
+        return result
+
+    @property
+    def _address(self) -> str:
+        folder = self.shelf.folder
+        return self.shelf.address if folder is None else str(folder.resolve())
+
+    def _through(self, engine: str, doing: Mapping[str, Any], tasks: Any, on_done: Any) -> None:
+        hands: Engine = open_engine(engine, **doing)
+        try:
+            do_all(hands, tasks, on_done)
+        finally:
+            hands.close()
+
+    def _row(self, point: Point) -> dict[str, Any]:
+        outcome = outcome_of(self.shelf, point.name)
+        return row_of(point, outcome, metrics_of(self.shelf, point.name))
+
+    def _value(self, number: int, outcome: Outcome) -> float | None:
+        point = point_of(self.plan, self.base, number, {}, where=self.where)
+        value = row_of(point, outcome, metrics_of(self.shelf, point.name))[self.plan.metric]
+        return None if value is None else float(value)
+
+    def _draw(self, result: dict[str, Any], frame: pd.DataFrame) -> None:
+        plan = self.plan
+        if plan.search:
+            done = [row for row in result["rows"] if row["status"] == FINISHED]
+            front = best_by_budget(done, plan.metric)
+            picture = sweep_figures.search(frame, front, plan.metric, plan.name)
+        else:
+            key = ", ".join(result["varied"]) if plan.grid and not plan.variants else plan.name
+            picture = sweep_figures.sweep(
+                frame, result["points"], key, plan.metric, plan.name, plan.claims
+            )
+        result["files"].append(_save(self.shelf, picture))
+
+
+def _save(shelf: Shelf, picture: Figure) -> str:
+    name = f"{FIGURES}/{PICTURE}"
+    if shelf.folder is not None:
+        (shelf.folder / FIGURES).mkdir(exist_ok=True)
+        draw.save_figure(picture, shelf.folder / name, dpi=150)
+    else:
+        with TemporaryDirectory(prefix="tonesieve-") as folder:
+            draw.save_figure(picture, Path(folder) / PICTURE, dpi=150)
+            shelf.copy_in(name, Path(folder) / PICTURE)
+    return f"{shelf.address}/{name}"
+
+
+def _is_done(outcome: Outcome | None) -> bool:
+    return outcome is not None and outcome.done
+
+
+def _keep_plan(shelf: Shelf, plan: Plan) -> None:
+    """Keep the plan beside its results; another one's results must not mix with them."""
+    before, now = shelf.read(PLAN), plan_yaml(plan)
+    if before is not None and before != now:
+        raise UserError(
+            f"{shelf.address}: holds another sweep, or an older version of this one "
+            f"({PLAN} differs); name another --out"
+        )
+    if before is None:
+        if shelf.runs():
+            raise UserError(f"{shelf.address}: holds runs but no {PLAN}; name another --out")
+        shelf.write(PLAN, now)
+
+
+def _claim(shelf: Shelf) -> FileLock | None:
+    if shelf.folder is None:
+        return None
+    lock = FileLock(shelf.folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            f"{shelf.address}: another process is sweeping there; wait for it"
+        ) from None
+    except OSError as error:
+        raise UserError(f"{shelf.address}: cannot be written: {error.strerror}") from None
+    return lock
