@@ -25,7 +25,8 @@ from tonesieve.sweeping.searches import STUDY, open_study, point_of, tasks_of, t
 from tonesieve.sweeping.shelves import Shelf
 from tonesieve.sweeping.workers import FINISHED, PRUNED, Outcome, Task, metrics_of, outcome_of
 
-PLAN, RESULTS, PICTURE, LOCK = "sweep.yaml", "results.csv", "sweep.png", ".lock"
+PLAN, RESULTS, PICTURE = "sweep.yaml", "results.csv", "sweep.png"
+LOG, LOCK = "sweep.log", ".lock"
 
 
 def sweep(
@@ -100,7 +101,7 @@ class _Sweep:
             bar.reach(n_before)
 
             def on_done(task: Task, outcome: Outcome) -> None:
-                self.begun_now += 1
+                self._note(task, outcome)
                 bar.reach(n_before + self.begun_now)
                 bar.note(f"{task.name}: {outcome.status}")
 
@@ -123,7 +124,7 @@ class _Sweep:
         with self.reporter.task(f"search {self.plan.name}", search.trials) as bar:
 
             def on_done(task: Task, outcome: Outcome) -> None:
-                self.begun_now += 1
+                self._note(task, outcome)
                 assert task.trial is not None
                 value = self._value(task.trial.number, outcome)
                 tell(study, task, outcome, value)
@@ -176,6 +177,14 @@ class _Sweep:
     def _address(self) -> str:
         folder = self.shelf.folder
         return self.shelf.address if folder is None else str(folder.resolve())
+
+    def _note(self, task: Task, outcome: Outcome) -> None:
+        """A line in the sweep's log."""
+        self.begun_now += 1
+        if self.shelf.folder is not None:
+            words = [time.strftime("%Y-%m-%d %H:%M:%S"), outcome.status, task.name, outcome.worker]
+            with (self.shelf.folder / LOG).open("a", encoding="utf-8") as file:
+                file.write("  ".join([*words, outcome.reason]).rstrip() + "\n")
 
     def _through(self, engine: str, doing: Mapping[str, Any], tasks: Any, on_done: Any) -> None:
         hands: Engine = open_engine(engine, **doing)

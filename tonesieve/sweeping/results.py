@@ -64,6 +64,7 @@ def row_of(
         row[f"test_mse_{f:g}Hz"] = tones[k]["mse"] if tones else None
         row[f"correlation_{f:g}Hz"] = tones[k]["correlation"] if tones else None
     row["us_per_sample"] = None if outcome is None else outcome.us_per_sample
+    row["worker"] = None if outcome is None else outcome.worker
     if not finished and outcome is not None:
         row["epochs"] = outcome.epochs
     return row

@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
+import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +75,7 @@ class Outcome:
     reason: str = ""
     us_per_sample: float | None = None
     epochs: int | None = None  # trained, where it was given up
+    worker: str = ""  # machine, process and, on a cluster, node that did it
 
     @property
     def done(self) -> bool:
@@ -102,7 +106,7 @@ def work(task: Task, on_epoch: OnEpoch | None = None) -> Outcome:
     if before is not None and before.done:
         return before
     with shelf.workplace(task.name) as (folder, keep):
-        outcome = _attempt(task, config, folder, keep, on_epoch)
+        outcome = replace(_attempt(task, config, folder, keep, on_epoch), worker=_whoami())
         if folder.is_dir():
             write_text(folder / OUTCOME, json.dumps(asdict(outcome)) + "\n")
             files = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.name != OUTCOME]
@@ -142,6 +146,14 @@ def _attempt(
         return Outcome(PRUNED, str(stopped), None, len(history))
     except (TrainingDiverged, UserError, ArithmeticError, RuntimeError, MemoryError) as error:
         return Outcome(FAILED, f"{type(error).__name__}: {error}", None, len(history))
+
+
+def _whoami() -> str:
+    name = f"{platform.node()}:{os.getpid()}"
+    ray = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized():
+        name += f":node-{ray.get_runtime_context().get_node_id()[:8]}"
+    return name
 
 
 def _speed(config: Config, folder: Path | None = None) -> float:

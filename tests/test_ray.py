@@ -1,0 +1,110 @@
+"""Sweeps on a real Ray cluster of two nodes, one of which is killed in the middle."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+import tonesieve
+from tonesieve.errors import UserError
+
+pytestmark = [
+    pytest.mark.slow,
+    # Ray leaves sockets and processes to the interpreter's end.
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning",
+                               "ignore::FutureWarning"),
+]  # fmt: skip
+
+PLAN: dict[str, Any] = {
+    "name": "killed",
+    "base": "sieve",
+    "settings": {
+        "data.duration_s": 1.0,
+        "training.record_s": None,
+        "training.epochs": 60,
+        "training.batch_size": 8,
+        "evaluation.shifted_records": 2,
+        "evaluation.settle_s": 0,
+    },
+    "grid": {"model.hidden_size": [4, 8, 12]},
+    "seeds": 2,
+}
+
+
+@pytest.fixture
+def cluster() -> Iterator[Any]:
+    ray = pytest.importorskip("ray")
+    utility = pytest.importorskip("ray.cluster_utils")
+    one = utility.Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
+    )
+    yield one
+    ray.shutdown()
+    one.shutdown()
+
+
+def wait_until(true: Callable[[], bool], *, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def test_a_killed_node_costs_no_run(cluster: Any, tmp_path: Path) -> None:
+    doomed = cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(PLAN))
+    out, answers = tmp_path / "out", {}
+
+    def go() -> None:
+        answers["result"] = tonesieve.sweep(
+            tmp_path / "plan.yaml", out=out, engine="ray", address=cluster.address
+        )
+
+    driver = threading.Thread(target=go)
+    driver.start()
+    # One run is done, and two are in the middle of their training: one on each node.
+    runs = out / "runs"
+    wait_until(lambda: len(list(runs.glob("*/outcome.json"))) >= 1, seconds=200)
+    wait_until(lambda: len(list(runs.glob("*/checkpoint.safetensors"))) >= 2, seconds=60)
+    done = {path: path.stat().st_mtime_ns for path in runs.glob("*/outcome.json")}
+    cluster.remove_node(doomed, allow_graceful=False)
+    driver.join(timeout=400)
+    assert not driver.is_alive()
+    result = answers["result"]
+    assert result["finished"] == result["runs"] == 6
+    rows = pd.read_csv(out / "results.csv")
+    assert sorted(zip(rows["label"], rows["seed"], strict=True)) == [
+        (size, seed) for size in (4, 8, 12) for seed in (0, 1)
+    ]
+    assert all(path.stat().st_mtime_ns == before for path, before in done.items())
+    log = (out / "sweep.log").read_text()
+    print(log)
+    assert len(log.splitlines()) == 6
+    # Asked again, nothing is left to do.
+    again = tonesieve.sweep(tmp_path / "plan.yaml", out=out, engine="ray", address=cluster.address)
+    assert (again["begun_now"], again["finished"]) == (0, 6)
+
+
+def test_what_no_node_has_is_refused(cluster: Any, tmp_path: Path) -> None:
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(PLAN))
+    with pytest.raises(UserError, match="asks for 5 CPUs, and no node has more than 1"):
+        tonesieve.sweep(
+            tmp_path / "plan.yaml", out=tmp_path / "out", engine="ray",
+            address=cluster.address, cpus_per_run=5,
+        )  # fmt: skip
+
+
+def test_a_cluster_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(PLAN))
+    with pytest.raises(UserError, match="no Ray cluster answers"):
+        tonesieve.sweep(
+            tmp_path / "plan.yaml", out=tmp_path / "out", engine="ray", address="127.0.0.1:1"
+        )
