@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 
+# One thread a process, as trainings have: several would wait for each other wherever the machine
+# has other work. Before NumPy and PyTorch, which look at it once.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook

@@ -46,9 +46,9 @@ def tonesieve(words: list[str], folder: Path) -> str:
     """Run a command in this process: the imports, seconds of them, are paid once."""
     assert words[0] == "tonesieve"
     out, err = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as caught, chdir(folder):
+    with pytest.MonkeyPatch.context() as patch, chdir(folder):
         patch.setattr(sys, "argv", words)
-        with redirect_stdout(out), redirect_stderr(err):
+        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as caught:
             cli.main()
     assert not caught.value.code, f"{words}: {err.getvalue()}"
     return out.getvalue()
