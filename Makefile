@@ -22,14 +22,14 @@ limits: $(STAMP)  ## the limit by window and phase_scale (a minute), and its tab
 compare: $(STAMP)  ## the presets' runs beside the filters and the limit (minutes), and the table
 	$(BIN)/python docs/tables.py compare $(COMPARED:%=runs/presets/%)
 
-# One thread: several would wait for each other wherever the machine has other work.
-test test-all: export OMP_NUM_THREADS := 1
+# Two test processes; whichever is done takes over from the other.
+TWO := -n 2 --dist worksteal
 
 test: lint types  ## lint, types, and the tests that take under five minutes
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest $(TWO) -m "not slow"
 
 test-all: lint types  ## every test, the slow ones too
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TWO)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import soundfile
 
-from tonesieve import cli, presets
+from tonesieve import cli, presets, run
 
 SHORT = [
     "data.duration_s=0.5",
@@ -46,8 +46,7 @@ def tonesieve(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cli") / "run"
-    words = ["run", "sieve", *SHORT, "--out", str(folder)]
-    subprocess.run([sys.executable, "-m", "tonesieve", *words], check=True, capture_output=True)
+    run("sieve", tuple(SHORT), out=folder)
     return folder
 
 
@@ -278,18 +277,25 @@ def test_a_mistake_gets_one_line_and_code_2_and_writes_nothing(
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
 
 
-def test_a_read_only_folder(trained: Path, tmp_path: Path) -> None:
+def test_a_read_only_folder(tonesieve, tmp_path: Path) -> None:
     if os.geteuid() == 0:
         folder = Path("/proc/tonesieve")  # where even root cannot write
     else:
         folder = tmp_path
         tmp_path.chmod(0o500)
     for words in (["run", *SHORT, "--out", folder / "r"], ["generate", "--out", folder / "a.npz"]):
-        command = [sys.executable, "-m", "tonesieve", *map(str, words)]
-        done = subprocess.run(command, check=False, capture_output=True, text=True)
-        assert done.returncode == 2
-        assert "cannot be" in done.stderr
-        assert done.stderr.count("\n") == 1
+        code, _, err = tonesieve(*words)
+        assert code == 2
+        assert "cannot be" in err
+        assert err.count("\n") == 1
+
+
+def test_a_mistake_in_a_process_of_its_own(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tonesieve", "presets", "deep5"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "did you mean deep50?" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_other_failures_get_code_1(tonesieve, monkeypatch: pytest.MonkeyPatch) -> None:

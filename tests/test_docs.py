@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -9,9 +10,12 @@ import shlex
 import shutil
 import subprocess
 import sys
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
+
+from tonesieve import cli
 
 REPOSITORY = Path(__file__).parent.parent
 BLOCK = re.compile(r"^```(console|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -38,24 +42,40 @@ def commands(document: str) -> list[list[str]]:
     return [shlex.split(line) for line in typed if not line.startswith(MAKE)]
 
 
-def run(words: list[str], folder: Path) -> str:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+def tonesieve(words: list[str], folder: Path) -> str:
+    """Run a command in this process: the imports, seconds of them, are paid once."""
+    assert words[0] == "tonesieve"
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, chdir(folder):
+        patch.setattr(sys, "argv", words)
+        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as caught:
+            cli.main()
+    assert not caught.value.code, f"{words}: {err.getvalue()}"
+    return out.getvalue()
+
+
+def tonesieve_alone(words: list[str], folder: Path) -> str:
+    """Run a command in a process of its own, as a user would: whole trainings."""
     done = subprocess.run(
-        words, cwd=folder, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-m", *words],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, f"{words}: {done.stderr}"
     return done.stdout
 
 
-def tonesieve(words: list[str], folder: Path, *, short: bool) -> str:
-    assert words[0] == "tonesieve"
-    settings = next((CUT[w] for w in words if w in CUT), []) if short and words[1] == "run" else []
-    return run([sys.executable, "-m", *words, *settings], folder)
+def shortened(words: list[str]) -> list[str]:
+    cut = next((CUT[w] for w in words if w in CUT), []) if words[1] == "run" else []
+    return [*words, *cut]
 
 
 def verdict(folder: str, workplace: Path) -> str:
     words = ["tonesieve", "probe", folder, "--json"]
-    return str(json.loads(tonesieve(words, workplace, short=False))["verdict"])
+    return str(json.loads(tonesieve(words, workplace))["verdict"])
 
 
 @pytest.fixture
@@ -68,25 +88,31 @@ def workplace(tmp_path: Path) -> Path:
 def test_the_documents_run(document: str, workplace: Path) -> None:
     for kind, block in blocks(document):
         if kind == "python":
-            run([sys.executable, "-c", block], workplace)
+            with chdir(workplace):
+                exec(compile(block, document, "exec"), {"__name__": "__main__"})
     typed = commands(document)
     assert typed
     for words in typed:
-        tonesieve(words, workplace, short=True)
+        tonesieve(shortened(words), workplace)
+
+
+def test_a_command_that_fails_is_noticed(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="no such preset"):
+        tonesieve(["tonesieve", "presets", "nonsense"], tmp_path)
 
 
 @pytest.mark.slow
 def test_the_seismometer_gives_up_its_hum(workplace: Path) -> None:
     training, extracting = commands("examples/seismometer/README.md")[:2]
-    tonesieve(training, workplace, short=False)
-    (tone,) = json.loads(tonesieve([*extracting, "--json"], workplace, short=False))["tones"]
+    tonesieve_alone(training, workplace)
+    (tone,) = json.loads(tonesieve([*extracting, "--json"], workplace))["tones"]
     assert tone["reduction_db"] <= -10
     assert tone["outside_band_share"] <= 0.01
 
 
 @pytest.mark.slow
 def test_the_default_run_is_as_good_as_the_readme_says(workplace: Path) -> None:
-    result = json.loads(tonesieve(["tonesieve", "run", "--json"], workplace, short=False))
+    result = json.loads(tonesieve_alone(["tonesieve", "run", "--json"], workplace))
     assert result["shifted"]["settled_mse"] <= 1e-3
     assert not result["shifted"]["beats_limit"]
     assert verdict(result["run"], workplace) == "filter"
@@ -95,13 +121,13 @@ def test_the_default_run_is_as_good_as_the_readme_says(workplace: Path) -> None:
 @pytest.mark.slow
 def test_a_clock_and_a_deaf_model_are_found_out(workplace: Path) -> None:
     clock = ["tonesieve", "run", "clock", "--out", "clock", "--json"]
-    result = json.loads(tonesieve(clock, workplace, short=False))
+    result = json.loads(tonesieve_alone(clock, workplace))
     # Far better than anything that listens could be at phase_scale 1.0.
     assert result["test"]["mse"] < 0.05 < 0.4 < result["shifted"]["limit"]
     assert "probe" in result["warnings"][0]
     assert verdict("clock", workplace) == "clock"
     deaf = ["tonesieve", "run", "window10", "data.phase_scale=1.0", "training.epochs=5"]
-    tonesieve([*deaf, "--out", "deaf"], workplace, short=False)
+    tonesieve_alone([*deaf, "--out", "deaf"], workplace)
     assert verdict("deaf", workplace) == "neither"
 
 

@@ -39,7 +39,9 @@ WAYS = {
     "windows": tiny(model={"window": 10, "n_layers": 2, "dropout": 0.3}),
     "value": tiny(model={"window": 10}, training={"positions": "last"}),
     "fresh": tiny(data={"noise": "fresh", "start": "random"}, model={"selector": "readout"}),
-    "fresh windows": tiny(data={"noise": "fresh"}, model={"window": 10}),
+    "fresh windows": tiny(
+        data={"noise": "fresh"}, model={"window": 10}, training={"batch_size": 64}
+    ),
     "free": tiny(data={"noise": "fresh", "regime": "free"}, training={"record_s": 0.2}),
     "initial state": tiny(model={"selector": "initial_state"}),
     "sgd": tiny(training={"optimizer": "sgd", "weight_decay": 0.01, "clip_norm": None}),
