@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from typing import Annotated, Any, Self
 
 import yaml
@@ -176,12 +177,15 @@ def to_yaml(settings: Config | DataSettings) -> str:
     return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
 
 
+_TYPE = re.compile(r"constrained-\w+|int|float|(literal|list|tuple|dict)\[.*\]")
 _SECTIONS = ("data", "model", "training", "evaluation", "visualisation")
 
 
 def explain(error: ErrorDetails, root: type[BaseModel]) -> str:
     """What is wrong with a key, in words, and what would be right."""
-    path = ".".join(str(part) for part in error["loc"])
+    # Where several types would do, pydantic names each in the path.
+    parts = [str(part) for part in error["loc"]]
+    path = ".".join(part for part in parts if not _TYPE.fullmatch(part))
     if error["type"] == "extra_forbidden":
         return f"{path}: no such key{_suggestion(error['loc'], root)}"
     if error["type"] == "value_error":

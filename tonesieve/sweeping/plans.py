@@ -24,33 +24,31 @@ Changes = dict[str, Any]
 Label = str
 
 
-class Choice(Settings):
-    """One of several values."""
+class Dimension(Settings):
+    """One of several values, or a number between two others, both among them."""
 
-    choice: Annotated[tuple[Any, ...], Field(min_length=1)]
-
-
-class Range(Settings):
-    """A number between two others, both among them."""
-
-    low: float
-    high: float
+    choice: Annotated[tuple[Any, ...], Field(min_length=1)] | None = None
+    low: float | None = None
+    high: float | None = None
     log: bool = False
     integer: bool = False
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.low >= self.high:
-            raise ValueError(f"low: {self.low:g} is not below high ({self.high:g})")
-        if self.log and self.low <= 0:
-            raise ValueError(f"low: {self.low:g}; on a logarithmic scale it must be above 0")
+    def _one_of_both(self) -> Self:
+        if (self.choice is None) == (self.low is None or self.high is None):
+            raise ValueError("give either choice, or low and high")
+        if self.low is not None and self.high is not None:
+            if self.low >= self.high:
+                raise ValueError(f"low: {self.low:g} is not below high ({self.high:g})")
+            if self.log and self.low <= 0:
+                raise ValueError(f"low: {self.low:g}; on a logarithmic scale it must be above 0")
         return self
 
 
 class Search(Settings):
     """What Optuna is to look for, and where."""
 
-    space: Annotated[dict[str, Choice | Range], Field(min_length=1)]
+    space: Annotated[dict[str, Dimension], Field(min_length=1)]
     trials: Annotated[int, Field(ge=1)] = 40
     sampler: Literal["tpe", "random"] = "tpe"
     pruner: Literal["median", "halving", "none"] = "median"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tonesieve.config import to_yaml
 from tonesieve.errors import UserError
 from tonesieve.learning.history import History
-from tonesieve.sweeping.plans import Choice, Plan, Point, Range, Search, configure
+from tonesieve.sweeping.plans import Plan, Point, Search, configure
 from tonesieve.sweeping.workers import FINISHED, PRUNED, Outcome, Stopped, Task, Trial, work
 
 if TYPE_CHECKING:
@@ -176,9 +176,9 @@ def _distributions(search: Search) -> dict[str, Any]:
     kinds = optuna.distributions
     result: dict[str, Any] = {}
     for key, one in search.space.items():
-        if isinstance(one, Choice):
+        if one.choice is not None:
             result[key] = kinds.CategoricalDistribution(one.choice)
-        elif isinstance(one, Range) and one.integer:
+        elif one.low is not None and one.high is not None and one.integer:
             result[key] = kinds.IntDistribution(int(one.low), int(one.high), log=one.log)
         else:
             result[key] = kinds.FloatDistribution(one.low, one.high, log=one.log)
