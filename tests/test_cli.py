@@ -186,6 +186,8 @@ def test_compare_and_probe(tonesieve, trained: Path, tmp_path: Path) -> None:
 
 # Bad input of every kind, by a piece of the line that it must be answered with.
 FILES = {
+    "sweep.yaml": "name: a\ngrid: {model.hiden_size: [1]}\n",
+    "good.yaml": "name: a\n",
     "good.csv": "time_s,x\n" + "".join(f"{n / 1000},{n % 7}\n" for n in range(2000)),
     "empty.csv": "",
     "text.csv": "time_s,x\n0,1\n0.001,a\n",
@@ -198,6 +200,16 @@ FILES = {
     "folder/x": "",
 }
 MISTAKES = {
+    "no such file, nor a shipped sweep; there are architecture": "sweep {tmp}/none.yaml",
+    "nothing varies; give grid": "sweep {tmp}/good.yaml --out {tmp}/new",
+    "hiden_size: no such key": "sweep {tmp}/sweep.yaml --out {tmp}/new",
+    "line 2: not YAML": "sweep {tmp}/broken.yaml --out {tmp}/new",
+    "'slurm' is not one of": "sweep guide --engine slurm --out {tmp}/new",
+    "--workers 0: must be 1 or more": "sweep guide --workers 0 --out {tmp}/new",
+    "is for lstm, gru, rnn, cnn-lstm, lru, not for tcn": (
+        "run model.kind=tcn model.attention=heads --out {tmp}/new"
+    ),
+    "input should be 'lstm', 'gru'": "run model.kind=lsmt --out {tmp}/new",
     "data.rate: no such key; did you mean rate_hz?": "run {tmp}/typo.yaml --out {tmp}/new",
     "line 2: not YAML": "run {tmp}/broken.yaml --out {tmp}/new",
     "must be a mapping": "run {tmp}/list.yaml --out {tmp}/new",
