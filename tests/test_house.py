@@ -47,6 +47,7 @@ ROOMS = [
     "learning.history",
     "learning.schedules",
     "learning.layouts",
+    "learning.devices",
     "learning.models.network",
     "learning.models.lstm",
     "learning.models",

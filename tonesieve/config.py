@@ -146,8 +146,11 @@ class TrainingSettings(_Settings):
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     seed: Seed = 0
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    # CPU threads; None: PyTorch's own choice. Networks of this size gain little from a second
-    # one, and threads that wait for each other crawl as soon as the machine is busy.
+    # How many of them share every batch, a process each. The result is that of one, up to
+    # rounding; only dropout draws differently, in every process for itself.
+    devices: Annotated[int, Field(ge=1, le=1024)] = 1
+    # CPU threads a process; None: PyTorch's own choice. Networks of this size gain little from a
+    # second one, and threads that wait for each other crawl as soon as the machine is busy.
     n_threads: Annotated[int, Field(ge=1, le=1024)] | None = 1
     max_seconds: Positive | None = None
     positions: Literal["all", "last"] = "all"  # windows: sequence to sequence, or to value
@@ -239,6 +242,11 @@ class Config(_Settings):
             raise ValueError(
                 "training.state_reset: a selector in the initial state is lost when the state "
                 "is never reset; use state_reset: component"
+            )
+        if training.devices > training.batch_size:
+            raise ValueError(
+                f"training.devices: {training.devices} for batches of {training.batch_size}; "
+                "choose at most that"
             )
         self._check_training_stretches()
         self._check_positions()
