@@ -44,20 +44,20 @@ def check_devices(config: Config) -> None:
     n_here = {"cuda": torch.cuda.device_count(), "mps": 1}.get(device, n_devices)
     if n_devices > n_here:
         raise UserError(
-            f"training.devices: {n_devices} are asked for and there is {n_here} {device} here; "
+            f"training.devices: {n_devices} asked for, and {device} has {n_here} here; "
             "choose at most that, or training.device cpu"
         )
 
 
-def part_of(whole: Batch, config: Config, fabric: Fabric) -> tuple[Batch, float]:
-    """The streams of a batch that this process takes, and their share of the whole batch.
+def part_of(whole: Batch, config: Config, rank: int, n: int) -> tuple[Batch, float]:
+    """The streams of a batch that one of n processes takes, and their share of the whole batch.
 
     A stream stays with its process however many there are in the batch at hand, for its state is
     kept there. A process with none left takes the first, which counts nothing: it has to take
     part when gradients are averaged.
     """
-    size, n = config.training.batch_size, fabric.world_size
-    start, stop = (min(len(whole), size * (fabric.global_rank + i) // n) for i in (0, 1))
+    size = config.training.batch_size
+    start, stop = (min(len(whole), size * r // n) for r in (rank, rank + 1))
     kept = slice(start, stop) if start < stop else slice(0, 1)
     parts = {field.name: getattr(whole, field.name) for field in fields(whole)}
     own: dict[str, Any] = {n: None if part is None else part[kept] for n, part in parts.items()}
@@ -149,7 +149,7 @@ def _join(rank: int, port: int, config: Config) -> Fabric:
     n = config.training.devices
     # Not every parameter has a part in every batch: those of a learned initial state have none
     # where the state is carried on.
-    strategy = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
+    strategy = DDPStrategy(find_unused_parameters=True)
     fabric = Fabric(
         accelerator=config.training.device, devices=n, strategy=strategy, plugins=[_Place(rank)]
     )

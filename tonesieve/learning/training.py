@@ -73,13 +73,13 @@ def train(
         _train(config, fabric, progress, checkpoint, on_epoch, on_batch)
     else:
         hear: dict[str, Callable[..., None]] = {"epoch": on_epoch, "batch": on_batch}
-        best, progress.history = together(_train_part, config, checkpoint, hear=hear)
+        best, progress.history = together(train_part, config, checkpoint, hear=hear)
         progress.best_weights = {name: torch.from_numpy(array) for name, array in best.items()}
     progress.network.load_state_dict(progress.best_weights)
     return Trained(progress.network, progress.history)
 
 
-def _train_part(
+def train_part(
     fabric: Fabric, tell: Tell, config: Config, checkpoint: Path | None
 ) -> tuple[dict[str, np.ndarray], History]:
     """What each of several processes does; the best weights, and how they came about."""
@@ -187,7 +187,7 @@ def _take_steps(
     for i, whole in enumerate(epoch_batches(config, epoch=number, device=fabric.device)):
         for group in optimizer.param_groups:
             group["lr"] = rate(min(1.0, i / n_batches))
-        batch, share = part_of(whole, config, fabric)
+        batch, share = part_of(whole, config, fabric.global_rank, fabric.world_size)
         state = _carried(bare, batch, state)
         outputs, after = network(batch.inputs, batch.selector, state)
         loss = batch_loss(config, outputs, batch)
