@@ -48,6 +48,7 @@ ROOMS = [
     "learning.history",
     "learning.schedules",
     "learning.layouts",
+    "learning.devices",
     "learning.models.network",
     "learning.models.attention",
     "learning.models.recurrent",

@@ -91,6 +91,11 @@ class Config(Settings):
                 "training.state_reset: a selector in the initial state is lost when the state "
                 "is never reset; use state_reset: component"
             )
+        if training.devices > training.batch_size:
+            raise ValueError(
+                f"training.devices: {training.devices} for batches of {training.batch_size}; "
+                "choose at most that"
+            )
         self._check_training_stretches()
         self._check_positions()
         return self

@@ -30,6 +30,7 @@ from tonesieve.judging import figures as draw
 from tonesieve.judging.evaluation import N_PARTS, Evaluation, evaluate_extractor
 from tonesieve.learning import inspection
 from tonesieve.learning.checkpoints import TRAINED
+from tonesieve.learning.devices import check_devices
 from tonesieve.learning.history import History, to_table
 from tonesieve.learning.layouts import count_batches, fresh_shape
 from tonesieve.learning.models import build_network, n_parameters
@@ -37,7 +38,7 @@ from tonesieve.learning.network_extractor import NetworkExtractor, as_extractor
 from tonesieve.learning.saved import load_network, save_network
 from tonesieve.learning.tasks import judge_tasks
 from tonesieve.learning.threads import threads
-from tonesieve.learning.training import Trained, check_device, train
+from tonesieve.learning.training import Trained, train
 from tonesieve.reporting import Reporter
 
 CONFIG, METRICS, HISTORY = "config.yaml", "metrics.json", "history.csv"
@@ -67,7 +68,7 @@ def run(
     empty folder.
     """
     config = source if isinstance(source, Config) else load_config(source, overrides)
-    check_device(config.training.device)
+    check_devices(config)
     folder = _default_out(config) if out is None else Path(out)
     _create(folder, config)
     return resume(folder, reporter=reporter, on_epoch=on_epoch)

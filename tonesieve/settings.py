@@ -229,8 +229,11 @@ class TrainingSettings(Settings):
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     seed: Seed = 0
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    # CPU threads; None: PyTorch's own choice. Networks of this size gain little from a second
-    # one, and threads that wait for each other crawl as soon as the machine is busy.
+    # How many of them share every batch, a process each. The result is that of one, up to
+    # rounding; only dropout draws differently, in every process for itself.
+    devices: Annotated[int, Field(ge=1, le=1024)] = 1
+    # CPU threads a process; None: PyTorch's own choice. Networks of this size gain little from a
+    # second one, and threads that wait for each other crawl as soon as the machine is busy.
     n_threads: Annotated[int, Field(ge=1, le=1024)] | None = 1
     max_seconds: Positive | None = None
     positions: Literal["all", "last"] = "all"  # windows: sequence to sequence, or to value

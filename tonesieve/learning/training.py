@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from tonesieve.config import Config
-from tonesieve.errors import UserError
-from tonesieve.learning.checkpoints import Progress, restore, save
+from tonesieve.learning.checkpoints import Progress, restore, save, to_arrays
+from tonesieve.learning.devices import Tell, check_devices, part_of, together
 from tonesieve.learning.history import Epoch, History, best_epoch
 from tonesieve.learning.layouts import Batch, count_batches, epoch_batches
 from tonesieve.learning.models import build_network
@@ -61,12 +62,42 @@ def train(
     on from there. ``on_epoch`` gets the history after every epoch, ``on_batch`` the epochs and
     batches done after every batch.
 
-    Raises `TrainingDiverged` when the loss is not finite, `UserError` for a device that is not
+    With several devices, each is a process of its own that takes its part of every batch.
+
+    Raises `TrainingDiverged` when the loss is not finite, `UserError` for devices that are not
     there.
     """
-    check_device(config.training.device)
+    check_devices(config)
     fabric = Fabric(accelerator=config.training.device, devices=1)
     progress = _begin(config, fabric.device)
+    if config.training.devices == 1:
+        _train(config, fabric, progress, checkpoint, on_epoch, on_batch)
+    else:
+        hear: dict[str, Callable[..., None]] = {"epoch": on_epoch, "batch": on_batch}
+        best, progress.history = together(train_part, config, checkpoint, hear=hear)
+        progress.best_weights = {name: torch.from_numpy(array) for name, array in best.items()}
+    progress.network.load_state_dict(progress.best_weights)
+    return Trained(progress.network, progress.history)
+
+
+def train_part(
+    fabric: Fabric, tell: Tell, config: Config, checkpoint: Path | None
+) -> tuple[dict[str, np.ndarray], History]:
+    """What each of several processes does; the best weights, and how they came about."""
+    progress = _begin(config, fabric.device)
+    on_epoch, on_batch = partial(tell, "epoch"), partial(tell, "batch")
+    _train(config, fabric, progress, checkpoint, on_epoch, on_batch)
+    return to_arrays(progress.best_weights), progress.history
+
+
+def _train(
+    config: Config,
+    fabric: Fabric,
+    progress: Progress,
+    checkpoint: Path | None,
+    on_epoch: Callable[[History], None],
+    on_batch: Callable[[int, int], None],
+) -> None:
     if checkpoint is not None and checkpoint.exists():
         restore(progress, checkpoint, config)
         on_epoch(progress.history)
@@ -77,18 +108,9 @@ def train(
             progress.history += (epoch,)
             if epoch == best_epoch(progress.history):
                 progress.best_weights = _copy(progress.network)
-            if checkpoint is not None:
+            if checkpoint is not None and fabric.is_global_zero:
                 save(progress, checkpoint, config)
             on_epoch(progress.history)
-    progress.network.load_state_dict(progress.best_weights)
-    return Trained(progress.network, progress.history)
-
-
-def check_device(device: str) -> None:
-    """Raise `UserError` when the device that is asked for is not there."""
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not available.get(device, True):
-        raise UserError(f"training.device: no {device} here; choose auto or cpu")
 
 
 def _begin(config: Config, device: torch.device) -> Progress:
@@ -131,7 +153,9 @@ def _train_epoch(
     began = time.perf_counter()
     number = len(progress.history) + 1
     rate = learning_rate(config, progress.history)
-    seed = np.random.SeedSequence([config.training.seed, number]).generate_state(1)[0]
+    # Dropout must not be alike in all processes. The first one's seed is a lone one's.
+    seeds = [config.training.seed, number, fabric.global_rank]
+    seed = np.random.SeedSequence(seeds).generate_state(1)[0]
     with torch.random.fork_rng():  # dropout draws from PyTorch's global generator
         torch.manual_seed(int(seed))
         loss = _take_steps(config, number, fabric, network, optimizer, rate, on_batch)
@@ -139,8 +163,10 @@ def _train_epoch(
         raise TrainingDiverged(
             f"training diverged in epoch {number} (loss {loss}); lower training.learning_rate"
         )
-    validation = validation_loss(config, progress.network, fabric.device)
-    return Epoch(number, loss, validation, rate(0.0), time.perf_counter() - began)
+    first = fabric.is_global_zero
+    validation = validation_loss(config, progress.network, fabric.device) if first else math.nan
+    epoch = Epoch(number, loss, validation, rate(0.0), time.perf_counter() - began)
+    return fabric.broadcast(epoch)  # the first one's, so that all of them stop alike
 
 
 def _take_steps(
@@ -159,25 +185,29 @@ def _take_steps(
     total = torch.zeros((), device=fabric.device)
     n_seen = 0
     state: tuple[Tensor, ...] | None = None
-    for i, batch in enumerate(epoch_batches(config, epoch=number, device=fabric.device)):
+    for i, whole in enumerate(epoch_batches(config, epoch=number, device=fabric.device)):
         for group in optimizer.param_groups:
             group["lr"] = rate(min(1.0, i / n_batches))
+        batch, share = part_of(whole, config, fabric.global_rank, fabric.world_size)
         state = _carried(bare, batch, state)
         outputs, after = network(batch.inputs, batch.selector, state, tasks=bool(bare.tasks))
         loss = batch_loss(config, outputs[..., : bare.n_outputs], batch)
         further = further_loss(config, bare, outputs[..., bare.n_outputs :], batch)
         optimizer.zero_grad()
-        fabric.backward(loss if further is None else loss + further)
+        asked = loss if further is None else loss + further
+        # DDP takes the mean over processes; this makes it the mean over the streams.
+        fabric.backward(asked * (share * fabric.world_size))
         if config.training.clip_norm is not None:
             fabric.clip_gradients(network, optimizer, max_norm=config.training.clip_norm)
         optimizer.step()
         # Detached only now: within the chunk the gradient has flowed through the state.
         state = tuple(s.detach() for s in after)
-        n_items = len(batch) * batch.inputs.shape[1]
-        total += loss.detach() * n_items
+        n_items = len(whole) * whole.inputs.shape[1]
+        total += loss.detach() * (share * n_items)
         n_seen += n_items
         on_batch(number - 1, i + 1)
-    return float(total) / n_seen
+    whole_total: Any = fabric.all_reduce(total, reduce_op="sum")
+    return float(whole_total) / n_seen
 
 
 def _carried(
