@@ -203,7 +203,6 @@ MISTAKES = {
     "no such file, nor a shipped sweep; there are architecture": "sweep {tmp}/none.yaml",
     "nothing varies; give grid": "sweep {tmp}/good.yaml --out {tmp}/new",
     "hiden_size: no such key": "sweep {tmp}/sweep.yaml --out {tmp}/new",
-    "line 2: not YAML": "sweep {tmp}/broken.yaml --out {tmp}/new",
     "'slurm' is not one of": "sweep guide --engine slurm --out {tmp}/new",
     "--workers 0: must be 1 or more": "sweep guide --workers 0 --out {tmp}/new",
     "is for lstm, gru, rnn, cnn-lstm, lru, not for tcn": (

@@ -135,7 +135,7 @@ def test_progress_and_failure_come_out(heard: dict[str, Any]) -> None:
 def test_parts_make_the_whole(n_devices: int, n_streams: int) -> None:
     config = tiny(training={"batch_size": 8})
     marks = torch.arange(n_streams)
-    whole = Batch(marks[:, None, None] * 1.0, marks[:, None, None] * 1.0, None, marks > 0)
+    whole = Batch(marks[:, None, None] * 1.0, marks[:, None, None] * 1.0, None, marks > 0, marks)
     seen, shares = [], []
     for rank in range(n_devices):
         part, share = part_of(whole, config, rank, n_devices)
