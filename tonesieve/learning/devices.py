@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -76,7 +78,7 @@ def together(
     messages = multiprocessing.get_context("spawn").SimpleQueue()
     answers: list[Any] = []
     place = (store.port, messages, work, config, args)
-    with _quiet():
+    with _apart():
         processes = start_processes(_member, place, config.training.devices, join=False)
     done = False
     try:
@@ -129,14 +131,19 @@ def _end_with_parent() -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Processes begun in here do not print that DDP looked for unused parameters in vain."""
-    before = os.environ.get(LOG_LEVEL)
-    os.environ[LOG_LEVEL] = before or "ERROR"
+def _apart() -> Iterator[None]:
+    """Processes begun in here do not run the caller's script again, as spawned ones would.
+
+    Nor do they print that DDP looked for unused parameters in vain.
+    """
+    main, level = sys.modules["__main__"], os.environ.get(LOG_LEVEL)
+    sys.modules["__main__"] = ModuleType("__main__")
+    os.environ[LOG_LEVEL] = level or "ERROR"
     try:
         yield
     finally:
-        if before is None:
+        sys.modules["__main__"] = main
+        if level is None:
             del os.environ[LOG_LEVEL]
 
 
