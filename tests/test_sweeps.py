@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 import tonesieve
-from tonesieve import sweeps
+from tonesieve import runs, sweeps
 from tonesieve.catalogue import shipped_experiments
 from tonesieve.config import to_yaml
 from tonesieve.errors import UserError
@@ -68,10 +68,17 @@ class InProcess(engines.Engine):
 
 
 @pytest.fixture
-def engine(monkeypatch: pytest.MonkeyPatch) -> InProcess:
+def engine_and_pictures(monkeypatch: pytest.MonkeyPatch) -> InProcess:
     one = InProcess()
     monkeypatch.setattr(sweeps, "open_engine", lambda name, **options: one)
     return one
+
+
+@pytest.fixture
+def engine(engine_and_pictures: InProcess, monkeypatch: pytest.MonkeyPatch) -> InProcess:
+    # A run's pictures take most of the time of one so small.
+    monkeypatch.setattr(runs, "_save_picture", lambda folder, name, figure, config: None)
+    return engine_and_pictures
 
 
 def write(folder: Path, plan: dict[str, Any]) -> Path:
@@ -215,7 +222,7 @@ def test_a_run_that_fails_is_told_of_and_tried_again(engine: InProcess, tmp_path
     assert engine.names == ["wild-seed0"]
 
 
-def test_results_may_live_at_an_address(engine: InProcess, tmp_path: Path) -> None:
+def test_results_may_live_at_an_address(engine_and_pictures: InProcess, tmp_path: Path) -> None:
     address = f"memory://{tmp_path.name}/deep/sweep"
     path = write(tmp_path, plan_of(grid={"model.hidden_size": [2]}))
     result = tonesieve.sweep(path, out=address)
@@ -393,9 +400,9 @@ def driver(tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
 def test_killed_workers_and_drivers_lose_nothing(
     driver: Callable[[], subprocess.Popen[str]], tmp_path: Path
 ) -> None:
-    runs = tmp_path / "out" / "runs"
+    folder = tmp_path / "out" / "runs"
     first = driver()
-    wait_until(lambda: len(list(runs.glob("*/checkpoint.safetensors"))) == 2)
+    wait_until(lambda: len(list(folder.glob("*/checkpoint.safetensors"))) == 2)
     below = children(first.pid)
     for pid in below:  # every worker, in the middle of its run
         os.kill(pid, signal.SIGKILL)
