@@ -183,7 +183,7 @@ def test_describe_counts_and_looks_inside(finished: Path) -> None:
     assert plan["batch"]["selector"] == [64, 4]
     assert "weights" not in plan
     inside = tonesieve.describe(finished)
-    assert set(inside["activations"]) == {"lstm", "dropout", "readout"}
+    assert set(inside["activations"]) == {"lstm", "readout"}
     assert inside["weights"]["readout.bias"]["std"] >= 0
     assert tonesieve.describe("guide")["warnings"][0].startswith("data.phase_scale")
 

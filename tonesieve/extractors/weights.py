@@ -25,7 +25,8 @@ def save_weights(
     """Write named arrays, the settings that they belong to, and notes (JSON) in one piece."""
     # One key, since the order of several would differ from file to file.
     about = {"version": VERSION, "config": to_yaml(config), "notes": notes}
-    whole = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    # Not ascontiguousarray, which makes a vector of a scalar.
+    whole = {name: np.asarray(array, order="C") for name, array in tensors.items()}
     with replacing(path) as file:
         file.write(save(whole, metadata={FORMAT: json.dumps(about)}))
 
