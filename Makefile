@@ -5,9 +5,10 @@ STAMP := .venv/.installed
 FLAGS ?=
 
 PRESETS := sieve window10 deep50 config-l1 guide journey journey-selector clock
+SWEEPS := $(basename $(notdir $(wildcard tonesieve/experiments/*.yaml)))
 COMPARED := sieve window10 deep50 config-l1 guide journey
 
-.PHONY: run presets limits compare test test-all lint types format clean
+.PHONY: run presets limits compare sweeps claims test test-all lint types format clean
 
 run: $(STAMP)  ## the main job: train, judge and show the default extractor
 	$(BIN)/tonesieve run $(FLAGS)
@@ -21,6 +22,15 @@ limits: $(STAMP)  ## the limit by window and phase_scale (a minute), and its tab
 
 compare: $(STAMP)  ## the presets' runs beside the filters and the limit (minutes), and the table
 	$(BIN)/python docs/tables.py compare $(COMPARED:%=runs/presets/%)
+
+sweeps: $(STAMP)  ## every shipped sweep (hours; goes on where it stood), and its page
+	for s in $(SWEEPS); do $(BIN)/tonesieve sweep $$s $(FLAGS) --out sweeps/$$s || exit; done
+	$(BIN)/python docs/sweep_tables.py $(SWEEPS:%=sweeps/%)
+	$(BIN)/python docs/claims.py
+
+claims: $(STAMP)  ## the pages of sweeps and claims, from the kept results
+	$(BIN)/python docs/sweep_tables.py
+	$(BIN)/python docs/claims.py
 
 # Two test processes; whichever is done takes over from the other.
 TWO := -n 2 --dist worksteal

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import os
@@ -16,6 +17,8 @@ from pathlib import Path
 import pytest
 
 from tonesieve import cli
+from tonesieve.catalogue import shipped_experiments
+from tonesieve.sweeping.plans import read_plan
 
 REPOSITORY = Path(__file__).parent.parent
 BLOCK = re.compile(r"^```(console|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -29,6 +32,8 @@ CUT = {
     "window10": ["training.epochs=1", "data.duration_s=1", "training.patience=null"],
     "clock": ["training.epochs=2"],
 }  # fmt: skip
+# Sweeps that look for what a claim may have come from.
+EVIDENCE = {"window10-suspects"}
 DOCUMENTS = ["README.md", "docs/limit.md", "examples/seismometer/README.md"]
 
 
@@ -147,15 +152,56 @@ def test_the_readme_lists_every_verb_and_preset() -> None:
     assert {name for name in presets() if name not in text} == set()
 
 
+@pytest.fixture
+def makers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scripts that write the documents, to be imported by name."""
+    monkeypatch.syspath_prepend(str(REPOSITORY / "docs"))
+
+
+@pytest.mark.usefixtures("makers")
 def test_the_tables_are_those_of_the_kept_results() -> None:
-    sys.path.insert(0, str(REPOSITORY / "docs"))
-    try:
-        import tables
-    finally:
-        sys.path.pop(0)
+    import tables
+
     shown = 0
     for document in tables.DOCUMENTS:
         text = document.read_text(encoding="utf-8")
         assert tables.rewritten(text) == text
         shown += text.count("<!-- made by")
     assert shown == len(tables.TABLES)
+
+
+@pytest.mark.usefixtures("makers")
+@pytest.mark.parametrize("name", ["sweep_tables", "claims"])
+def test_the_pages_are_those_of_the_kept_results(name: str) -> None:
+    maker = importlib.import_module(name)
+    assert maker.PAGE.read_text(encoding="utf-8") == maker.page()
+
+
+@pytest.mark.usefixtures("makers")
+def test_every_shipped_sweep_has_its_results_and_every_claim_its_row() -> None:
+    import claims
+    import sweep_tables
+
+    shipped = shipped_experiments()
+    assert {p.stem for p in sweep_tables.KEPT.glob("*.csv")} == set(shipped)
+    said = {entry.get("sweep") for entry in claims.entries()}
+    assert {name for name in shipped if read_plan(name)[0].claims} <= said | EVIDENCE
+
+
+@pytest.mark.usefixtures("makers")
+def test_a_verdict_on_a_claim() -> None:
+    import claims
+
+    def judged(claimed: float, here: float, stateful: bool = False, alone: bool = False) -> str:
+        known = {"test_mse": here, "limit": 0.2}
+        case = claims.Case("x", {"test_mse": claimed}, known, 1, stateful, [])
+        return str(claims.verdict(case, heard_alone=alone))
+
+    assert judged(0.05, 0.22) == "impossible"
+    assert judged(0.05, 0.22, stateful=True) == "not reproduced"
+    assert judged(0.05, 0.22, stateful=True, alone=True) == "not reproduced; only by a clock"
+    assert judged(0.25, 0.22) == "reproduced"
+    assert judged(0.30, 0.22) == "better"
+    assert judged(0.21, 0.30) == "not reproduced"
+    by_r2 = claims.Case("x", {"r2": 0.35}, {"test_mse": 0.3, "limit": 0.04}, 1, False, [])
+    assert claims.verdict(by_r2) == "reproduced"

@@ -105,6 +105,12 @@ def test_grid_and_variants_are_crossed_and_the_first_seed_comes_first(tmp_path: 
     assert len({p.name for p in points}) == 8
 
 
+def test_what_takes_long_may_have_fewer_seeds(tmp_path: Path) -> None:
+    path = write(tmp_path, plan_of(seeds=[5, 7, 9], seeds_of={"4": 1}))
+    points = points_of(*read_plan(path), where="x")
+    assert [(p.label, p.seed) for p in points] == [("2", 5), ("4", 5), ("2", 7), ("2", 9)]
+
+
 def test_the_base_may_be_a_file_beside_the_sweep(tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text("model: {hidden_size: 3}\ndata: {duration_s: 2}\n")
     path = write(tmp_path, {"name": "a", "base": "own.yaml", "grid": {"training.epochs": [1]}})
@@ -140,6 +146,9 @@ WRONG: dict[str, dict[str, Any]] = {
     "seeds": {"seeds": 0},
     "metric: test.mse: no such column": {"metric": "test.mse"},
     "claims: 5: no such point; 2, 4": {"claims": {"5": {"test_mse": 0.1}}},
+    "seeds_of: 5: no such point; 2, 4": {"seeds_of": {"5": 1}},
+    "seeds_of.4": {"seeds_of": {"4": 0}},
+    "seeds_of: a search has no points": {"grid": {}, "search": SEARCH, "seeds_of": {"4": 1}},
     "claims: 4: mse: no such column": {"claims": {"4": {"mse": 0.1}}},
     "share the folder a-b-seed0": {
         "grid": {}, "variants": {"a b": {"model.n_layers": 1}, "a/b": {"model.n_layers": 2}},

@@ -26,6 +26,8 @@ from tonesieve.sweeping.shelves import Shelf
 from tonesieve.sweeping.workers import FINISHED, PRUNED, Outcome, Task, metrics_of, outcome_of
 
 PLAN, RESULTS, PICTURE = "sweep.yaml", "results.csv", "sweep.png"
+# A picture's axis names so many keys that vary.
+MOST_KEYS = 3
 LOG, LOCK = "sweep.log", ".lock"
 
 
@@ -209,7 +211,8 @@ class _Sweep:
             front = best_by_budget(done, plan.metric)
             picture = sweep_figures.search(frame, front, plan.metric, plan.name)
         else:
-            key = ", ".join(result["varied"]) if plan.grid and not plan.variants else plan.name
+            varied = result["varied"]
+            key = ", ".join(varied) if len(varied) <= MOST_KEYS else "variant"
             picture = sweep_figures.sweep(
                 frame, result["points"], key, plan.metric, plan.name, plan.claims
             )

@@ -68,6 +68,8 @@ class Plan(Settings):
     variants: dict[Label, Changes] = Field(default_factory=dict)  # bundles of changes by name
     search: Search | None = None
     seeds: Annotated[int, Field(ge=1, le=10_000)] | Annotated[list[Seed], Field(min_length=1)] = 1
+    # Points that get fewer seeds, the first ones: those that take long.
+    seeds_of: dict[Label, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
     metric: str = "shifted_mse"  # a column of the results: what is drawn, or searched for
     # Of a source: a point's figures by column.
     claims: dict[Label, dict[str, float]] = Field(default_factory=dict)
@@ -87,6 +89,8 @@ class Plan(Settings):
             raise ValueError(f"search: stands alone; {given[0]} names its runs one by one")
         if self.search and len(self.seed_list) > 1:
             raise ValueError("seeds: a search has one")
+        if self.search and self.seeds_of:
+            raise ValueError("seeds_of: a search has no points by name")
         return self
 
 
@@ -131,16 +135,18 @@ def points_of(plan: Plan, base: str | Path, *, where: str) -> list[Point]:
     labelled = _labelled(plan)
     points = [
         Point(label, varied, seed, configure(plan, base, varied, seed, where=f"{where}: {label}"))
-        for seed in plan.seed_list
+        for number, seed in enumerate(plan.seed_list)
         for label, varied in labelled.items()
+        if number < plan.seeds_of.get(label, len(plan.seed_list))
     ]
     names = [point.name for point in points]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise UserError(f"{where}: two points would share the folder {twice}; rename one")
-    unknown = next((label for label in plan.claims if label not in labelled), None)
-    if unknown is not None:
-        raise UserError(f"{where}: claims: {unknown}: no such point; {', '.join(labelled)}")
+    for key in ("seeds_of", "claims"):
+        unknown = next((label for label in getattr(plan, key) if label not in labelled), None)
+        if unknown is not None:
+            raise UserError(f"{where}: {key}: {unknown}: no such point; {', '.join(labelled)}")
     return points
 
 

@@ -1,0 +1,284 @@
+"""Write docs/claims.md: what the write-ups claim, and what came out when it was run again.
+
+Reads docs/claims.yaml (which rows there are), the shipped sweeps (the claimed figures) and the
+results kept under docs/results.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import sweep_tables
+import yaml
+from scipy.stats import spearmanr
+
+from tonesieve.catalogue import load_config
+from tonesieve.sweeping.plans import Plan, points_of, read_plan
+from tonesieve.tables import number
+
+DOCS = Path(__file__).parent
+PAGE = DOCS / "claims.md"
+# A figure this near to the claimed one is the same.
+NEAR = 0.15
+# A claim this far below the limit is below it: several times the limit's own error.
+BELOW = 0.95
+NAMES = {
+    "test_mse": "test",
+    "train_mse": "train",
+    "r2": "R2",
+    "correlation": "correlation",
+    "best_validation_loss": "validation",
+}
+HEAD = f"""# What the write-ups claim
+
+Made by `make claims` from the kept results; [sweeps.md](sweeps.md) has the whole tables. MSE is the
+mean over the four tones on a record of 10 s that begins at time 0, unless it says otherwise.
+
+- *here*: the same settings, run again. *random start*: the same network on records that begin at a
+  random time, so that a clock has nothing to go by.
+- *limit*: the least MSE that anyone can have from what the model hears, random start.
+- **reproduced**: within {NEAR:.0%} of the claim (R2 as the MSE that goes with it, (1 - R2) / 2).
+  **better**, **not reproduced**: further below, further above.
+- **impossible**: the claim lies below the limit of a model that carries no state. One that carries
+  its state could run as a clock from time 0, so for it nothing is impossible on that record; where
+  the mixture tells nothing of time, it says **only by a clock**.
+- *epochs*: "2 of 50" is what was cut; each table says why.
+"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One setting of a write-up: its figures and ours."""
+
+    label: str
+    claimed: dict[str, float]
+    here: dict[str, Any]  # a point's means
+    epochs: int  # asked for by the source
+    stateful: bool
+    tones: list[float]
+
+
+@cache
+def _plan(name: str) -> tuple[Plan, dict[str, Any]]:
+    plan, base = read_plan(name)
+    configs = {p.label: p.config for p in points_of(plan, base, where=name)}
+    return plan, configs
+
+
+def _cases(entry: dict[str, Any]) -> list[Case]:
+    if "preset" in entry:
+        return [_preset_case(entry)]
+    name = entry["sweep"]
+    plan, configs = _plan(name)
+    labels = [entry["label"]] if "label" in entry else entry.get("labels", list(configs))
+    epochs = load_config(plan.base).training.epochs
+    here = {point["label"]: point for point in sweep_tables.points(name, plan)}
+    rows = sweep_tables.kept(name)
+    tones = [column for column in rows if column.startswith("test_mse_")]
+    cases = []
+    for label in labels:
+        mine = rows[(rows["label"] == label) & (rows["status"] == "finished")]
+        means = [float(mine[t].astype(float).mean()) for t in tones]
+        asked = configs[label].training.epochs
+        cases.append(
+            Case(
+                label,
+                plan.claims.get(label, {}),
+                here[label],
+                max(epochs, asked) if plan.cut else asked,
+                configs[label].stateful,
+                means,
+            )
+        )
+    return cases
+
+
+def _preset_case(entry: dict[str, Any]) -> Case:
+    result = json.loads((DOCS / "results" / f"{entry['preset']}.json").read_text(encoding="utf-8"))
+    tones = result["test"]["per_component"]
+    here = {
+        "finished": 1,
+        "test_mse": result["test"]["mse"],
+        "train_mse": result["train"]["mse"],
+        "shifted_mse": result["shifted"]["mse"],
+        "limit": result["shifted"]["limit"],
+        "r2": sum(tone["r2"] for tone in tones) / len(tones),
+        "correlation": sum(tone["correlation"] for tone in tones) / len(tones),
+        **result["training"],
+    }
+    return Case(
+        entry["preset"],
+        entry["claimed"],
+        here,
+        result["preset_epochs"],
+        load_config(entry["preset"]).stateful,
+        [tone["mse"] for tone in tones],
+    )
+
+
+def _main_figure(figures: dict[str, Any]) -> float | None:
+    """The test MSE, or the one that goes with an R2."""
+    if figures.get("test_mse") is not None:
+        return float(figures["test_mse"])
+    r2 = figures.get("r2")
+    return None if r2 is None else (1 - float(r2)) / 2
+
+
+def verdict(case: Case, *, heard_alone: bool = False) -> str:
+    """What became of a claim."""
+    claimed = _main_figure(case.claimed)
+    if claimed is None:
+        return "no figure"
+    limit, here = case.here["limit"], case.here["test_mse"]
+    if limit is not None and claimed < BELOW * limit:
+        if not case.stateful:
+            return "impossible"
+        if heard_alone:
+            return "not reproduced; only by a clock"
+    if abs(here / claimed - 1) <= NEAR:
+        return "reproduced"
+    return "better" if here < claimed else "not reproduced"
+
+
+def _row(case: Case, *, heard_alone: bool) -> str:
+    here = case.here
+    claimed = ", ".join(f"{NAMES[k]} {number(v)}" for k, v in case.claimed.items()) or "-"
+    mine = ["test_mse", "train_mse", *(k for k in case.claimed if k not in NAMES_SHOWN)]
+    figures = [f"{NAMES[k]} {number(here[k])}" for k in mine if here.get(k) is not None]
+    figures.append(f"random start {number(here['shifted_mse'])}")
+    seeds = str(here["finished"])
+    if here["finished"] > 1 and here.get("lowest") is not None:
+        seeds += f" ({number(here['lowest'])} to {number(here['highest'])})"
+    epochs = f"{here['epochs']:.0f} of {case.epochs}"
+    cells = [
+        case.label,
+        claimed,
+        ", ".join(figures),
+        epochs,
+        f"{here['seconds']:.0f}",
+        seeds,
+        number(here["limit"]),
+        verdict(case, heard_alone=heard_alone),
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+NAMES_SHOWN = ("test_mse", "train_mse")
+
+
+def _order(cases: list[Case]) -> str | None:
+    """Whether the rows of a table come in the order that the source gives."""
+    both = [(_main_figure(c.claimed), c.here["test_mse"], c.label) for c in cases]
+    known = [(x, y, label) for x, y, label in both if x is not None and y is not None]
+    if len(known) < 3 or len({x for x, _, _ in known}) < 2:
+        return None
+    rho = float(spearmanr([x for x, _, _ in known], [y for _, y, _ in known]).statistic)
+    best = [label for _, _, label in sorted(known)]
+    mine = [label for _, _, label in sorted(known, key=lambda k: k[1])]
+    return (
+        f"Best first, claimed: {', '.join(best)}; here: {', '.join(mine)} "
+        f"(Spearman's rank correlation {rho:+.2f})."
+    )
+
+
+def _ratios(entry: dict[str, Any]) -> list[str]:
+    """Claims of how many times one row is another's."""
+    lines = []
+    for claim in entry["ratios"]:
+        over, under = (_quantity(entry["sweep"], claim[k], claim["of"]) for k in ("over", "under"))
+        lines.append(
+            f"- {claim['of'].capitalize()}, *{claim['over']}* over *{claim['under']}*: claimed "
+            f"{claim['claimed']}, here {number(over / under)} = {number(over)} / {number(under)}."
+        )
+    return lines
+
+
+# What a ratio may be of: columns of the kept results.
+QUANTITIES = {
+    "seconds an epoch": lambda rows: rows["seconds"] / rows["epochs"],
+    "test MSE": lambda rows: rows["test_mse"],
+    "share of epochs whose loss rose": lambda rows: rows["rises"],
+}
+
+
+def _quantity(sweep: str, label: str, name: str) -> float:
+    rows = sweep_tables.kept(sweep)
+    mine = rows[(rows["label"] == label) & (rows["status"] == "finished")]
+    return float(QUANTITIES[name](mine).astype(float).mean())
+
+
+def _evidence(entry: dict[str, Any]) -> list[str]:
+    """What else could have given a claimed figure: other settings, each beside that figure."""
+    named = entry["evidence"]
+    cases = [c for name in named["sweeps"] for c in _cases({"sweep": name})]
+    cases += [_preset_case({"preset": p, "claimed": {}}) for p in named.get("presets", [])]
+    (asked,) = _cases(entry)
+    claimed = _main_figure(asked.claimed)
+    assert claimed is not None
+    lines = [f"What else could give {number(claimed)}:", ""]
+    lines += [
+        "| instead | test | train | random start | limit | test over claim |",
+        "|---" * 6 + "|",
+    ]
+    for case in cases:
+        if case.label == named["of"]:
+            continue
+        figures = [case.here[k] for k in ("test_mse", "train_mse", "shifted_mse", "limit")]
+        near = case.here["test_mse"] / claimed
+        cells = [case.label, *map(number, figures), number(near)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def _section(entry: dict[str, Any]) -> str:
+    cases = _cases(entry)
+    heard_alone = entry.get("heard_alone", False)
+    lines = [f"### {entry['source']}: {entry['setting']}", ""]
+    lines.append("| setting | claimed | here | epochs | s | seeds | limit | verdict |")
+    lines.append("|---" * 8 + "|")
+    lines += [_row(case, heard_alone=heard_alone) for case in cases]
+    lines.append("")
+    if len(cases) == 1:
+        tones = ", ".join(number(x) for x in cases[0].tones)
+        lines.append(f"- Test MSE per tone (1, 3, 5, 7 Hz) here: {tones}.")
+    order = _order(cases)
+    if order:
+        lines.append(f"- {order}")
+    if "ratios" in entry:
+        lines += _ratios(entry)
+    if "evidence" in entry:
+        lines += ["", *_evidence(entry)]
+    for key, words in (("also", "Also claimed"), ("why", "Why")):
+        if key in entry:
+            lines.append(f"- *{words}:* {entry[key].rstrip('.')}.")
+    if "sweep" in entry and (cut := _plan(entry["sweep"])[0].cut):
+        lines.append(f"- *Cut:* {cut.rstrip('.')}.")
+    command = f"run {entry['preset']}" if "preset" in entry else f"sweep {entry['sweep']}"
+    lines.append(f"- `tonesieve {command}`")
+    return "\n".join(lines) + "\n"
+
+
+def entries() -> list[dict[str, Any]]:
+    """The rows, as docs/claims.yaml has them."""
+    result: list[dict[str, Any]] = yaml.safe_load(
+        (DOCS / "claims.yaml").read_text(encoding="utf-8")
+    )
+    return result
+
+
+def page() -> str:
+    """The whole page."""
+    return "\n".join([HEAD, *map(_section, entries())])
+
+
+def main() -> None:
+    """Write the page."""
+    PAGE.write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
