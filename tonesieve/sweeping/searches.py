@@ -7,6 +7,7 @@ whether to go on.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,7 +59,7 @@ def open_study(
     try:
         storage: Any
         if "://" in address:
-            storage = optuna.storages.RDBStorage(address)
+            storage = optuna.storages.RDBStorage(_with_driver(address))
         else:
             backend = optuna.storages.journal.JournalFileBackend(address)
             storage = optuna.storages.JournalStorage(backend)
@@ -73,7 +74,20 @@ def open_study(
     except Exception as error:
         # SQLAlchemy and every driver have exceptions of their own.
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"--storage {address}: cannot be opened ({reason})") from None
+        if isinstance(error, ImportError):
+            reason = "no driver for it; for PostgreSQL: pip install 'tonesieve[postgres]'"
+        raise UserError(f"--storage {_shown(address)}: cannot be opened ({reason})") from None
+
+
+def _with_driver(address: str) -> str:
+    """A database's URL; for PostgreSQL the driver is named, since the default one changes."""
+    scheme, _, rest = address.partition("://")
+    return f"postgresql+psycopg://{rest}" if scheme in ("postgres", "postgresql") else address
+
+
+def _shown(address: str) -> str:
+    """An address without its password."""
+    return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", address)
 
 
 def tasks_of(
