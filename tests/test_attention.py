@@ -122,6 +122,21 @@ def test_a_marked_sample_is_seen_at_its_lag() -> None:
     assert weights[0, 20 + CONTEXT].max() < 0.5
 
 
+def test_of_strided_lanes_the_first_is_looked_at() -> None:
+    changes = {"attention": "pooled", "context": 5, "hidden_size": 6}
+    strided = {"lanes": "strided", "batch_size": 4, "chunk_samples": 1}
+    lanes = make_config({"model": changes, "training": strided})
+    alone = make_config({"model": changes})
+    network = build_network(lanes)
+    mixture = np.random.default_rng(0).normal(size=80)
+    (seen,) = inspection.attention_weights(as_extractor(network, lanes), mixture, 0).values()
+    (same,) = inspection.attention_weights(as_extractor(network, alone), mixture[::4], 0).values()
+    assert seen.shape == (1, 20, 5)
+    np.testing.assert_array_equal(seen, same)
+    figure = draw.attention({"a": seen}, len(mixture), 1000.0, 4)
+    assert figure.axes[0].get_ylabel() == "lag (steps of 4 samples)"
+
+
 def test_no_attention_nothing_to_see() -> None:
     config = make_config({"model": {"hidden_size": 8}})
     extractor = as_extractor(build_network(config), config)

@@ -10,19 +10,21 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import fsspec
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from fsspec.implementations.memory import MemoryFileSystem
 
 import tonesieve
-from tonesieve import runs, sweeps
+from tonesieve import cli, runs, sweeps
 from tonesieve.catalogue import shipped_experiments
 from tonesieve.config import to_yaml
 from tonesieve.errors import UserError
-from tonesieve.sweeping import engines, workers
+from tonesieve.sweeping import engines, searches, workers
 from tonesieve.sweeping.plans import Plan, points_of, read_plan
 from tonesieve.sweeping.results import check_metric, sweep_text
 from tonesieve.sweeping.searches import open_study, work_on
@@ -48,15 +50,16 @@ TINY: dict[str, Any] = {
 class InProcess(engines.Engine):
     """One task after the other, here; and what was asked of it."""
 
-    n_parallel = 2
+    n_hands, n_queued = 2, 3
 
     def __init__(self) -> None:
         self.names: list[str] = []
+        self.most_open = 0
         self._open: list[Task] = []
 
     def submit(self, task: Task) -> None:
         self._open.append(task)
-        assert len(self._open) <= self.n_parallel
+        self.most_open = max(self.most_open, len(self._open))
 
     def wait(self) -> list[engines.Finished]:
         task = self._open.pop(0)
@@ -162,6 +165,17 @@ WRONG: dict[str, dict[str, Any]] = {
     "search.sampler": {"grid": {}, "search": {**SEARCH, "sampler": "psychic"}},
     "seeds: a search has one": {"grid": {}, "search": SEARCH, "seeds": 2},
     "name": {"name": "../x"},
+    r"settings.training\.seed: is the sweep's own": {"settings": {"training.seed": 5}},
+    r"grid.training\.seed: is the sweep's own": {"grid": {"training.seed": [5]}},
+    "seeds_of.4: 9; there are 1 seeds": {"seeds_of": {"4": 9}},
+    "two points would be called 2": {"grid": {"model.hidden_size": [2, 2]}},
+    "metric: r2: a search looks for the least": {"grid": {}, "search": SEARCH, "metric": "r2"},
+    "space.*hiden_size|hiden_size: no such key": {
+        "grid": {}, "search": {**SEARCH, "space": {"model.hiden_size": {"choice": [1]}}},
+    },
+    "many": {
+        "grid": {}, "search": {**SEARCH, "space": {"model.hidden_size": {"choice": [2, "many"]}}},
+    },
 }  # fmt: skip
 
 
@@ -202,6 +216,7 @@ def test_a_sweep_goes_on_where_it_stood(engine: InProcess, tmp_path: Path) -> No
     again = tonesieve.sweep(path, out=out)
     assert engine.names[4:] == ["4-seed0"]
     assert (again["finished"], again["begun_now"]) == (4, 1)
+    assert engine.most_open == 3  # as many as the engine queues
     for before, after in zip(result["rows"], again["rows"], strict=True):
         assert before["test_mse"] == after["test_mse"]
     assert tonesieve.sweep(path, out=out)["begun_now"] == 0
@@ -229,6 +244,94 @@ def test_a_run_that_fails_is_told_of_and_tried_again(engine: InProcess, tmp_path
     engine.names.clear()
     assert tonesieve.sweep(path, out=tmp_path / "out")["finished"] == 1
     assert engine.names == ["wild-seed0"]
+
+
+def test_whatever_ends_a_run_is_told_and_the_rest_goes_on(
+    engine: InProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(config: Any, **options: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    path, out = write(tmp_path, plan_of()), tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(workers, "run", full)
+        result = tonesieve.sweep(path, out=out)
+    reasons = [row["reason"] for row in result["unfinished"]]
+    assert reasons == ["OSError: [Errno 28] No space left on device"] * 2
+    assert tonesieve.sweep(path, out=out)["finished"] == 2
+
+
+def test_a_sweep_with_unfinished_runs_exits_with_1(
+    engine: InProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    def full(config: Any, **options: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(workers, "run", full)
+    path = write(tmp_path, plan_of())
+    monkeypatch.setattr(
+        sys, "argv", ["tonesieve", "sweep", str(path), "--out", str(tmp_path / "o")]
+    )
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 1
+    assert "failed: 2, seed 0: OSError: " in capsys.readouterr().out
+
+
+def test_runs_of_another_base_are_not_mixed_in(engine: InProcess, tmp_path: Path) -> None:
+    own = {**TINY["settings"], "model.hidden_size": 3}
+    (tmp_path / "own.yaml").write_text("training: {learning_rate: 0.01}\n")
+    path = write(tmp_path, plan_of(base="own.yaml", grid={"model.n_layers": [1]}, settings=own))
+    tonesieve.sweep(path, out=tmp_path / "out")
+    (tmp_path / "own.yaml").write_text("training: {learning_rate: 0.02}\n")
+    with pytest.raises(UserError, match=r"1-seed0 was run under other settings"):
+        tonesieve.sweep(path, out=tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("message", "options"),
+    {
+        "--engine spark: no such engine": {"engine": "spark"},
+        "--workers 0: must be 1 or more": {"workers": 0},
+        "--cpus -2: must be 0 or more": {"engine": "ray", "cpus_per_run": -2},
+        "are for --engine ray": {"gpus_per_run": 1},
+        "--storage: is for a search": {"storage": "sqlite:///x.db"},
+    }.items(),
+)
+def test_options_that_would_be_ignored_are_refused(
+    message: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=message):
+        tonesieve.sweep(write(tmp_path, plan_of()), out=tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+class Bucket(MemoryFileSystem):  # type: ignore[misc]
+    """An object store, where no folder is without a file."""
+
+    protocol = "bucket"
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+
+    def makedirs(self, path: str, exist_ok: bool = False) -> None:
+        pass
+
+    def ls(self, path: str, detail: bool = True, **options: Any) -> list[Any]:
+        found: list[Any] = super().ls(path, detail, **options)
+        if not found:
+            raise FileNotFoundError(path)
+        return found
+
+
+def test_results_may_live_where_there_are_no_empty_folders(
+    engine: InProcess, tmp_path: Path
+) -> None:
+    fsspec.register_implementation("bucket", Bucket, clobber=True)
+    address = f"bucket://{tmp_path.name}"
+    path = write(tmp_path, plan_of(grid={"model.hidden_size": [2]}))
+    assert tonesieve.sweep(path, out=address)["finished"] == 1
+    assert Shelf(address).runs() == ["2-seed0"]
 
 
 def test_results_may_live_at_an_address(engine_and_pictures: InProcess, tmp_path: Path) -> None:
@@ -284,6 +387,7 @@ def test_a_search_learns_prunes_and_goes_on(engine: InProcess, tmp_path: Path) -
     out = tmp_path / "out"
     result = tonesieve.sweep(write(tmp_path, plan), out=out)
     assert engine.names == [f"trial-000{n}-seed0" for n in range(3)]
+    assert engine.most_open == 2  # none is asked for before there is a hand for it
     assert (result["finished"], result["search"]) == (3, True)
     study = open_study(str(out / "study.journal"), "tiny")
     for row, trial in zip(result["rows"], study.trials, strict=True):
@@ -368,6 +472,46 @@ def test_a_database_serves_as_well_as_a_file(engine: InProcess, tmp_path: Path) 
     assert not (tmp_path / "out" / "study.journal").exists()
 
 
+def test_a_search_may_need_what_it_varies(engine: InProcess, tmp_path: Path) -> None:
+    # Three heads share no hidden_size of 64, which the base has.
+    settings = {**TINY["settings"], "model.attention": "heads", "model.n_heads": 3}
+    space = {"model.hidden_size": {"choice": [6, 9]}}
+    path = write(
+        tmp_path, plan_of(grid={}, settings=settings, search={"space": space, "trials": 2})
+    )
+    assert tonesieve.sweep(path, out=tmp_path / "out")["finished"] == 2
+
+
+def test_settings_that_do_not_go_together_are_counted(engine: InProcess, tmp_path: Path) -> None:
+    space = {"model.hidden_size": {"choice": [4, 6]}, "model.n_heads": {"choice": [2, 3]}}
+    settings = {**TINY["settings"], "model.attention": "heads"}
+    search = {"space": space, "trials": 8, "sampler": "random"}
+    path = write(tmp_path, plan_of(grid={}, settings=settings, search=search))
+    result = tonesieve.sweep(path, out=tmp_path / "out")
+    assert 0 < result["refused"] < 8
+    assert result["refused"] + result["finished"] == 8
+    assert f"{result['refused']} of settings that do not go together" in sweep_text(result)
+
+
+def test_a_trial_broken_off_before_it_was_drawn_is_dropped(
+    engine: InProcess, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    path = write(tmp_path, plan_of(grid={}, search={**SEARCH, "trials": 2}))
+    out.mkdir()
+    study = open_study(str(out / "study.journal"), "tiny", search=read_plan(path)[0].search)
+    study.ask()  # and then killed
+    result = tonesieve.sweep(path, out=out)
+    assert (result["finished"], result["refused"]) == (1, 1)
+
+
+def test_an_address_of_a_database_names_its_driver_and_hides_the_password() -> None:
+    assert searches._with_driver("postgresql://u:p@h/d") == "postgresql+psycopg://u:p@h/d"
+    assert searches._with_driver("sqlite:///x.db") == "sqlite:///x.db"
+    assert searches._shown("postgresql://u:secret@h:5432/d") == "postgresql://u:***@h:5432/d"
+    assert searches._shown("sqlite:////a/b.db") == "sqlite:////a/b.db"
+
+
 # Real processes: what a kill leaves behind.
 
 
@@ -435,3 +579,57 @@ def test_killed_workers_and_drivers_lose_nothing(
             out=tmp_path / f"alone-{row['label']}",
         )
         assert alone["test"]["mse"] == row["test_mse"]
+
+
+def end_or_die(task: Task) -> Outcome:
+    """In a worker: done at once, or the end of it."""
+    if task.name == "deadly":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if task.name == "broken":
+        raise OSError(5, "Input/output error")
+    return Outcome("finished", os.environ["OMP_NUM_THREADS"])
+
+
+@pytest.mark.slow
+def test_a_deadly_task_costs_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "work_on", end_or_die)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    engine = engines.Local(2)
+    found: dict[str, Outcome] = {}
+    try:
+        tasks = [Task("x", name, "") for name in ("first", "deadly", "broken", "last")]
+        engines.do_all(engine, tasks, lambda task, outcome: found.update({task.name: outcome}))
+        for worker in engine._free:  # killed with nothing to do
+            for pid in list(worker._processes or {}):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(1)
+        more = [Task("x", "late", "")]
+        engines.do_all(engine, more, lambda task, outcome: found.update({task.name: outcome}))
+    finally:
+        engine.close()
+    assert {name: outcome.status for name, outcome in found.items()} == {
+        "first": "finished", "deadly": "failed", "broken": "failed", "last": "finished",
+        "late": "finished",
+    }  # fmt: skip
+    assert found["deadly"].reason == "its worker was killed again and again"
+    assert found["broken"].reason == "OSError: [Errno 5] Input/output error"
+    assert found["first"].reason == "1"  # one thread
+    assert "OMP_NUM_THREADS" not in os.environ
+
+
+@pytest.mark.slow
+def test_a_script_needs_no_guard(tmp_path: Path) -> None:
+    write(tmp_path, plan_of())
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import tonesieve\nprint(tonesieve.sweep('plan.yaml', workers=1)['finished'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout.strip(), done.returncode) == ("2", 0), done.stderr

@@ -260,6 +260,8 @@ def sweep(
         return sweep_text(result)
 
     _answer(result, json_, text)
+    if result["unfinished"]:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -303,7 +303,7 @@ def _draw_attention(
     with threads(config):
         weights = inspection.attention_weights(extractor, mixture, shown.component)
     if weights:
-        picture = draw.attention(weights, len(mixture), config.data.rate_hz)
+        picture = draw.attention(weights, len(mixture), config.data.rate_hz, config.stride)
         _save_picture(folder, "attention", picture, config)
 
 

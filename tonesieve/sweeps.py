@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -12,18 +13,34 @@ import pandas as pd
 from filelock import FileLock, Timeout
 from matplotlib.figure import Figure
 
-from tonesieve.config import to_yaml
+from tonesieve.config import from_yaml, to_yaml
 from tonesieve.errors import UserError
 from tonesieve.judging import figures as draw
 from tonesieve.judging import sweep_figures
 from tonesieve.reporting import Reporter
-from tonesieve.runs import FIGURES
+from tonesieve.runs import CONFIG, FIGURES
 from tonesieve.sweeping.engines import Engine, Resources, do_all, open_engine
 from tonesieve.sweeping.plans import Plan, Point, plan_yaml, points_of, read_plan
-from tonesieve.sweeping.results import best_by_budget, by_point, check_metric, row_of
-from tonesieve.sweeping.searches import STUDY, open_study, point_of, tasks_of, tell
-from tonesieve.sweeping.shelves import Shelf
-from tonesieve.sweeping.workers import FINISHED, PRUNED, Outcome, Task, metrics_of, outcome_of
+from tonesieve.sweeping.results import best_by_budget, by_point, check_metric, metric_of, row_of
+from tonesieve.sweeping.searches import (
+    STUDY,
+    check_space,
+    open_study,
+    point_of,
+    tasks_of,
+    tell,
+)
+from tonesieve.sweeping.shelves import RUNS, Shelf
+from tonesieve.sweeping.workers import (
+    FAILED,
+    FINISHED,
+    PRUNED,
+    Outcome,
+    Task,
+    keep_outcome,
+    metrics_of,
+    outcome_of,
+)
 
 PLAN, RESULTS, PICTURE = "sweep.yaml", "results.csv", "sweep.png"
 # A picture's axis names so many keys that vary.
@@ -51,16 +68,15 @@ def sweep(
     one a core), or a Ray cluster at ``address``, each run with so many CPUs and GPUs. ``storage``:
     a database's URL for a search's study (default: a file in ``out``).
 
-    Raises `UserError` for a file that asks for what cannot be, and an ``out`` that holds another
-    sweep or is being worked on.
+    Raises `UserError` for a file that asks for what cannot be, an ``out`` that holds another sweep
+    or runs of other settings, and a folder that is being worked on (an address cannot tell).
     """
     plan, base = read_plan(source)
     where = str(source)
     check_metric(plan, where=where)
-    if workers is not None and workers < 1:
-        raise UserError(f"--workers {workers}: must be 1 or more")
-    if engine not in ("local", "ray"):
-        raise UserError(f"--engine {engine}: no such engine; local or ray")
+    _check_options(plan, engine, workers, address, cpus_per_run, gpus_per_run, storage)
+    if plan.search:
+        check_space(plan, base, where=where)
     fixed = [] if plan.search else points_of(plan, base, where=where)
     shelf = Shelf(str(out) if out is not None else str(Path("sweeps") / plan.name))
     shelf.make()
@@ -74,6 +90,7 @@ def sweep(
         if plan.search:
             points = sweeping.search(storage, engine, doing)
         else:
+            _check_kept(shelf, fixed)
             sweeping.do(fixed, engine, doing)
             points = fixed
         return sweeping.conclude(points, time.perf_counter() - begun)
@@ -90,7 +107,7 @@ class _Sweep:
     ) -> None:
         self.plan, self.base, self.where = plan, base, where
         self.shelf, self.reporter = shelf, reporter
-        self.begun_now = 0
+        self.begun_now = self.refused = 0
 
     def do(self, points: list[Point], engine: str, doing: Mapping[str, Any]) -> None:
         """Every run that is not done yet."""
@@ -120,6 +137,7 @@ class _Sweep:
                 )
             storage = str((self.shelf.folder / STUDY).resolve())
         study = open_study(storage, self.plan.name, search=search)
+        _check_kept(self.shelf, self._trials(study))
         tasks = tasks_of(
             study, self.plan, self.base, where=self.where, address=self._address, storage=storage
         )
@@ -128,7 +146,8 @@ class _Sweep:
             def on_done(task: Task, outcome: Outcome) -> None:
                 self._note(task, outcome)
                 assert task.trial is not None
-                value = self._value(task.trial.number, outcome)
+                metrics = metrics_of(self.shelf, task.name)
+                value = metric_of(self.plan.metric, outcome, metrics)
                 tell(study, task, outcome, value)
                 bar.reach(sum(trial.state.is_finished() for trial in study.trials))
                 bar.note(f"{task.name}: {outcome.status}")
@@ -137,13 +156,18 @@ class _Sweep:
                 len(study.trials) < search.trials
             ):
                 self._through(engine, doing, tasks, on_done)
+        points = self._trials(study)
+        self.refused = len(study.trials) - len(points)
+        return points
+
+    def _trials(self, study: Any) -> list[Point]:
+        """The trials that something is kept of."""
         kept = set(self.shelf.runs())
-        points = [
+        return [
             point_of(self.plan, self.base, trial.number, trial.params, where=self.where)
             for trial in study.trials
             if any(name.startswith(f"trial-{trial.number:04d}-") for name in kept)
         ]
-        return points
 
     def conclude(self, points: list[Point], wall_s: float) -> dict[str, Any]:
         """Rows, tables and pictures of all that is done."""
@@ -162,6 +186,7 @@ class _Sweep:
             "runs": len(rows),
             "finished": status.count(FINISHED),
             "pruned": status.count(PRUNED),
+            "refused": self.refused,
             "unfinished": [r for r in rows if r["status"] not in (FINISHED, PRUNED)],
             "begun_now": self.begun_now,
             "wall_s": wall_s,
@@ -181,8 +206,10 @@ class _Sweep:
         return self.shelf.address if folder is None else str(folder.resolve())
 
     def _note(self, task: Task, outcome: Outcome) -> None:
-        """A line in the sweep's log."""
+        """A line in the sweep's log, and the outcome, where the worker could not keep it."""
         self.begun_now += 1
+        if outcome.status == FAILED and outcome_of(self.shelf, task.name) is None:
+            keep_outcome(self.shelf, task.name, outcome)
         if self.shelf.folder is not None:
             words = [time.strftime("%Y-%m-%d %H:%M:%S"), outcome.status, task.name, outcome.worker]
             with (self.shelf.folder / LOG).open("a", encoding="utf-8") as file:
@@ -191,18 +218,13 @@ class _Sweep:
     def _through(self, engine: str, doing: Mapping[str, Any], tasks: Any, on_done: Any) -> None:
         hands: Engine = open_engine(engine, **doing)
         try:
-            do_all(hands, tasks, on_done)
+            do_all(hands, tasks, on_done, chosen=self.plan.search is not None)
         finally:
             hands.close()
 
     def _row(self, point: Point) -> dict[str, Any]:
         outcome = outcome_of(self.shelf, point.name)
         return row_of(point, outcome, metrics_of(self.shelf, point.name))
-
-    def _value(self, number: int, outcome: Outcome) -> float | None:
-        point = point_of(self.plan, self.base, number, {}, where=self.where)
-        value = row_of(point, outcome, metrics_of(self.shelf, point.name))[self.plan.metric]
-        return None if value is None else float(value)
 
     def _draw(self, result: dict[str, Any], frame: pd.DataFrame) -> None:
         plan = self.plan
@@ -229,6 +251,40 @@ def _save(shelf: Shelf, picture: Figure) -> str:
             draw.save_figure(picture, Path(folder) / PICTURE, dpi=150)
             shelf.copy_in(name, Path(folder) / PICTURE)
     return f"{shelf.address}/{name}"
+
+
+def _check_options(
+    plan: Plan,
+    engine: str,
+    workers: int | None,
+    address: str | None,
+    cpus: float,
+    gpus: float,
+    storage: str | None,
+) -> None:
+    if engine not in ("local", "ray"):
+        raise UserError(f"--engine {engine}: no such engine; local or ray")
+    if workers is not None and workers < 1:
+        raise UserError(f"--workers {workers}: must be 1 or more")
+    for option, share in (("--cpus", cpus), ("--gpus", gpus)):
+        if not 0 <= share < math.inf:
+            raise UserError(f"{option} {share:g}: must be 0 or more")
+    if engine == "local" and (address is not None or (cpus, gpus) != (1.0, 0.0)):
+        raise UserError("--address, --cpus and --gpus are for --engine ray")
+    if storage is not None and not plan.search:
+        raise UserError("--storage: is for a search; this sweep names its runs one by one")
+
+
+def _check_kept(shelf: Shelf, points: Sequence[Point]) -> None:
+    """Runs of other settings must not mix with these: a base may have changed in between."""
+    kept = set(shelf.runs())
+    for point in points:
+        text = shelf.read(f"{RUNS}/{point.name}/{CONFIG}") if point.name in kept else None
+        if text is not None and from_yaml(text, where=point.name) != point.config:
+            raise UserError(
+                f"{shelf.address}: {point.name} was run under other settings (has the base "
+                "changed?); name another --out, or remove that run"
+            )
 
 
 def _is_done(outcome: Outcome | None) -> bool:

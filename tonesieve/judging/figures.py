@@ -141,14 +141,18 @@ def errors(time_s: Line, target: Line, estimate: Line, hz: float) -> Figure:
 
 
 def attention(
-    weights: dict[str, Float[np.ndarray, "H N C"]], n_samples: int, rate_hz: float
+    weights: dict[str, Float[np.ndarray, "H N C"]], n_samples: int, rate_hz: float, stride: int = 1
 ) -> Figure:
-    """What each attention looks at: mean over its heads by time and lag, and every head by lag."""
+    """What each attention looks at: mean over its heads by time and lag, and every head by lag.
+
+    It answers every ``stride``-th of the samples.
+    """
+    lag = "lag (samples)" if stride == 1 else f"lag (steps of {stride} samples)"
     figure = Figure(figsize=(11, 3.4 * len(weights) + 0.4), layout="constrained")
     grid = figure.subplots(len(weights), 2, squeeze=False, width_ratios=(2, 1))
     for (name, by_lag), (course, profile) in zip(weights.items(), grid, strict=True):
         n_heads, n_answers, context = by_lag.shape
-        first = (n_samples - n_answers) / rate_hz
+        first = max(0, n_samples - stride * n_answers) / rate_hz
         image = course.imshow(
             by_lag.mean(axis=0).T,
             aspect="auto",
@@ -159,11 +163,11 @@ def attention(
         )
         figure.colorbar(image, ax=course, label="weight")
         title = f"{name}: weights" + (f", mean of {n_heads} heads" if n_heads > 1 else "")
-        course.set(xlabel="time of the sample answered (s)", ylabel="lag (samples)", title=title)
+        course.set(xlabel="time of the sample answered (s)", ylabel=lag, title=title)
         for n, head in enumerate(by_lag.mean(axis=1)):
             style = {"color": STRONG[n % len(STRONG)], "linestyle": DASHES[n % len(DASHES)]}
             profile.plot(head, label=f"head {n + 1}", **style)
-        profile.set(xlabel="lag (samples)", ylabel="mean weight", title="mean over time")
+        profile.set(xlabel=lag, ylabel="mean weight", title="mean over time")
         profile.set_ylim(0, None)
         profile.grid(alpha=0.3)
         if n_heads > 1:

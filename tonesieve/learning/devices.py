@@ -78,7 +78,7 @@ def together(
     messages = multiprocessing.get_context("spawn").SimpleQueue()
     answers: list[Any] = []
     place = (store.port, messages, work, config, args)
-    with _apart():
+    with apart():
         processes = start_processes(_member, place, config.training.devices, join=False)
     done = False
     try:
@@ -131,7 +131,7 @@ def _end_with_parent() -> None:
 
 
 @contextmanager
-def _apart() -> Iterator[None]:
+def apart() -> Iterator[None]:
     """Processes begun in here do not run the caller's script again, as spawned ones would.
 
     Nor do they print that DDP looked for unused parameters in vain.

@@ -80,18 +80,21 @@ def attention_weights(
 ) -> dict[str, Float[np.ndarray, "H N C"]]:
     """What every attention of a network looks at while it answers each sample: weights by lag.
 
-    Of windows, from the first full one on, the last position, which is the one that answers.
-    Empty where there is no attention.
+    Of windows, from the first full one on, the last position, which is the one that answers. Of
+    strided lanes, the first, whose lags are steps of as many samples as there are lanes. Empty
+    where there is no attention.
     """
     network, config = extractor.network, extractor.config
     watched = {n: part for n, part in network.named_modules() if isinstance(part, Attention)}
+    device = next(network.parameters()).device
     features = torch.from_numpy(np.array(tap_features(mixture[None], config.model.taps)))
+    features = features[:, :: config.stride].to(device)
     windows = not isinstance(extractor, StatefulNetwork)
     if windows:
         features = features.unfold(1, config.model.window, 1)[0].transpose(1, 2)
     told = None
     if config.model.selector not in ("readout", "none"):
-        told = one_hot(torch.tensor([component]), config.data.n_components)
+        told = one_hot(torch.tensor([component], device=device), config.data.n_components)
         told = told.expand(len(features), -1)
     for part in watched.values():
         part.seen = []

@@ -10,13 +10,15 @@ import multiprocessing
 import os
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from tonesieve.errors import UserError
+from tonesieve.learning.devices import apart
 from tonesieve.sweeping.searches import work_on
 from tonesieve.sweeping.workers import FAILED, Outcome, Task
 
@@ -29,8 +31,10 @@ Finished = tuple[Task, Outcome]
 class Engine(ABC):
     """Does tasks side by side."""
 
-    # Tasks that are worth having in hand at a time.
-    n_parallel: int
+    # Tasks that it does at a time, and those that are worth having in hand: what is asked for
+    # only as the last ones end can be chosen by them.
+    n_hands: int
+    n_queued: int
 
     @abstractmethod
     def submit(self, task: Task) -> None:
@@ -45,11 +49,21 @@ class Engine(ABC):
         """Let go of the workers; what is unfinished stays so."""
 
 
-def do_all(engine: Engine, tasks: Iterable[Task], on_done: Callable[[Task, Outcome], None]) -> None:
-    """Do tasks as they are asked for, never more at a time than the engine has hands for."""
+def do_all(
+    engine: Engine,
+    tasks: Iterable[Task],
+    on_done: Callable[[Task, Outcome], None],
+    *,
+    chosen: bool = False,
+) -> None:
+    """Do tasks as they are asked for.
+
+    ``chosen``: each is chosen by what came of those before, so none is asked for before there is
+    a hand for it.
+    """
     waiting, n_open = iter(tasks), 0
     while True:
-        while n_open < engine.n_parallel:
+        while n_open < (engine.n_hands if chosen else engine.n_queued):
             task = next(waiting, None)
             if task is None:
                 break
@@ -63,66 +77,81 @@ def do_all(engine: Engine, tasks: Iterable[Task], on_done: Callable[[Task, Outco
 
 
 class Local(Engine):
-    """Processes on this machine, a thread each."""
+    """Processes on this machine, a thread each; the death of one concerns its task alone."""
 
     def __init__(self, n_workers: int) -> None:
-        self.n_parallel = n_workers
-        self._pool = self._new_pool()
-        self._open: dict[Future[Outcome], Task] = {}
+        self.n_hands = self.n_queued = n_workers
+        self._free = [_new_worker() for _ in range(n_workers)]
+        self._open: dict[Future[Outcome], tuple[Task, ProcessPoolExecutor]] = {}
         self._attempts: dict[str, int] = {}
 
     def submit(self, task: Task) -> None:
         """Take a task in."""
-        self._attempts[task.name] = self._attempts.get(task.name, 0) + 1
-        self._open[self._pool.submit(work_on, task)] = task
+        worker = self._free.pop()
+        with _as_a_worker_begins():
+            try:
+                future = worker.submit(work_on, task)
+            except BrokenProcessPool:  # killed while it had nothing to do
+                worker = _new_worker()
+                future = worker.submit(work_on, task)
+        self._open[future] = (task, worker)
 
     def wait(self) -> list[Finished]:
-        """What has been done since; a pool that lost a worker is replaced."""
+        """What has been done since; a worker that died is replaced."""
         while True:
             done, _ = wait(self._open, return_when=FIRST_COMPLETED)
-            finished, lost = [], []
-            for future in done:
-                task = self._open.pop(future)
-                try:
-                    finished.append((task, future.result()))
-                except BrokenProcessPool:
-                    lost.append(task)
-            if lost:
-                finished += self._start_again(lost)
+            finished = [f for f in map(self._finish, done) if f is not None]
             if finished:
                 return finished
 
     def close(self) -> None:
         """Let go of the workers."""
-        for process in list((self._pool._processes or {}).values()):
-            process.terminate()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        for worker in [*self._free, *(worker for _, worker in self._open.values())]:
+            for process in list((worker._processes or {}).values()):
+                process.terminate()
+            worker.shutdown(wait=True, cancel_futures=True)
 
-    def _start_again(self, lost: list[Task]) -> list[Finished]:
-        # One worker's death breaks the pool for all: every task in hand is lost with it.
-        lost += self._open.values()
-        self._open = {}
-        self._pool.shutdown(wait=True)
-        self._pool = self._new_pool()
-        given_up = []
-        for task in lost:
-            if self._attempts[task.name] < MOST_ATTEMPTS * self.n_parallel:
+    def _finish(self, future: Future[Outcome]) -> Finished | None:
+        """A task's outcome; None for one that is done again."""
+        task, worker = self._open.pop(future)
+        try:
+            outcome = future.result()
+        except BrokenProcessPool:
+            worker.shutdown(wait=True)
+            self._free.append(_new_worker())
+            self._attempts[task.name] = self._attempts.get(task.name, 0) + 1
+            if self._attempts[task.name] < MOST_ATTEMPTS:
                 self.submit(task)
-            else:
-                given_up.append((task, Outcome(FAILED, "its worker was killed again and again")))
-        return given_up
-
-    def _new_pool(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(
-            self.n_parallel,
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=_begin_worker,
-        )
+                return None
+            return task, Outcome(FAILED, "its worker was killed again and again")
+        except Exception as error:
+            outcome = Outcome(FAILED, f"{type(error).__name__}: {error}")
+        self._free.append(worker)
+        return task, outcome
 
 
-def _begin_worker() -> None:
-    """One thread a worker, and none that outlives the driver."""
+def _new_worker() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(
+        1, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_driver
+    )
+
+
+@contextmanager
+def _as_a_worker_begins() -> Iterator[None]:
+    """One thread a worker, and none runs the caller's script again."""
+    before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        with apart():
+            yield
+    finally:
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = before
+
+
+def _end_with_driver() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -149,15 +178,19 @@ class Ray(Engine):
         self._begun = not self._ray.is_initialized()
         if self._begun:
             self._start(address)
+        elif address is not None:
+            raise UserError(f"--address {address}: this process has joined a Ray cluster already")
+        hidden = {} if resources.gpus else {"CUDA_VISIBLE_DEVICES": ""}
         self._work = self._ray.remote(
             num_cpus=resources.cpus,
             num_gpus=resources.gpus,
             max_retries=MOST_ATTEMPTS,
             max_calls=0,
+            runtime_env={"env_vars": {"OMP_NUM_THREADS": "1", **hidden}},
         )(work_on)
         self._open: dict[Any, Task] = {}
-        self._check(resources)
-        self.n_parallel = n_parallel or 10_000  # the cluster queues what it has no room for
+        self.n_hands = n_parallel or self._room(resources)
+        self.n_queued = n_parallel or 10_000  # the cluster queues what it has no room for
 
     def submit(self, task: Task) -> None:
         """Take a task in."""
@@ -193,22 +226,29 @@ class Ray(Engine):
                 log_to_driver=False,
                 logging_level="error",
                 include_dashboard=False if given is None else None,
-                runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}},
             )
         except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UserError(f"--address {given}: no Ray cluster answers ({reason})") from None
 
-    def _check(self, resources: Resources) -> None:
+    def _room(self, resources: Resources) -> int:
+        """Runs that the cluster has room for; raises `UserError` where no node has for one."""
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-        for name, asked in (("CPU", resources.cpus), ("GPU", resources.gpus)):
+        asked = {"CPU": resources.cpus, "GPU": resources.gpus}
+        for name, share in asked.items():
             largest = max((node.get(name, 0.0) for node in nodes), default=0.0)
-            if asked > largest:
+            if share > largest:
                 self.close()
                 raise UserError(
-                    f"a run asks for {asked:g} {name}s, and no node has more than {largest:g}; "
+                    f"a run asks for {share:g} {name}s, and no node has more than {largest:g}; "
                     "ask for fewer"
                 )
+        room = [
+            min(int(node.get(name, 0.0) / share) for name, share in asked.items() if share)
+            for node in nodes
+            if any(asked.values())
+        ]
+        return max(1, sum(room))
 
 
 def _import_ray() -> Any:

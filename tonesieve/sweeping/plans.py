@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from tonesieve.catalogue import change_config, shipped_experiments
 from tonesieve.config import Config, explain, parse_yaml
@@ -21,7 +22,10 @@ from tonesieve.errors import UserError
 from tonesieve.settings import Seed, Settings
 
 Changes = dict[str, Any]
-Label = str
+# YAML reads 64: as a number; as a label it is text.
+Label = Annotated[str, BeforeValidator(str)]
+# What a sweep sets itself.
+OWN = ("name", "training.seed")
 
 
 class Dimension(Settings):
@@ -43,6 +47,20 @@ class Dimension(Settings):
             if self.log and self.low <= 0:
                 raise ValueError(f"low: {self.low:g}; on a logarithmic scale it must be above 0")
         return self
+
+    @property
+    def extremes(self) -> tuple[Any, ...]:
+        """Every choice, or both ends."""
+        if self.choice is not None:
+            return self.choice
+        return tuple(int(x) if self.integer else x for x in (self.low, self.high) if x is not None)
+
+    def draw(self, random: Random) -> Any:
+        """One of its values."""
+        if self.choice is not None:
+            return random.choice(self.choice)
+        low, high = self.extremes
+        return random.randint(low, high) if self.integer else random.uniform(low, high)
 
 
 class Search(Settings):
@@ -91,7 +109,26 @@ class Plan(Settings):
             raise ValueError("seeds: a search has one")
         if self.search and self.seeds_of:
             raise ValueError("seeds_of: a search has no points by name")
+        most = len(self.seed_list)
+        many = next((label for label, n in self.seeds_of.items() if n > most), None)
+        if many is not None:
+            raise ValueError(f"seeds_of.{many}: {self.seeds_of[many]}; there are {most} seeds")
+        for name, keys in self._keys():
+            own = next((key for key in keys if key in OWN), None)
+            if own is not None:
+                raise ValueError(f"{name}.{own}: is the sweep's own; see its keys name and seeds")
         return self
+
+    def _keys(self) -> list[tuple[str, Iterable[str]]]:
+        """Where settings are changed, and which."""
+        variants = [(f"variants.{label}", changes) for label, changes in self.variants.items()]
+        space = self.search.space if self.search else {}
+        return [
+            ("settings", self.settings),
+            ("grid", self.grid),
+            ("search.space", space),
+            *variants,
+        ]
 
 
 @dataclass(frozen=True)
@@ -132,7 +169,7 @@ def points_of(plan: Plan, base: str | Path, *, where: str) -> list[Point]:
 
     Raises `UserError` for settings that no run can have, before any is begun.
     """
-    labelled = _labelled(plan)
+    labelled = _labelled(plan, where)
     points = [
         Point(label, varied, seed, configure(plan, base, varied, seed, where=f"{where}: {label}"))
         for number, seed in enumerate(plan.seed_list)
@@ -168,16 +205,19 @@ def plan_yaml(plan: Plan) -> str:
     return yaml.safe_dump(plan.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _labelled(plan: Plan) -> dict[Label, Changes]:
+def _labelled(plan: Plan, where: str) -> dict[Label, Changes]:
     """The points of variants and grid, crossed where both are given."""
     rows = itertools.product(*plan.grid.values())
     grid = [dict(zip(plan.grid, values, strict=True)) for values in rows]
-    result = {}
+    result: dict[Label, Changes] = {}
     for name, changes in (plan.variants or {"": {}}).items():
         for cell in grid:
             words = [name] if name else []
             words += [str(value) for value in cell.values()]
-            result[", ".join(words)] = {**changes, **cell}
+            label = ", ".join(words)
+            if label in result:
+                raise UserError(f"{where}: two points would be called {label}; one is too many")
+            result[label] = {**changes, **cell}
     return result
 
 

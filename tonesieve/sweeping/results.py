@@ -42,6 +42,27 @@ def check_metric(plan: Plan, *, where: str) -> None:
     for key, name in asked:
         if name not in METRICS:
             raise UserError(f"{where}: {key}: {name}: no such column; {', '.join(METRICS)}")
+    if plan.search and plan.metric in MEANS:
+        raise UserError(
+            f"{where}: metric: {plan.metric}: a search looks for the least; choose test_mse"
+        )
+
+
+def metric_of(
+    name: str, outcome: Outcome | None, metrics: Mapping[str, Any] | None
+) -> float | None:
+    """One figure of a run; None where it is unfinished or has none."""
+    if outcome is None or outcome.status != FINISHED or metrics is None:
+        return None
+    if name == "us_per_sample":
+        return outcome.us_per_sample
+    if name in MEANS:
+        values = [tone[name] for tone in metrics["test"]["per_component"]]
+        known = bool(values) and all(value is not None for value in values)
+        return sum(values) / len(values) if known else None
+    section, key = COLUMNS[name]
+    value = metrics[section][key]
+    return None if value is None else float(value)
 
 
 def row_of(
@@ -53,13 +74,9 @@ def row_of(
     row["status"] = "open" if outcome is None else outcome.status
     row["reason"] = "" if outcome is None else outcome.reason
     finished = metrics is not None and outcome is not None and outcome.status == FINISHED
-    for name, (section, key) in COLUMNS.items():
-        row[name] = metrics[section][key] if finished and metrics else None
+    for name in (*COLUMNS, *MEANS):
+        row[name] = metric_of(name, outcome, metrics)
     tones = metrics["test"]["per_component"] if finished and metrics else []
-    for name in MEANS:
-        values = [tone[name] for tone in tones]
-        known = bool(values) and all(value is not None for value in values)
-        row[name] = sum(values) / len(values) if known else None
     for k, f in enumerate(point.config.data.frequencies_hz):
         row[f"test_mse_{f:g}Hz"] = tones[k]["mse"] if tones else None
         row[f"correlation_{f:g}Hz"] = tones[k]["correlation"] if tones else None
@@ -96,6 +113,11 @@ def sweep_text(result: Mapping[str, Any]) -> str:
     lines.append(
         f"{result['finished']} of {result['runs']} runs finished"
         + (f", {result['pruned']} given up as hopeless" if result["pruned"] else "")
+        + (
+            f", {result['refused']} of settings that do not go together"
+            if result["refused"]
+            else ""
+        )
         + f"; {result['begun_now']} done now in {result['wall_s']:.0f} s"
     )
     lines.append(f"written: {', '.join(result['files'])}")

@@ -7,6 +7,7 @@ whether to go on.
 
 from __future__ import annotations
 
+import random
 import re
 import warnings
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ STUDY = "study.journal"
 # Trials that are drawn at random before anything is inferred from them, and epochs before any
 # is given up.
 N_RANDOM, N_SAFE_EPOCHS = 10, 3
+# Draws of the other values that a value must go with one of.
+DRAWS = 32
 
 
 def work_on(task: Task) -> Outcome:
@@ -90,6 +93,27 @@ def _shown(address: str) -> str:
     return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", address)
 
 
+def check_space(plan: Plan, base: str | Path, *, where: str) -> None:
+    """Raise `UserError` for a value that goes with none of many draws of the others."""
+    search = plan.search
+    assert search is not None
+    draw = random.Random(0)
+    for key, one in search.space.items():
+        for value in one.extremes:
+            problem = None
+            for _ in range(DRAWS):
+                others = {name: other.draw(draw) for name, other in search.space.items()}
+                try:
+                    point_of(plan, base, 0, {**others, key: value}, where=f"{where}: {key}")
+                except UserError as error:
+                    problem = problem or error
+                else:
+                    break
+            else:
+                assert problem is not None
+                raise problem
+
+
 def tasks_of(
     study: optuna.Study,
     plan: Plan,
@@ -105,7 +129,13 @@ def tasks_of(
     optuna = import_optuna()
     states = optuna.trial.TrialState
     for frozen in study.get_trials(states=(states.RUNNING,)):
-        point = point_of(plan, base, frozen.number, frozen.params, where=where)
+        try:
+            if set(frozen.params) != set(search.space):
+                raise UserError("broken off before it was drawn")
+            point = point_of(plan, base, frozen.number, frozen.params, where=where)
+        except UserError:
+            study.tell(frozen.number, state=states.FAIL)
+            continue
         yield _task(point, frozen.number, search, address, storage, study.study_name)
     while len(study.trials) < search.trials:
         trial = study.ask(_distributions(search))

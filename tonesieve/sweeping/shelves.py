@@ -49,6 +49,7 @@ class Shelf:
         """Keep a text under a name."""
         folder = self.folder
         if folder is not None:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             write_text(folder / name, text)
             return
         files, root = self._files()
@@ -72,7 +73,11 @@ class Shelf:
         if self.folder is not None:
             return sorted(path.name for path in (self.folder / RUNS).iterdir() if path.is_dir())
         files, root = self._files()
-        return sorted(str(name).rpartition("/")[2] for name in files.ls(f"{root}/{RUNS}", False))
+        try:
+            found = files.ls(f"{root}/{RUNS}", False)
+        except FileNotFoundError:  # an object store has no empty folders
+            return []
+        return sorted(str(name).rstrip("/").rpartition("/")[2] for name in found)
 
     def copy_in(self, name: str, path: Path) -> None:
         """Keep a file, whatever it holds, under a name."""

@@ -16,14 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from tonesieve.config import Config, from_yaml
-from tonesieve.errors import UserError
 from tonesieve.files import write_text
 from tonesieve.judging.comparison import us_per_sample
 from tonesieve.learning.history import History
 from tonesieve.learning.models import build_network
 from tonesieve.learning.network_extractor import as_extractor
 from tonesieve.learning.threads import threads
-from tonesieve.learning.training import TrainingDiverged
 from tonesieve.runs import CHECKPOINT, CONFIG, HISTORY, METRICS, load_run, resume, run
 from tonesieve.signals.synthesis import draw_exercise
 from tonesieve.sweeping.shelves import RUNS, Keep, Shelf
@@ -82,10 +80,19 @@ class Outcome:
         """Whether there is nothing to do again."""
         return self.status in (FINISHED, PRUNED)
 
+    def to_json(self) -> str:
+        """As it is kept."""
+        return json.dumps(asdict(self)) + "\n"
+
 
 def outcome_of(shelf: Shelf, name: str) -> Outcome | None:
     """How a run ended; None while it has not."""
     return _parse(shelf.read(f"{RUNS}/{name}/{OUTCOME}"))
+
+
+def keep_outcome(shelf: Shelf, name: str, outcome: Outcome) -> None:
+    """Keep the outcome of a run whose worker could not."""
+    shelf.write(f"{RUNS}/{name}/{OUTCOME}", outcome.to_json())
 
 
 def _parse(text: str | None) -> Outcome | None:
@@ -107,11 +114,11 @@ def work(task: Task, on_epoch: OnEpoch | None = None) -> Outcome:
         return before
     with shelf.workplace(task.name) as (folder, keep):
         outcome = replace(_attempt(task, config, folder, keep, on_epoch), worker=_whoami())
-        if folder.is_dir():
-            write_text(folder / OUTCOME, json.dumps(asdict(outcome)) + "\n")
-            files = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.name != OUTCOME]
-            kept = [str(p.relative_to(folder)) for p in files if not p.name.startswith(".")]
-            keep([*kept, OUTCOME])
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / OUTCOME, outcome.to_json())
+        files = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.name != OUTCOME]
+        kept = [str(p.relative_to(folder)) for p in files if not p.name.startswith(".")]
+        keep([*kept, OUTCOME])
     return outcome
 
 
@@ -130,12 +137,12 @@ def _attempt(
         if on_epoch is not None:
             on_epoch(so_far)
 
+    (folder / OUTCOME).unlink(missing_ok=True)
     try:
         speed = None
         if task.most_us_per_sample is not None:
             speed = _speed(config)
             if speed > task.most_us_per_sample:
-                folder.mkdir(parents=True, exist_ok=True)
                 return Outcome(PRUNED, f"{speed:.3g} us a sample", speed, 0)
         if (folder / CONFIG).is_file():
             resume(folder, on_epoch=hear, patience_s=PATIENCE_S)
@@ -144,8 +151,10 @@ def _attempt(
         return Outcome(FINISHED, "", speed or _speed(config, folder))
     except Stopped as stopped:
         return Outcome(PRUNED, str(stopped), None, len(history))
-    except (TrainingDiverged, UserError, ArithmeticError, RuntimeError, MemoryError) as error:
-        return Outcome(FAILED, f"{type(error).__name__}: {error}", None, len(history))
+    except Exception as error:
+        # Whatever it was: the other runs go on, and the row says what it was.
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        return Outcome(FAILED, reason, None, len(history))
 
 
 def _whoami() -> str:

@@ -62,6 +62,9 @@ class Recurrent(Part):
         else:
             hidden, after = self.cell(inputs, given)
         kept = after if isinstance(after, tuple) else (after,)
+        if not self.causal:  # the way back begins anew: its state is of samples already passed
+            onward = hidden.new_tensor([1.0, 0.0])
+            kept = tuple(s * onward.repeat(len(s) // 2)[:, None, None] for s in kept)
         return hidden, tuple(s.transpose(0, 1) for s in kept)
 
     def _thinned(self) -> dict[str, Tensor]:
