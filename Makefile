@@ -16,6 +16,7 @@ run: $(STAMP)  ## the main job: train, judge and show the default extractor
 presets: $(STAMP)  ## every preset in full (hours), and the README's table from them
 	for p in $(PRESETS); do $(BIN)/tonesieve run $$p $(FLAGS) --out runs/presets/$$p || exit; done
 	$(BIN)/python docs/tables.py presets $(PRESETS:%=runs/presets/%)
+	$(BIN)/python docs/rescore.py runs/presets/window10
 
 limits: $(STAMP)  ## the limit by window and phase_scale (a minute), and its table
 	$(BIN)/python docs/tables.py limits

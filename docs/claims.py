@@ -33,6 +33,7 @@ NAMES = {
     "correlation": "correlation",
     "best_validation_loss": "validation",
 }
+SHOWN = ("test_mse", "train_mse")  # for every row
 HEAD = f"""# What the write-ups claim
 
 Made by `make claims` from the kept results; [sweeps.md](sweeps.md) has the whole tables. MSE is the
@@ -45,7 +46,7 @@ mean over the four tones on a record of 10 s that begins at time 0, unless it sa
   **better**, **not reproduced**: further below, further above.
 - **impossible**: the claim lies below the limit of a model that carries no state. One that carries
   its state could run as a clock from time 0, so for it nothing is impossible on that record; where
-  the mixture tells nothing of time, it says **only by a clock**.
+  the write-up means a model that listens, it says **only by a clock**.
 - *epochs*: "2 of 50" is what was cut; each table says why.
 """
 
@@ -60,6 +61,7 @@ class Case:
     epochs: int  # asked for by the source
     stateful: bool
     tones: list[float]
+    judged: str | None = None  # by hand, for a claim without a figure
 
 
 @cache
@@ -83,18 +85,31 @@ def _cases(entry: dict[str, Any]) -> list[Case]:
     for label in labels:
         mine = rows[(rows["label"] == label) & (rows["status"] == "finished")]
         means = [float(mine[t].astype(float).mean()) for t in tones]
-        asked = configs[label].training.epochs
+        asked, claimed = configs[label].training.epochs, plan.claims.get(label, {})
         cases.append(
             Case(
                 label,
-                plan.claims.get(label, {}),
+                claimed,
                 here[label],
-                max(epochs, asked) if plan.cut else asked,
+                round(claimed.get("epochs", max(epochs, asked) if plan.cut else asked)),
                 configs[label].stateful,
                 means,
+                entry.get("judged", {}).get(label),
             )
         )
     return cases
+
+
+def _kept(name: str) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads((DOCS / "results" / f"{name}.json").read_text("utf-8"))
+    return result
+
+
+class _Figures(dict[str, Any]):
+    """Kept results by name, for the words that speak of them."""
+
+    def __missing__(self, name: str) -> dict[str, Any]:
+        return _kept(name)
 
 
 def _preset_case(entry: dict[str, Any]) -> Case:
@@ -132,22 +147,23 @@ def verdict(case: Case, *, heard_alone: bool = False) -> str:
     """What became of a claim."""
     claimed = _main_figure(case.claimed)
     if claimed is None:
-        return "no figure"
+        return case.judged or "no figure"
     limit, here = case.here["limit"], case.here["test_mse"]
-    if limit is not None and claimed < BELOW * limit:
-        if not case.stateful:
-            return "impossible"
-        if heard_alone:
-            return "not reproduced; only by a clock"
+    below = limit is not None and claimed < BELOW * limit
+    if below and not case.stateful:
+        return "impossible"
     if abs(here / claimed - 1) <= NEAR:
-        return "reproduced"
-    return "better" if here < claimed else "not reproduced"
+        found = "reproduced"
+    else:
+        found = "better" if here < claimed else "not reproduced"
+    return f"{found}; only by a clock" if below and heard_alone else found
 
 
 def _row(case: Case, *, heard_alone: bool) -> str:
     here = case.here
-    claimed = ", ".join(f"{NAMES[k]} {number(v)}" for k, v in case.claimed.items()) or "-"
-    mine = ["test_mse", "train_mse", *(k for k in case.claimed if k not in NAMES_SHOWN)]
+    told = {k: v for k, v in case.claimed.items() if k in NAMES}
+    claimed = ", ".join(f"{NAMES[k]} {number(v)}" for k, v in told.items()) or "-"
+    mine = ["test_mse", "train_mse", *(k for k in told if k not in SHOWN)]
     figures = [f"{NAMES[k]} {number(here[k])}" for k in mine if here.get(k) is not None]
     figures.append(f"random start {number(here['shifted_mse'])}")
     seeds = str(here["finished"])
@@ -165,9 +181,6 @@ def _row(case: Case, *, heard_alone: bool) -> str:
         verdict(case, heard_alone=heard_alone),
     ]
     return "| " + " | ".join(cells) + " |"
-
-
-NAMES_SHOWN = ("test_mse", "train_mse")
 
 
 def _order(cases: list[Case]) -> str | None:
@@ -231,6 +244,8 @@ def _evidence(entry: dict[str, Any]) -> list[str]:
         near = case.here["test_mse"] / claimed
         cells = [case.label, *map(number, figures), number(near)]
         lines.append("| " + " | ".join(cells) + " |")
+    for name, mse in (_kept("rescored") if named.get("rescored") else {}).items():
+        lines.append(f"| {name} | {number(mse)} | - | - | - | {number(mse / claimed)} |")
     return [*lines, ""]
 
 
@@ -254,7 +269,8 @@ def _section(entry: dict[str, Any]) -> str:
         lines += ["", *_evidence(entry)]
     for key, words in (("also", "Also claimed"), ("why", "Why")):
         if key in entry:
-            lines.append(f"- *{words}:* {entry[key].rstrip('.')}.")
+            told = entry[key].format_map(_Figures())
+            lines.append(f"- *{words}:* {told.rstrip('.')}.")
     if "sweep" in entry and (cut := _plan(entry["sweep"])[0].cut):
         lines.append(f"- *Cut:* {cut.rstrip('.')}.")
     command = f"run {entry['preset']}" if "preset" in entry else f"sweep {entry['sweep']}"

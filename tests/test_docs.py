@@ -200,6 +200,7 @@ def test_a_verdict_on_a_claim() -> None:
     assert judged(0.05, 0.22) == "impossible"
     assert judged(0.05, 0.22, stateful=True) == "not reproduced"
     assert judged(0.05, 0.22, stateful=True, alone=True) == "not reproduced; only by a clock"
+    assert judged(0.05, 0.05, stateful=True, alone=True) == "reproduced; only by a clock"
     assert judged(0.25, 0.22) == "reproduced"
     assert judged(0.30, 0.22) == "better"
     assert judged(0.21, 0.30) == "not reproduced"

@@ -342,3 +342,14 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         load_network(path)
     with pytest.raises(UserError, match="no such file; is the run finished"):
         load_network(tmp_path / "none")
+
+
+def test_the_way_back_begins_anew_in_every_chunk() -> None:
+    # Carried on, it would begin a chunk's end with what it knew at the beginning of the one before.
+    config = make_config({"model": {"bidirectional": True, "hidden_size": 4, "n_layers": 2}})
+    network = build_network(config)
+    _, state = network(torch.randn(3, 20, 1), one_hot(torch.zeros(3, dtype=torch.int64), 4),
+                       network.initial_state(3, None))  # fmt: skip
+    for tensor in state:
+        assert not tensor[:, 1::2].any()
+        assert tensor[:, ::2].all()
