@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
+import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +20,7 @@ import yaml
 
 import tonesieve
 from tonesieve.errors import UserError
+from tonesieve.sweeping.searches import open_study
 
 pytestmark = [
     pytest.mark.slow,
@@ -91,6 +98,42 @@ def test_a_killed_node_costs_no_run(cluster: Any, tmp_path: Path) -> None:
     # Asked again, nothing is left to do.
     again = tonesieve.sweep(tmp_path / "plan.yaml", out=out, engine="ray", address=cluster.address)
     assert (again["begun_now"], again["finished"]) == (0, 6)
+
+
+def test_a_killed_driver_is_gone_on_from(cluster: Any, tmp_path: Path) -> None:
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump({**PLAN, "seeds": 1}))
+    words = [sys.executable, "-m", "tonesieve", "sweep", "plan.yaml", "--out", "out",
+             "--engine", "ray", "--address", cluster.address, "--json"]  # fmt: skip
+    begin = functools.partial(
+        subprocess.Popen, words, cwd=tmp_path, env={**os.environ, "PYTHONPATH": os.getcwd()},
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    runs = tmp_path / "out" / "runs"
+    with begin() as first:
+        wait_until(lambda: len(list(runs.glob("*/outcome.json"))) >= 1, seconds=200)
+        wait_until(lambda: len(list(runs.glob("*/checkpoint.safetensors"))) >= 1, seconds=60)
+        done = {path: path.stat().st_mtime_ns for path in runs.glob("*/outcome.json")}
+        first.kill()
+    with begin() as second:
+        output, _ = second.communicate(timeout=400)
+    result = json.loads(output)
+    assert (second.returncode, result["finished"], result["runs"]) == (0, 3, 3)
+    assert result["begun_now"] <= 3 - len(done)
+    assert all(path.stat().st_mtime_ns == before for path, before in done.items())
+
+
+def test_a_search_waits_for_what_came_of_the_trials_before(cluster: Any, tmp_path: Path) -> None:
+    search = {"space": {"model.hidden_size": {"choice": [2, 4]}}, "trials": 3}
+    settings = {**PLAN["settings"], "training.epochs": 1}
+    plan = {"name": "few", "base": "sieve", "settings": settings, "search": search}
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(plan))
+    out = tmp_path / "out"
+    result = tonesieve.sweep(tmp_path / "plan.yaml", out=out, engine="ray", address=cluster.address)
+    assert result["finished"] == 3
+    trials = open_study(str(out / "study.journal"), "few").trials
+    # There is one CPU: each was asked for when the one before had ended.
+    for before, after in itertools.pairwise(trials):
+        assert before.datetime_complete <= after.datetime_start
 
 
 def test_what_no_node_has_is_refused(cluster: Any, tmp_path: Path) -> None:
