@@ -84,6 +84,8 @@ def _cases(entry: dict[str, Any]) -> list[Case]:
     cases = []
     for label in labels:
         mine = rows[(rows["label"] == label) & (rows["status"] == "finished")]
+        if mine.empty:
+            raise SystemExit(f"sweep {name}: {label}: no finished run is kept")
         means = [float(mine[t].astype(float).mean()) for t in tones]
         asked, claimed = configs[label].training.epochs, plan.claims.get(label, {})
         cases.append(
