@@ -13,6 +13,8 @@ from tonesieve.judging.figures import BLUE, GREY, INK, ORANGE
 
 # Numbers further apart than this are drawn on a logarithmic axis.
 WIDE = 10.0
+# Numbers no further apart than this share are not drawn apart.
+ALIKE = 0.05
 
 
 def sweep(
@@ -61,6 +63,9 @@ def sweep(
     values = [v for v in done[metric] if v > 0]
     if values and max(values) > WIDE * min(values):
         axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    if high - low < ALIKE * abs(high):  # what is the same shall look the same
+        axes.set_ylim(low - ALIKE / 2 * abs(high), high + ALIKE / 2 * abs(high))
     axes.set(xlabel=key, ylabel=_words(metric), title=title)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=4, frameon=False)
