@@ -206,7 +206,7 @@ def _ratios(entry: dict[str, Any]) -> list[str]:
     for claim in entry["ratios"]:
         over, under = (_quantity(entry["sweep"], claim[k], claim["of"]) for k in ("over", "under"))
         lines.append(
-            f"- {claim['of'].capitalize()}, *{claim['over']}* over *{claim['under']}*: claimed "
+            f"- {claim['of']}, *{claim['over']}* over *{claim['under']}*: claimed "
             f"{claim['claimed']}, here {number(over / under)} = {number(over)} / {number(under)}."
         )
     return lines
@@ -214,9 +214,9 @@ def _ratios(entry: dict[str, Any]) -> list[str]:
 
 # What a ratio may be of: columns of the kept results.
 QUANTITIES = {
-    "seconds an epoch": lambda rows: rows["seconds"] / rows["epochs"],
-    "test MSE": lambda rows: rows["test_mse"],
-    "share of epochs whose loss rose": lambda rows: rows["rises"],
+    "Seconds an epoch": lambda rows: rows["seconds"] / rows["epochs"],
+    "Test MSE": lambda rows: rows["test_mse"],
+    "Share of epochs whose loss rose": lambda rows: rows["rises"],
 }
 
 

@@ -27,7 +27,8 @@ HEAD = """# The shipped sweeps
 Made by `make sweeps`: every table is what `tonesieve sweep NAME` ends with, on two cores, one
 thread a run. MSE is the mean over the four tones. test_mse: the whole fixed-start record.
 shifted_mse: 32 records with random start, beside the limit for what the model sees. settled: after
-the first second. Times lie further apart than on an idle machine: two runs shared it.
+the first second. Seconds and us/sample were taken while other runs shared the machine: they tell
+the order of magnitude.
 """
 
 
