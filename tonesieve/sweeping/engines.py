@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import socket
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
@@ -24,6 +25,7 @@ from tonesieve.sweeping.workers import FAILED, Outcome, Task
 
 # A task that takes its worker down with it this often is given up.
 MOST_ATTEMPTS = 3
+KNOCK_S = 10.0
 
 Finished = tuple[Task, Outcome]
 
@@ -221,13 +223,14 @@ class Ray(Engine):
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         given = address or os.environ.get("RAY_ADDRESS")
         try:
+            _knock(given or "")
             self._ray.init(
                 address=given,
                 log_to_driver=False,
                 logging_level="error",
                 include_dashboard=False if given is None else None,
             )
-        except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UserError(f"--address {given}: no Ray cluster answers ({reason})") from None
 
@@ -249,6 +252,13 @@ class Ray(Engine):
             if any(asked.values())
         ]
         return max(1, sum(room))
+
+
+def _knock(address: str) -> None:
+    """Raise `OSError` where nobody listens at HOST:PORT: Ray itself may wait for ever."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host, int(port)), KNOCK_S).close()
 
 
 def _import_ray() -> Any:
