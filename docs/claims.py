@@ -6,18 +6,20 @@ results kept under docs/results.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import sweep_tables
 import yaml
 from scipy.stats import spearmanr
+from tables import kept
 
 from tonesieve.catalogue import load_config
 from tonesieve.sweeping.plans import Plan, points_of, read_plan
+from tonesieve.sweeping.workers import FINISHED
 from tonesieve.tables import number
 
 DOCS = Path(__file__).parent
@@ -71,6 +73,15 @@ def _plan(name: str) -> tuple[Plan, dict[str, Any]]:
     return plan, configs
 
 
+def _finished(sweep: str, label: str) -> pd.DataFrame:
+    """The finished runs of a point."""
+    rows = sweep_tables.kept(sweep)
+    mine = rows[(rows["label"] == label) & (rows["status"] == FINISHED)]
+    if mine.empty:
+        raise SystemExit(f"sweep {sweep}: {label}: no finished run is kept")
+    return mine
+
+
 def _cases(entry: dict[str, Any]) -> list[Case]:
     if "preset" in entry:
         return [_preset_case(entry)]
@@ -79,13 +90,10 @@ def _cases(entry: dict[str, Any]) -> list[Case]:
     labels = [entry["label"]] if "label" in entry else entry.get("labels", list(configs))
     epochs = load_config(plan.base).training.epochs
     here = {point["label"]: point for point in sweep_tables.points(name, plan)}
-    rows = sweep_tables.kept(name)
-    tones = [column for column in rows if column.startswith("test_mse_")]
     cases = []
     for label in labels:
-        mine = rows[(rows["label"] == label) & (rows["status"] == "finished")]
-        if mine.empty:
-            raise SystemExit(f"sweep {name}: {label}: no finished run is kept")
+        mine = _finished(name, label)
+        tones = [column for column in mine if column.startswith("test_mse_")]
         means = [float(mine[t].astype(float).mean()) for t in tones]
         asked, claimed = configs[label].training.epochs, plan.claims.get(label, {})
         cases.append(
@@ -102,20 +110,15 @@ def _cases(entry: dict[str, Any]) -> list[Case]:
     return cases
 
 
-def _kept(name: str) -> dict[str, Any]:
-    result: dict[str, Any] = json.loads((DOCS / "results" / f"{name}.json").read_text("utf-8"))
-    return result
-
-
 class _Figures(dict[str, Any]):
     """Kept results by name, for the words that speak of them."""
 
     def __missing__(self, name: str) -> dict[str, Any]:
-        return _kept(name)
+        return dict(kept(name))
 
 
 def _preset_case(entry: dict[str, Any]) -> Case:
-    result = json.loads((DOCS / "results" / f"{entry['preset']}.json").read_text(encoding="utf-8"))
+    result = kept(entry["preset"])
     tones = result["test"]["per_component"]
     here = {
         "finished": 1,
@@ -221,9 +224,7 @@ QUANTITIES = {
 
 
 def _quantity(sweep: str, label: str, name: str) -> float:
-    rows = sweep_tables.kept(sweep)
-    mine = rows[(rows["label"] == label) & (rows["status"] == "finished")]
-    return float(QUANTITIES[name](mine).astype(float).mean())
+    return float(QUANTITIES[name](_finished(sweep, label)).astype(float).mean())
 
 
 def _evidence(entry: dict[str, Any]) -> list[str]:
@@ -246,7 +247,7 @@ def _evidence(entry: dict[str, Any]) -> list[str]:
         near = case.here["test_mse"] / claimed
         cells = [case.label, *map(number, figures), number(near)]
         lines.append("| " + " | ".join(cells) + " |")
-    for name, mse in (_kept("rescored") if named.get("rescored") else {}).items():
+    for name, mse in (kept("rescored") if named.get("rescored") else {}).items():
         lines.append(f"| {name} | {number(mse)} | - | - | - | {number(mse / claimed)} |")
     return [*lines, ""]
 
