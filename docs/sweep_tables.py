@@ -61,14 +61,13 @@ def _rises(run: Path) -> float | None:
 
 def kept(name: str) -> pd.DataFrame:
     """The rows that were kept of a sweep; gaps are None."""
-    rows = pd.read_csv(KEPT / f"{name}.csv", dtype={"label": str}, keep_default_na=True)
+    rows = pd.read_csv(KEPT / f"{name}.csv", dtype={"label": str})
     return rows.astype(object).where(rows.notna(), None)
 
 
 def points(name: str, plan: Plan) -> list[dict[str, Any]]:
     """A row a point of what was kept, means over its seeds."""
-    rows = pd.read_csv(KEPT / f"{name}.csv", dtype={"label": str})
-    return by_point(rows, plan.metric)
+    return by_point(kept(name), plan.metric)
 
 
 def _table(name: str, plan: Plan) -> str:

@@ -136,12 +136,13 @@ def test_a_search_waits_for_what_came_of_the_trials_before(cluster: Any, tmp_pat
         assert before.datetime_complete <= after.datetime_start
 
 
-def test_what_no_node_has_is_refused(cluster: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [None, 2])
+def test_what_no_node_has_is_refused(cluster: Any, workers: int | None, tmp_path: Path) -> None:
     (tmp_path / "plan.yaml").write_text(yaml.safe_dump(PLAN))
     with pytest.raises(UserError, match="asks for 5 CPUs, and no node has more than 1"):
         tonesieve.sweep(
             tmp_path / "plan.yaml", out=tmp_path / "out", engine="ray",
-            address=cluster.address, cpus_per_run=5,
+            address=cluster.address, cpus_per_run=5, workers=workers,
         )  # fmt: skip
 
 

@@ -191,7 +191,8 @@ class Ray(Engine):
             runtime_env={"env_vars": {"OMP_NUM_THREADS": "1", **hidden}},
         )(work_on)
         self._open: dict[Any, Task] = {}
-        self.n_hands = n_parallel or self._room(resources)
+        room = self._room(resources)
+        self.n_hands = n_parallel or room
         self.n_queued = n_parallel or 10_000  # the cluster queues what it has no room for
 
     def submit(self, task: Task) -> None:
