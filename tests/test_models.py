@@ -102,11 +102,16 @@ def test_shapes_and_finite_gradients(name: str, selector: str) -> None:
         assert torch.isfinite(parameter.grad).all(), parameter_name
 
 
+# Added to all scores alike, which a softmax cannot feel: their gradient is rounding, or nothing.
+SHIFTS = ("key.bias", "score.2.bias")
+
+
 @pytest.mark.parametrize("name", ZOO)
 def test_every_parameter_matters(name: str) -> None:
     # Over two chunks, so that what only acts through the state is reached, too.
     config = configured(name)
     one = build_network(config).eval()
+    torch.manual_seed(7)
     inputs, selector = torch.randn(4, 20, 1), told(config, 4)
     outputs, state = one(inputs, selector, one.initial_state(4, selector), tasks=True)
     more, _ = one(inputs, selector, state, tasks=True)
@@ -114,7 +119,11 @@ def test_every_parameter_matters(name: str) -> None:
     ((outputs**2).mean() + (more**2).mean() + (0 if penalty is None else penalty)).backward()
     for parameter_name, parameter in one.named_parameters():
         assert parameter.grad is not None, parameter_name
-        assert parameter.grad.abs().max() > 0 or parameter_name.endswith("key.bias")
+        largest = float(parameter.grad.abs().max())
+        if parameter_name.endswith(SHIFTS):
+            assert largest < 1e-6, parameter_name
+        else:
+            assert largest > 0, parameter_name
 
 
 @pytest.mark.parametrize("name", ZOO)
