@@ -1,0 +1,221 @@
+"""The compiled core beside PyTorch: every recurrent model of the zoo, however it is fed."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.zoo import ZOO
+from tests.zoo import settings as zoo_settings
+from tonesieve.config import Config, make_config
+from tonesieve.errors import UserError
+from tonesieve.extractors import recurrent
+from tonesieve.extractors.packing import KINDS, Packed, pack
+from tonesieve.extractors.recurrent import CompiledNetwork
+from tonesieve.learning.checkpoints import to_arrays
+from tonesieve.learning.models import build_network
+from tonesieve.learning.network_extractor import StatefulNetwork
+from tonesieve.loading import as_compiled
+from tonesieve.signals.synthesis import draw_records
+
+SELECTORS = ("input", "readout", "initial_state", "film", "none")
+
+
+def configured(name: str, selector: str, **training: Any) -> Config | None:
+    """An entry with a selector; None where the two do not go together."""
+    model = zoo_settings(name, selector=selector, tasks=[], scale_input=True)
+    try:
+        return make_config({"model": model, "training": {"batch_size": 3, **training}})
+    except UserError:
+        return None
+
+
+@functools.cache
+def both(name: str, selector: str) -> tuple[Packed | None, StatefulNetwork]:
+    config = configured(name, selector)
+    assert config is not None
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        network = build_network(config).eval()
+        for parameter in network.parameters():  # none is left where it begins, at 0 or 1
+            parameter.data += 0.1 * torch.randn_like(parameter)
+    packed = pack(to_arrays(network.state_dict()), config)
+    return packed, StatefulNetwork(network, config)
+
+
+CASES = [
+    (name, selector)
+    for name in ZOO
+    for selector in SELECTORS
+    if configured(name, selector) and both(name, selector)[0]
+]
+
+
+@functools.cache
+def mixture() -> np.ndarray:
+    data = make_config({"data": {"start": "random"}}).data
+    return draw_records(data, 7, 203, rng=np.random.default_rng(3)).mixture
+
+
+def compiled(name: str, selector: str) -> CompiledNetwork:
+    packed, torches = both(name, selector)
+    assert packed is not None
+    return CompiledNetwork(packed, torches.config)
+
+
+def test_every_plain_recurrent_model_is_packed() -> None:
+    names = {name for name, _ in CASES}
+    assert {"lstm", "lstm, 3 layers, dropout", "gru", "rnn", "oscillators", "observer"} <= names
+    assert {"cnn-lstm", "residual", "layer norm", "recurrent dropout"} <= names
+    assert {ZOO[name].model.get("kind", "lstm") for name in names} == set(KINDS)
+
+
+def rounding(name: str) -> float:
+    """What single precision may differ by; the oscillators' long sums gather more of it."""
+    return 1e-5 if "oscillators" in name else 2e-6
+
+
+@pytest.mark.parametrize(("name", "selector"), CASES)
+def test_answers_what_torch_answers(name: str, selector: str) -> None:
+    np.testing.assert_allclose(
+        compiled(name, selector).extract(mixture()),
+        both(name, selector)[1].extract(mixture()),
+        rtol=0,
+        atol=rounding(name),
+    )
+
+
+@pytest.mark.parametrize(("name", "selector"), CASES)
+def test_a_block_streams_and_steps_agree_to_the_last_bit(name: str, selector: str) -> None:
+    network = compiled(name, selector)
+    together = network.extract(mixture())
+    for n, stream in enumerate(mixture()):
+        np.testing.assert_array_equal(network.extract(stream[None])[0], together[n])
+    take, stepped = network.stepper(), []
+    for sample in mixture()[0]:
+        take(sample)
+        stepped.append(take.answers.ravel().copy())
+    n_components = together.shape[2]
+    every = np.broadcast_to(np.array(stepped), (203, n_components))
+    np.testing.assert_array_equal(every, together[0])
+
+
+@pytest.mark.parametrize(("name", "selector"), CASES)
+def test_any_chunking_equals_one_pass(name: str, selector: str) -> None:
+    network = compiled(name, selector)
+    state = network.initial_state(7)
+    parts = []
+    for part in np.split(mixture(), [0, 1, 4, 4, 77, 202], axis=1):
+        kept = state[0].copy()
+        answer, after = network.step(part, state)
+        np.testing.assert_array_equal(state[0], kept)  # what was given stays as it was
+        parts.append(answer)
+        state = after
+    np.testing.assert_array_equal(np.concatenate(parts, axis=1), network.extract(mixture()))
+
+
+@pytest.mark.parametrize(("name", "selector"), CASES)
+def test_swaps_the_selector_as_torch_does(name: str, selector: str) -> None:
+    network, torches = compiled(name, selector), both(name, selector)[1]
+    first, then = mixture()[:, :50], mixture()[:, 50:]
+    swapped = network.swap_selector(network.step(first, network.initial_state(7))[1])
+    expected = torches.swap_selector(torches.step(first, torches.initial_state(7))[1])
+    np.testing.assert_allclose(
+        network.step(then, swapped)[0],
+        torches.step(then, expected)[0],
+        rtol=0,
+        atol=rounding(name),
+    )
+
+
+@pytest.mark.parametrize(("name", "selector"), CASES)
+def test_numpy_answers_until_it_is_compiled(
+    name: str, selector: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = compiled(name, selector)
+    expected = network.extract(mixture())
+    monkeypatch.setattr(recurrent, "compiled_core", lambda patience_s: None)
+    np.testing.assert_allclose(
+        network.extract(mixture()), expected, rtol=0, atol=rounding(name) / 2
+    )
+
+
+def test_the_core_takes_over_where_numpy_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, asked = compiled("gru", "input"), []
+    expected = network.extract(mixture())
+    core = recurrent.compiled_core()
+
+    def soon(patience_s: float) -> Any:
+        asked.append(patience_s)
+        return core if len(asked) > 3 else None
+
+    monkeypatch.setattr(recurrent, "compiled_core", soon)
+    monkeypatch.setattr(recurrent, "PIECE", 50)
+    found = network.extract(mixture())
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    assert len(asked) == 4
+    assert np.abs(found[:, :150] - expected[:, :150]).max() > 0  # by NumPy, which rounds otherwise
+
+
+@pytest.mark.parametrize("name", ["lstm", "oscillators", "observer", "cnn-lstm", "layer norm"])
+@pytest.mark.parametrize("selector", ["readout", "film"])
+def test_weights_that_do_not_fit_are_refused(name: str, selector: str) -> None:
+    torches = both(name, selector)[1]
+    whole = to_arrays(torches.network.state_dict())
+    assert as_compiled(whole, torches.config) is not None
+    for key in whole:
+        missing = {k: v for k, v in whole.items() if k != key}
+        longer = {**whole, key: np.concatenate([whole[key], whole[key]]) if whole[key].ndim else
+                  np.zeros(3, np.float32)}  # fmt: skip
+        for broken in (missing, longer):
+            with pytest.raises(UserError, match="do not fit"):
+                as_compiled(broken, torches.config)
+
+
+def test_a_layer_as_wide_as_its_inputs_is_left_to_torch() -> None:
+    # The mixture's scale lies in the first weights; a residual would miss it.
+    config = make_config(
+        {"model": {"residual": True, "hidden_size": 5, "scale_input": True, "selector": "input"}}
+    )
+    assert pack(to_arrays(build_network(config).state_dict()), config) is None
+
+
+@pytest.mark.parametrize("gap", [np.nan, np.inf, -np.inf, 1e300])
+def test_gaps_are_the_mean(gap: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = compiled("lstm", "readout")
+    broken, filled = mixture().copy(), mixture().copy()
+    broken[:, 5:9], filled[:, 5:9] = gap, 0
+    np.testing.assert_array_equal(network.extract(broken), network.extract(filled))
+    take, other = network.stepper(), network.stepper()
+    for one, two in zip(broken[0], filled[0], strict=True):
+        take(one)
+        other(two)
+    np.testing.assert_array_equal(take.answers, other.answers)
+    monkeypatch.setattr(recurrent, "compiled_core", lambda patience_s: None)
+    np.testing.assert_array_equal(network.extract(broken), network.extract(filled))
+
+
+@pytest.mark.parametrize("selector", ["input", "readout"])
+def test_strided_lanes_take_turns(selector: str) -> None:
+    config = configured("lstm", selector, lanes="strided")
+    assert config is not None
+    assert config.stride == 3
+    network = build_network(config).eval()
+    packed = pack(to_arrays(network.state_dict()), config)
+    assert packed is not None
+    one, other = CompiledNetwork(packed, config), StatefulNetwork(network, config)
+    np.testing.assert_allclose(one.extract(mixture()), other.extract(mixture()), rtol=0, atol=2e-6)
+    answer, state = one.step(mixture()[:, :4], one.initial_state(7))
+    rest, _ = one.step(mixture()[:, 4:], state)
+    np.testing.assert_array_equal(np.concatenate([answer, rest], axis=1), one.extract(mixture()))
+    with pytest.raises(ValueError, match="strided"):
+        one.stepper()
+
+
+@pytest.mark.parametrize("name", ["attention, pooled", "bidirectional lstm", "tcn", "transformer"])
+def test_what_it_has_no_instructions_for_is_left_to_torch(name: str) -> None:
+    assert both(name, "readout")[0] is None
