@@ -118,7 +118,7 @@ def test_the_seismometer_gives_up_its_hum(workplace: Path) -> None:
 @pytest.mark.slow
 def test_the_default_run_is_as_good_as_the_readme_says(workplace: Path) -> None:
     result = json.loads(tonesieve_alone(["tonesieve", "run", "--json"], workplace))
-    assert result["shifted"]["settled_mse"] <= 1e-3
+    assert result["shifted"]["settled_mse"] <= 1e-4
     assert not result["shifted"]["beats_limit"]
     assert verdict(result["run"], workplace) == "filter"
 
@@ -137,7 +137,8 @@ def test_a_clock_and_a_deaf_model_are_found_out(workplace: Path) -> None:
 
 
 def test_the_documents_name_what_is_there() -> None:
-    for document in [*DOCUMENTS, "CONTRIBUTING.md", "CHANGELOG.md"]:
+    pages = ["docs/benchmarks.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+    for document in [*DOCUMENTS, *pages]:
         text = (REPOSITORY / document).read_text(encoding="utf-8")
         for target in re.findall(r"\]\(([^)#]+)\)", text):
             assert (REPOSITORY / document).parent.joinpath(target).exists(), target
@@ -155,7 +156,8 @@ def test_the_readme_lists_every_verb_and_preset() -> None:
 @pytest.fixture
 def makers(monkeypatch: pytest.MonkeyPatch) -> None:
     """The scripts that write the documents, to be imported by name."""
-    monkeypatch.syspath_prepend(str(REPOSITORY / "docs"))
+    for folder in ("docs", "benchmarks"):
+        monkeypatch.syspath_prepend(str(REPOSITORY / folder))
 
 
 @pytest.mark.usefixtures("makers")
@@ -171,7 +173,7 @@ def test_the_tables_are_those_of_the_kept_results() -> None:
 
 
 @pytest.mark.usefixtures("makers")
-@pytest.mark.parametrize("name", ["sweep_tables", "claims"])
+@pytest.mark.parametrize("name", ["sweep_tables", "claims", "page"])
 def test_the_pages_are_those_of_the_kept_results(name: str) -> None:
     maker = importlib.import_module(name)
     assert maker.PAGE.read_text(encoding="utf-8") == maker.page()

@@ -10,13 +10,11 @@ from hypothesis import strategies as st
 
 from tonesieve.catalogue import load_config
 from tonesieve.config import Config, make_config
+from tonesieve.learning.lanes import lanes, row_order, segments
 from tonesieve.learning.layouts import (
     Batch,
     count_batches,
     epoch_batches,
-    lanes,
-    row_order,
-    segments,
     tap_features,
     training_record,
 )

@@ -42,6 +42,29 @@ WAYS = {
     "fresh windows": tiny(
         data={"noise": "fresh"}, model={"window": 10}, training={"batch_size": 64}
     ),
+    "at the limit": tiny(
+        data={"noise": "fresh", "start": "random"},
+        model={"selector": "readout", "hidden_size": 16},
+        training={
+            "optimizer": "soap",
+            "teacher": "posterior",
+            "balance": "age",
+            "record_lengths": "log-uniform",
+            "record_s": 0.2,
+            "chunk_samples": 20,
+            "warmup_batches": 3,
+        },
+    ),
+    "observer": tiny(
+        data={"noise": "fresh", "regime": "free"},
+        model={"kind": "observer", "selector": "readout"},
+        training={"optimizer": "soap", "teacher": "posterior", "balance": "age"},
+    ),
+    "balanced windows": tiny(
+        data={"noise": "fresh", "start": "random"},
+        model={"selector": "readout", "window": 20},
+        training={"teacher": "posterior", "balance": "age", "batch_size": 64},
+    ),
     "free": tiny(data={"noise": "fresh", "regime": "free"}, training={"record_s": 0.2}),
     "initial state": tiny(model={"selector": "initial_state"}),
     "sgd": tiny(training={"optimizer": "sgd", "weight_decay": 0.01, "clip_norm": None}),

@@ -117,6 +117,11 @@ ZOO: dict[str, Entry] = {
     "oscillators": Entry(
         linear(1, H) + 2 * OSCILLATORS + READOUT, {"kind": "lru", "n_layers": 2}
     ),
+    "observer": Entry(
+        1 + 2 * K + linear(12, H) + linear(H, H) + linear(H, 2 * K + 1) + linear(2 * K, K),
+        {"kind": "observer", "n_layers": 2},
+        margin=2.0,  # linear in the samples, where the best is not
+    ),
     "oscillators, norm, attention": Entry(
         linear(1, H) + OSCILLATORS + 2 * H + ADDITIVE + READOUT,
         {"kind": "lru", "layer_norm": True, "attention": "pooled"},

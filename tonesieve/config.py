@@ -21,6 +21,9 @@ from tonesieve.settings import (
     VisualisationSettings,
 )
 
+# Sections of the settings that a training follows from.
+TRAINED = ("data", "model", "training")
+
 
 class Config(Settings):
     """All settings of a run."""
@@ -48,6 +51,17 @@ class Config(Settings):
         """Whether every lane draws records of its own (fresh noise), not rows of a shared one."""
         contiguous = self.training.lanes == "contiguous"
         return self.stateful and contiguous and self.data.noise == "fresh"
+
+    @property
+    def n_record(self) -> int:
+        """Samples of one training record."""
+        record_s = self.training.record_s if self.own_records else None
+        return self.data.n_samples if record_s is None else round(record_s * self.data.rate_hz)
+
+    @property
+    def drawn_ahead(self) -> bool:
+        """Whether a thread of its own draws the batches, so that nothing waits for them."""
+        return self.data.noise == "fresh"
 
     @property
     def shuffled(self) -> bool:
@@ -98,7 +112,41 @@ class Config(Settings):
             )
         self._check_training_stretches()
         self._check_positions()
+        self._check_teaching()
         return self
+
+    def _check_teaching(self) -> None:
+        """Settings that would be passed over in silence are refused."""
+        data, training = self.data, self.training
+        own = self.own_records or not self.stateful
+        if training.teacher != "none":
+            if data.noise != "fresh":
+                raise ValueError(
+                    "training.teacher: is for fresh noise; set data.noise: fresh, or teacher: none"
+                )
+            if not own:
+                raise ValueError(
+                    "training.teacher: is for windows, and for lanes with records of their own; "
+                    "set data.noise: fresh and training.lanes: contiguous, or teacher: none"
+                )
+            if data.regime == "locked" and data.start != "random":
+                raise ValueError(
+                    "training.teacher: knows no start; set data.start: random, or teacher: none"
+                )
+            if self.model.taps or self.model.bidirectional:
+                raise ValueError(
+                    "training.teacher: answers from the samples so far, and the model sees later "
+                    "ones (taps, bidirectional); set teacher: none"
+                )
+        if training.balance == "age" and not own:
+            raise ValueError(
+                "training.balance: is for lanes with records of their own (data.noise: fresh, "
+                "training.lanes: contiguous) and for windows; set those, or balance: none"
+            )
+        if training.balance == "age" and training.positions == "last":
+            raise ValueError(
+                "training.balance: one position has one age; use positions: all, or balance: none"
+            )
 
     def _check_positions(self) -> None:
         training = self.training

@@ -25,29 +25,27 @@ from tonesieve.catalogue import DEFAULT, load_config
 from tonesieve.config import Config, to_yaml
 from tonesieve.errors import UserError
 from tonesieve.extraction import Source
+from tonesieve.extractors.protocol import Extractor
+from tonesieve.extractors.recurrent import CompiledNetwork
 from tonesieve.files import TEMPORARY, write_text
 from tonesieve.judging import figures as draw
 from tonesieve.judging.evaluation import N_PARTS, Evaluation, evaluate_extractor
 from tonesieve.learning import inspection
-from tonesieve.learning.checkpoints import TRAINED
+from tonesieve.learning.checkpoints import to_arrays
 from tonesieve.learning.devices import check_devices
 from tonesieve.learning.history import History, to_table
-from tonesieve.learning.layouts import count_batches, fresh_shape
+from tonesieve.learning.layouts import count_batches
 from tonesieve.learning.models import build_network, n_parameters
 from tonesieve.learning.network_extractor import NetworkExtractor, as_extractor
-from tonesieve.learning.saved import load_network, save_network
+from tonesieve.learning.saved import as_network, load_network, save_network
 from tonesieve.learning.tasks import judge_tasks
 from tonesieve.learning.threads import threads
 from tonesieve.learning.training import Trained, train
+from tonesieve.loading import CONFIG, WEIGHTS, as_compiled, memory_of, read_run, run_folder
 from tonesieve.reporting import Reporter
 
-CONFIG, METRICS, HISTORY = "config.yaml", "metrics.json", "history.csv"
-WEIGHTS, CHECKPOINT, FIGURES, LOCK = (
-    "weights.safetensors",
-    "checkpoint.safetensors",
-    "figures",
-    ".lock",
-)
+METRICS, HISTORY = "metrics.json", "history.csv"
+CHECKPOINT, FIGURES, LOCK = "checkpoint.safetensors", "figures", ".lock"
 
 OnEpoch = Callable[[History], None]
 
@@ -87,7 +85,7 @@ def resume(
     folder that is not a run, or that another process goes on working on for ``patience_s``.
     """
     folder, reporter = Path(folder), reporter or Reporter()
-    config = load_config(_run_folder(folder).resolve())
+    config = load_config(run_folder(folder).resolve())
     if (folder / METRICS).exists():
         (folder / CHECKPOINT).unlink(missing_ok=True)
         return {"run": str(folder), **_read_metrics(folder)}
@@ -100,7 +98,9 @@ def resume(
             stale.unlink(missing_ok=True)
         trained = _train(folder, config, reporter, on_epoch)
         save_network(trained.network, config, folder / WEIGHTS)
-        evaluation = _judge(folder, config, as_extractor(trained.network, config), reporter)
+        tensors = to_arrays(trained.network.state_dict())
+        extractor = as_compiled(tensors, config) or as_extractor(trained.network, config)
+        evaluation = _judge(folder, config, extractor, reporter)
         _draw_training(folder, config, trained)
         result = {**evaluation.figures, "training": _training_figures(config, trained)}
         _write_metrics(folder, result)
@@ -117,7 +117,7 @@ def evaluate(
     run of the same signals: a picture ``against.png`` shows both.
     """
     folder, reporter = Path(folder), reporter or Reporter()
-    kept, loaded = _read_metrics(_run_folder(folder)), load_run(folder)
+    kept, loaded = _read_metrics(run_folder(folder)), load_run(folder)
     rival = None if against is None else load_run(against)
     if rival is not None:
         _check_alike(loaded.config, rival.config)
@@ -148,16 +148,16 @@ class LoadedRun:
     """A finished run, ready to use."""
 
     config: Config
-    extractor: NetworkExtractor
+    extractor: NetworkExtractor | CompiledNetwork
 
 
 def load_run(folder: str | Path) -> LoadedRun:
     """Read a run's extractor; raises `UserError` for a folder without whole weights."""
-    path = _run_folder(Path(folder)) / WEIGHTS
-    network, trained = load_network(path)
-    config = load_config(Path(folder).resolve())
-    if any(getattr(config, section) != getattr(trained, section) for section in TRAINED):
-        raise UserError(f"{path}: was trained under other settings than {CONFIG} has now")
+    tensors, config = read_run(folder)
+    compiled = as_compiled(tensors, config, folder)
+    if compiled is not None:
+        return LoadedRun(config, compiled)
+    network = as_network(tensors, config, Path(folder) / WEIGHTS)
     return LoadedRun(config, as_extractor(network, config))
 
 
@@ -182,12 +182,6 @@ def _create(folder: Path, config: Config) -> None:
             shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
         raise UserError(f"{folder}: cannot be made: {error.strerror}") from None
-
-
-def _run_folder(folder: Path) -> Path:
-    if not (folder / CONFIG).is_file():
-        raise UserError(f"{folder}: not a run directory (it holds no {CONFIG})")
-    return folder
 
 
 @contextmanager
@@ -225,9 +219,7 @@ def _train(folder: Path, config: Config, reporter: Reporter, tell: OnEpoch) -> T
         return train(config, checkpoint=checkpoint, on_epoch=on_epoch, on_batch=on_batch)
 
 
-def _judge(
-    folder: Path, config: Config, extractor: NetworkExtractor, reporter: Reporter
-) -> Evaluation:
+def _judge(folder: Path, config: Config, extractor: Extractor, reporter: Reporter) -> Evaluation:
     """Evaluate an extractor and draw it."""
     with threads(config), reporter.task("evaluating", N_PARTS) as task:
         evaluation = evaluate_extractor(extractor, config, on_part=task.reach)
@@ -295,9 +287,11 @@ def _draw(folder: Path, config: Config, evaluation: Evaluation) -> None:
 
 
 def _draw_attention(
-    folder: Path, config: Config, extractor: NetworkExtractor, evaluation: Evaluation
+    folder: Path, config: Config, extractor: Extractor, evaluation: Evaluation
 ) -> None:
     """What the network attends to, where it has attention."""
+    if not isinstance(extractor, NetworkExtractor):
+        return
     shown, test = config.visualisation, evaluation.test
     mixture = test.mixture[0, : max(shown.samples, config.model.window)]
     with threads(config):
@@ -346,6 +340,5 @@ def source_of(folder: str | Path) -> Iterator[Source]:
     """A run's extractor for recordings, on the threads that it was trained for."""
     loaded = load_run(folder)
     config = loaded.config
-    memory = fresh_shape(config)[0] if config.stateful else config.model.window
     with threads(config):
-        yield Source(loaded.extractor, config.data, memory, str(folder))
+        yield Source(loaded.extractor, config.data, memory_of(config), str(folder))

@@ -125,6 +125,7 @@ class ModelSettings(Settings):
         "gru",
         "rnn",
         "lru",
+        "observer",
         "cnn-lstm",
         "multi-scale",
         "feed-forward",
@@ -201,6 +202,11 @@ class ModelSettings(Settings):
             raise ValueError(
                 f"selector: {self.kind} has no state that could hold it; use input or readout"
             )
+        if self.kind == "observer" and self.selector in ("input", "initial_state"):
+            raise ValueError(
+                f"selector: {self.selector} is nothing to an observer, which has all tones at "
+                "once; use readout"
+            )
         if self.tasks and self.selector in ("readout", "none"):
             raise ValueError(
                 f"tasks: there is no one component to tell of with selector {self.selector}; "
@@ -219,10 +225,12 @@ class TrainingSettings(Settings):
     # An epoch ends after so many batches; None: when all rows or windows were seen.
     batches_per_epoch: Annotated[int, Field(ge=1)] | None = None
     learning_rate: Positive = 1e-3
-    optimizer: Literal["adam", "sgd"] = "adam"
+    # soap: Adam in the basis in which the gradients of a matrix do not correlate.
+    optimizer: Literal["adam", "sgd", "soap"] = "adam"
     weight_decay: NotNegative = 0.0
     clip_norm: Positive | None = 1.0
     schedule: Literal["constant", "plateau", "step", "cosine"] = "constant"
+    warmup_batches: Annotated[int, Field(ge=0)] = 0  # the learning rate rises over the first ones
     schedule_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5  # plateau, step
     schedule_epochs: Annotated[int, Field(ge=1)] = 5  # plateau: patience; step: the epoch
     patience: Annotated[int, Field(ge=1)] | None = 10  # early stopping; None: never
@@ -244,6 +252,16 @@ class TrainingSettings(Settings):
     chunk_samples: Annotated[int, Field(ge=1)] = 100  # L=1: steps of truncated backpropagation
     state_reset: Literal["component", "epoch"] = "component"  # L=1
     record_s: Positive | None = None  # L=1, fresh noise: length of a training record
+    # L=1, fresh noise: all records of that length, the lanes together; or each of its own random
+    # length from a chunk to that (log-uniform), so that every batch has samples of all ages.
+    record_lengths: Literal["equal", "log-uniform"] = "equal"
+    # What is learned: the clean target; or the best possible estimate of it from the samples so
+    # far (the posterior mean), which has the same optimum and far less variance. Fresh noise.
+    teacher: Literal["none", "posterior"] = "none"
+    # age: samples of every age count by how large their error is relative to others of that age,
+    # so that the small errors of a settled stream are learned from as much as those at its start.
+    balance: Literal["none", "age"] = "none"
+    balance_floor: Positive = 1e-5  # an error this small is small enough
 
 
 class EvaluationSettings(Settings):

@@ -17,8 +17,9 @@ from tonesieve.config import from_yaml, to_yaml
 from tonesieve.errors import UserError
 from tonesieve.judging import figures as draw
 from tonesieve.judging import sweep_figures
+from tonesieve.loading import CONFIG
 from tonesieve.reporting import Reporter
-from tonesieve.runs import CONFIG, FIGURES
+from tonesieve.runs import FIGURES
 from tonesieve.sweeping.engines import Engine, Resources, do_all, open_engine
 from tonesieve.sweeping.plans import Plan, Point, plan_yaml, points_of, read_plan
 from tonesieve.sweeping.results import best_by_budget, by_point, check_metric, metric_of, row_of

@@ -1,4 +1,4 @@
-"""A recording in, the tone out: by a filter, which needs no PyTorch, or by a finished run."""
+"""A recording in, the tone out: by a filter or by a finished run, mostly without PyTorch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,18 @@ from typing import Any
 
 from tonesieve.catalogue import FILTER_NAMES
 from tonesieve.extraction import Source, SourceFor, extract_recording, filter_source
+from tonesieve.loading import load_compiled, memory_of
 from tonesieve.reporting import Reporter
+
+
+def _source_of(folder: str | Path) -> AbstractContextManager[Source | SourceFor]:
+    compiled = load_compiled(folder)
+    if compiled is not None:
+        config = compiled.config
+        return nullcontext(Source(compiled, config.data, memory_of(config), str(folder)))
+    from tonesieve.runs import source_of  # PyTorch is for what the compiled core does not know
+
+    return source_of(folder)
 
 
 def extract(
@@ -32,9 +43,7 @@ def extract(
     """
     at_work: AbstractContextManager[Source | SourceFor]
     if Path(with_).is_dir():
-        from tonesieve.runs import source_of  # PyTorch is for networks alone
-
-        at_work = source_of(with_)
+        at_work = _source_of(with_)
     else:
         at_work = nullcontext(filter_source(str(with_), hz))
     with at_work as source:

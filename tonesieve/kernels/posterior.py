@@ -8,6 +8,7 @@ from numba import njit
 # Starts whose share of the posterior falls below this are given up: being a posterior, it is
 # also the probability that one of them was the truth.
 NEGLIGIBLE = 1e-18
+GONE = 1e-9  # the same in single precision
 
 
 @njit(cache=True, nogil=True)
@@ -130,3 +131,62 @@ def look_back(
                     variance[b, t, k] += weights[b, m] * target * target
             for k in range(n_tones):
                 variance[b, t, k] = max(0.0, variance[b, t, k] - mean[b, t, k] ** 2)
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=True)
+def average(
+    samples: np.ndarray,
+    advance: int,
+    lows: np.ndarray,
+    per_step: np.ndarray,
+    values: np.ndarray,
+    targets: np.ndarray,
+    mean: np.ndarray,
+) -> None:
+    """The means alone that `follow` gives from the beginning, where a sample is whole positions on.
+
+    All in single precision, and four times as fast: for what is learned from, not for the limit.
+    Gaps are the largest samples there are, since this arithmetic knows no NaN.
+    """
+    n_streams, n_samples = samples.shape
+    n_starts, n_tones = targets.shape
+    last = values.shape[1] - 1
+    nothing, most = np.float32(0.0), np.float32(3e38)
+    place = np.empty(n_starts, np.int64)  # of every start that is left
+    held, fresh = np.empty(n_starts, np.float32), np.empty(n_starts, np.float32)
+    for b in range(n_streams):
+        n_alive = n_starts
+        held[:] = np.float32(1.0) / np.float32(n_starts)
+        for m in range(n_starts):
+            place[m] = m
+        for t in range(n_samples):
+            x = samples[b, t]
+            total = nothing
+            if abs(x) < most:
+                for i in range(n_alive):
+                    j = place[i]
+                    at = (x - lows[j]) * per_step[j]
+                    inside = (at >= nothing) & (at < np.float32(last))
+                    k = int(at) if inside else 0
+                    u = at - np.float32(k)
+                    p = values[j, k] + u * (values[j, k + 1] - values[j, k])
+                    fresh[i] = held[i] * p if inside else nothing
+                    total += fresh[i]
+            if total > nothing:
+                each = np.float32(1.0) / total
+                kept = 0
+                for i in range(n_alive):
+                    share = fresh[i] * each
+                    if share > np.float32(GONE):
+                        place[kept] = place[i]
+                        held[kept] = share
+                        kept += 1
+                n_alive = kept
+            for k in range(n_tones):
+                mean[b, t, k] = nothing
+            for i in range(n_alive):
+                j = place[i]
+                for k in range(n_tones):
+                    mean[b, t, k] += held[i] * targets[j, k]
+                j += advance
+                place[i] = j if j < n_starts else j % n_starts

@@ -10,14 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tonesieve.config import Config
+from tonesieve.config import TRAINED, Config
 from tonesieve.errors import UserError
 from tonesieve.extractors.weights import load_weights, save_weights
 from tonesieve.learning.history import Epoch, History
 from tonesieve.learning.models.network import Network
-
-# Sections of the settings that a training follows from.
-TRAINED = ("data", "model", "training")
 
 
 @dataclass
@@ -27,6 +24,7 @@ class Progress:
     network: Network
     optimizer: torch.optim.Optimizer
     best_weights: dict[str, Tensor]
+    errors: Tensor  # running means by age, of `learning.balance`
     history: History = ()
 
 
@@ -38,6 +36,7 @@ def save(progress: Progress, path: Path, config: Config) -> None:
     for index, state in stored["state"].items():
         kept = {name: value for name, value in state.items() if value is not None}
         tensors |= {f"optimizer.{index}.{name}": value for name, value in kept.items()}
+    tensors["errors"] = progress.errors
     history = [asdict(epoch) for epoch in progress.history]
     save_weights(path, to_arrays(tensors), config, history=history)
 
@@ -59,9 +58,10 @@ def restore(progress: Progress, path: Path, config: Config) -> None:
 
 
 def _set(progress: Progress, arrays: dict[str, np.ndarray], notes: dict[str, Any]) -> None:
-    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    tensors = {name: torch.from_numpy(array).clone() for name, array in arrays.items()}
     progress.network.load_state_dict(_under("network.", tensors))
     progress.best_weights = _under("best.", tensors)
+    progress.errors.copy_(tensors["errors"])
     stored: dict[str, Any] = progress.optimizer.state_dict()
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in _under("optimizer.", tensors).items():

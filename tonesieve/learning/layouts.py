@@ -7,9 +7,10 @@ T samples, F features (taps), K components, O outputs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import islice, pairwise
+from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 
 from tonesieve.config import Config
+from tonesieve.extractors.bayes import best_answers
+from tonesieve.learning.lanes import Rows, Segment, lanes, row_order, segments
 from tonesieve.signals.synthesis import Records, Rng, draw_records
 
 
@@ -31,32 +34,15 @@ class Batch:
     reset: Bool[Tensor, " B"] | None  # streams that start anew here; None: all of them do
     component: Int[Tensor, " B"]  # which one is asked for, where one is
     quadrature: Float[Tensor, "B T 1"] | None = None  # of the target, where it is a task
+    age: Int[Tensor, " B"] | None = None  # samples that a stream has had before; None: none
 
     def __len__(self) -> int:
         return len(self.inputs)
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Rows in order: which component's block each belongs to, and its time."""
-
-    component: Int[np.ndarray, "*rows"]  # in one line, or placed in lanes
-    time: Int[np.ndarray, "*rows"]
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A stretch [start, stop) of the first ``n_lanes`` lanes without a change inside."""
-
-    start: int
-    stop: int
-    n_lanes: int
-    reset: Bool[np.ndarray, " B"]
-
-
 def epoch_batches(config: Config, *, epoch: int, device: torch.device) -> Iterator[Batch]:
     """The training batches of one epoch; the same epoch always gives the same ones."""
-    return islice(_whole_epoch(config, epoch, device), config.training.batches_per_epoch)
+    return islice(_whole_epoch(config, epoch, device), count_batches(config))
 
 
 def _whole_epoch(config: Config, epoch: int, device: torch.device) -> Iterator[Batch]:
@@ -65,6 +51,8 @@ def _whole_epoch(config: Config, epoch: int, device: torch.device) -> Iterator[B
     fresh = config.data.noise == "fresh"
     if fresh and not config.stateful:
         n_items = count_blocks(config) * config.n_rows
+        if config.training.batches_per_epoch is not None:
+            n_items = config.training.batches_per_epoch * config.training.batch_size
         return fresh_windows(config, noise, device, n_items=n_items)
     if config.own_records:
         return _fresh_lanes(config, noise, device)
@@ -80,7 +68,17 @@ def _whole_epoch(config: Config, epoch: int, device: torch.device) -> Iterator[B
 def count_batches(config: Config) -> int:
     """How many batches `epoch_batches` gives (for progress and schedules)."""
     most = config.training.batches_per_epoch
+    if most is not None and _endless(config):
+        return most
     return _n_whole(config) if most is None else min(most, _n_whole(config))
+
+
+def _endless(config: Config) -> bool:
+    """Whether batches are drawn one by one, so that an epoch may have any number of them."""
+    lengths = config.training.record_lengths
+    if config.stateful:
+        return config.own_records and lengths == "log-uniform"
+    return config.data.noise == "fresh"
 
 
 def _n_whole(config: Config) -> int:
@@ -115,62 +113,6 @@ def tap_features(mixture: Float[np.ndarray, "B T"], taps: int) -> Float[np.ndarr
     filled = np.nan_to_num(mixture, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)
     padded = np.pad(filled, ((0, 0), (taps, taps)))
     return sliding_window_view(padded, 2 * taps + 1, axis=1)
-
-
-def row_order(n_blocks: int, n_times: int, *, interleave: int | None = None) -> Rows:
-    """Rows of all blocks in time order: block after block, or interleaved in chunks."""
-    component = np.repeat(np.arange(n_blocks), n_times)
-    time = np.tile(np.arange(n_times), n_blocks)
-    if interleave is not None:
-        order = np.lexsort((time, component, time // interleave))
-        component, time = component[order], time[order]
-    return Rows(component, time)
-
-
-def lanes(n_rows: int, n_lanes: int, *, strided: bool) -> Int[np.ndarray, "B T"]:
-    """Row number of every lane at every step; -1 where a lane has run out.
-
-    Strided: lane p sees rows p, p + B, ... . Contiguous: lane p owns one stretch, the first
-    lanes one row more than the others where the rows do not divide. Either way only the last
-    step is smaller, and what is left of it are the first lanes.
-    """
-    n_steps = -(-n_rows // n_lanes)
-    if strided:
-        numbers = np.arange(n_steps * n_lanes).reshape(n_steps, n_lanes).T
-        return np.where(numbers < n_rows, numbers, -1)
-    lengths = np.full(n_lanes, n_rows // n_lanes)
-    lengths[: n_rows % n_lanes] += 1
-    step = np.arange(n_steps)
-    starts = np.cumsum(lengths) - lengths
-    return np.where(step < lengths[:, None], starts[:, None] + step, -1)
-
-
-def segments(
-    lane_rows: Int[np.ndarray, "B T"],
-    component: Int[np.ndarray, "B T"],
-    *,
-    chunk: int,
-    reset_on_change: bool,
-) -> list[Segment]:
-    """Cut lanes into stretches of at most ``chunk`` steps.
-
-    A cut falls wherever a lane changes component or runs out, so that inside a stretch the
-    selector is constant and no state needs a reset.
-    """
-    changed = np.zeros(component.shape, dtype=bool)
-    changed[:, 1:] = component[:, 1:] != component[:, :-1]
-    alive = np.sum(lane_rows >= 0, axis=0)
-    fixed = np.flatnonzero(changed.any(axis=0) | (np.diff(alive, prepend=alive[0]) != 0))
-    bounds = np.unique(np.concatenate([[0], fixed, [lane_rows.shape[1]]]))
-    result = []
-    for begin, end in pairwise(bounds):
-        for start in range(begin, end, chunk):
-            n = int(alive[start])
-            reset = np.full(n, start == 0)
-            if reset_on_change:
-                reset |= changed[:n, start]
-            result.append(Segment(start, min(start + chunk, int(end)), n, reset))
-    return result
 
 
 def window_batches(
@@ -259,26 +201,60 @@ def _laid_out(config: Config, n_train: int, order: Rng) -> tuple[Rows, list[Segm
 
 def fresh_shape(config: Config) -> tuple[int, int]:
     """Samples of a fresh training record, and how many a lane sees in an epoch."""
-    data, record_s = config.data, config.training.record_s if config.own_records else None
-    n_samples = data.n_samples if record_s is None else round(record_s * data.rate_hz)
-    return n_samples, max(1, round(data.n_samples / n_samples))
+    n_samples = config.n_record
+    return n_samples, max(1, round(config.data.n_samples / n_samples))
 
 
 def _fresh_lanes(config: Config, noise: Rng, device: torch.device) -> Iterator[Batch]:
     """Every lane gets records of its own, one after the other, the state reset between them."""
     n_lanes, chunk = config.training.batch_size, config.training.chunk_samples
     n_samples, n_records = fresh_shape(config)
+    if config.training.record_lengths == "log-uniform":
+        yield from _staggered_lanes(config, noise, device)
+        return
     for _ in range(n_records):
-        records = draw_records(
-            config.data, n_lanes, n_samples, rng=noise, quadratures=_phase(config)
-        )
+        records = draw_fresh(config, n_lanes, n_samples, rng=noise)
         features = _on(tap_features(records.mixture, config.model.taps), device)
         truth = _on(_truth(records), device)
         component = _balanced_components(config, n_lanes, noise, device)
         for start in range(0, n_samples, chunk):
             part = (slice(None), slice(start, start + chunk))
             reset = torch.full((n_lanes,), start == 0, device=device)
-            yield _select(config, features[part], truth[part], component, reset=reset)
+            age = torch.full((n_lanes,), start, device=device)
+            yield _select(config, features[part], truth[part], component, reset=reset, age=age)
+
+
+def _staggered_lanes(config: Config, noise: Rng, device: torch.device) -> Iterator[Batch]:
+    """The same with records of random length, so that the lanes are of different ages."""
+    n_lanes, chunk = config.training.batch_size, config.training.chunk_samples
+    n_most = -(-fresh_shape(config)[0] // chunk)
+    taps = config.model.taps
+    features = np.empty((n_lanes, n_most * chunk, 2 * taps + 1), dtype=np.float32)
+    truth: np.ndarray | None = None
+    chunks, at = np.zeros(n_lanes, dtype=int), np.zeros(n_lanes, dtype=int)
+    component = _balanced_components(config, n_lanes, noise, device)
+    for _ in range(count_batches(config)):
+        new = np.flatnonzero(at == chunks)
+        if len(new):
+            at[new] = 0
+            chunks[new] = np.exp(noise.random(len(new)) * math.log(n_most + 1)).astype(int)
+            drawn = draw_fresh(config, len(new), int(chunks[new].max()) * chunk, rng=noise)
+            own = _truth(drawn)
+            if truth is None:
+                truth = np.empty((n_lanes, n_most * chunk, own.shape[2]), dtype=np.float32)
+            features[new, : own.shape[1]] = tap_features(drawn.mixture, taps)
+            truth[new, : own.shape[1]] = own
+        assert truth is not None
+        here = (np.arange(n_lanes)[:, None], at[:, None] * chunk + np.arange(chunk))
+        yield _select(
+            config,
+            _on(features[here], device),
+            _on(truth[here], device),
+            component,
+            reset=torch.from_numpy(at == 0).to(device),
+            age=torch.from_numpy(at * chunk).to(device),
+        )
+        at += 1
 
 
 def fresh_windows(
@@ -292,14 +268,29 @@ def fresh_windows(
         starts = None if anywhere else noise.integers(0, config.n_rows, n) - taps
         # Taps look beyond the window: draw their samples too.
         drawn = length + 2 * taps
-        records = draw_records(
-            config.data, n, drawn, rng=noise, starts=starts, quadratures=_phase(config)
-        )
+        records = draw_fresh(config, n, drawn, rng=noise, starts=starts)
         inside = slice(taps, taps + length)
         features = _on(tap_features(records.mixture, taps)[:, inside], device)
         truth = _on(_truth(records)[:, inside], device)
         component = _balanced_components(config, n, noise, device)
         yield _select(config, features, truth, component, reset=None)
+
+
+def draw_fresh(
+    config: Config,
+    n_records: int,
+    n_samples: int,
+    *,
+    rng: Rng,
+    starts: Int[np.ndarray, " B"] | None = None,
+) -> Records:
+    """Records to learn from or to validate on, with the targets that the teacher gives."""
+    records = draw_records(
+        config.data, n_records, n_samples, rng=rng, starts=starts, quadratures=_phase(config)
+    )
+    if config.training.teacher == "none":
+        return records
+    return replace(records, targets=best_answers(config.data, records.mixture))
 
 
 def _balanced_components(config: Config, n: int, rng: Rng, device: torch.device) -> Tensor:
@@ -315,6 +306,7 @@ def _select(
     component: Int[Tensor, " B"],
     *,
     reset: Bool[Tensor, " B"] | None,
+    age: Int[Tensor, " B"] | None = None,
 ) -> Batch:
     """Pick each stream's target and show the selector, as far as the model is told.
 
@@ -323,11 +315,11 @@ def _select(
     selector, n_components = config.model.selector, config.data.n_components
     targets, quadratures = truth.split(n_components, 2) if _phase(config) else (truth, None)
     if selector == "readout":
-        return Batch(inputs, targets, None, reset, component)
+        return Batch(inputs, targets, None, reset, component, age=age)
     index = component[:, None, None].expand(-1, targets.shape[1], 1)
     told = None if selector == "none" else one_hot(component, n_components)
     quadrature = None if quadratures is None else quadratures.gather(2, index)
-    return Batch(inputs, targets.gather(2, index), told, reset, component, quadrature)
+    return Batch(inputs, targets.gather(2, index), told, reset, component, quadrature, age)
 
 
 def _phase(config: Config) -> bool:

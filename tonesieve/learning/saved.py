@@ -23,12 +23,14 @@ def save_network(network: Network, config: Config, path: Path) -> None:
 def load_network(path: Path) -> tuple[Network, Config]:
     """Read what `save_network` wrote; raises `UserError` as `load_weights` does."""
     tensors, config, _ = load_weights(path)
-    broken = [name for name, array in tensors.items() if not np.isfinite(array).all()]
-    if broken:
-        raise UserError(f"{path}: {broken[0]} holds numbers that are not finite; train again")
+    return as_network(tensors, config, path), config
+
+
+def as_network(tensors: dict[str, np.ndarray], config: Config, path: Path) -> Network:
+    """The network with these weights; raises `UserError` where they do not fit the settings."""
     network = build_network(config)
     try:
         network.load_state_dict({name: torch.from_numpy(t) for name, t in tensors.items()})
     except RuntimeError:
         raise UserError(f"{path}: its weights do not fit its settings; it was changed") from None
-    return network, config
+    return network

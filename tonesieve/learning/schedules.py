@@ -29,6 +29,11 @@ def learning_rate(config: Config, history: History) -> Callable[[float], float]:
     return lambda share: rate
 
 
+def warmth(config: Config, n_batches: int) -> float:
+    """Share of the learning rate that the batch after ``n_batches`` others gets."""
+    return min(1.0, (n_batches + 1) / max(1, config.training.warmup_batches))
+
+
 def _cosine(base: float, share: float) -> float:
     return base * (1 + math.cos(math.pi * share)) / 2
 

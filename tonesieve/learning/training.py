@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,15 +21,18 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from tonesieve.config import Config
+from tonesieve.learning.ahead import drawn_ahead
+from tonesieve.learning.balance import ages_of, n_ages, renew, sums_by_age, weights
 from tonesieve.learning.checkpoints import Progress, restore, save, to_arrays
 from tonesieve.learning.devices import Tell, check_devices, part_of, together
 from tonesieve.learning.history import Epoch, History, best_epoch
 from tonesieve.learning.layouts import Batch, count_batches, epoch_batches
 from tonesieve.learning.models import build_network
 from tonesieve.learning.models.network import Network
-from tonesieve.learning.schedules import learning_rate
+from tonesieve.learning.optimizers import build_optimizer
+from tonesieve.learning.schedules import learning_rate, warmth
 from tonesieve.learning.tasks import further_loss
-from tonesieve.learning.threads import threads
+from tonesieve.learning.threads import keep_memory, threads
 from tonesieve.learning.validation import batch_loss, validation_loss
 
 
@@ -102,6 +106,7 @@ def _train(
         restore(progress, checkpoint, config)
         on_epoch(progress.history)
     network, optimizer = fabric.setup(progress.network, progress.optimizer)
+    keep_memory()
     with threads(config):
         while not _finished(config, progress.history):
             epoch = _train_epoch(config, fabric, network, optimizer, progress, on_batch)
@@ -115,14 +120,9 @@ def _train(
 
 def _begin(config: Config, device: torch.device) -> Progress:
     network = build_network(config).to(device)
-    training = config.training
-    rate, decay = training.learning_rate, training.weight_decay
-    optimizer: torch.optim.Optimizer
-    if training.optimizer == "adam":
-        optimizer = torch.optim.Adam(network.parameters(), lr=rate, weight_decay=decay)
-    else:
-        optimizer = torch.optim.SGD(network.parameters(), lr=rate, weight_decay=decay)
-    return Progress(network, optimizer, _copy(network))
+    optimizer = build_optimizer(config, network.parameters())
+    errors = torch.zeros((2, n_ages(config)), device=device)
+    return Progress(network, optimizer, _copy(network), errors)
 
 
 def _copy(network: Network) -> dict[str, Tensor]:
@@ -158,7 +158,11 @@ def _train_epoch(
     seed = np.random.SeedSequence(seeds).generate_state(1)[0]
     with torch.random.fork_rng():  # dropout draws from PyTorch's global generator
         torch.manual_seed(int(seed))
-        loss = _take_steps(config, number, fabric, network, optimizer, rate, on_batch)
+        batches = epoch_batches(config, epoch=number, device=fabric.device)
+        with drawn_ahead(batches) if config.drawn_ahead else nullcontext(batches) as drawn:
+            loss = _take_steps(
+                config, number, drawn, fabric, network, optimizer, progress.errors, rate, on_batch
+            )
     if not math.isfinite(loss):
         raise TrainingDiverged(
             f"training diverged in epoch {number} (loss {loss}); lower training.learning_rate"
@@ -172,9 +176,11 @@ def _train_epoch(
 def _take_steps(
     config: Config,
     number: int,
+    batches: Iterator[Batch],
     fabric: Fabric,
     network: Any,
     optimizer: Any,
+    errors: Tensor,
     rate: Callable[[float], float],
     on_batch: Callable[[int, int], None],
 ) -> float:
@@ -185,16 +191,19 @@ def _take_steps(
     total = torch.zeros((), device=fabric.device)
     n_seen = 0
     state: tuple[Tensor, ...] | None = None
-    for i, whole in enumerate(epoch_batches(config, epoch=number, device=fabric.device)):
+    for i, whole in enumerate(batches):
+        warmed = warmth(config, (number - 1) * n_batches + i)
         for group in optimizer.param_groups:
-            group["lr"] = rate(min(1.0, i / n_batches))
+            group["lr"] = warmed * rate(min(1.0, i / n_batches))
         batch, share = part_of(whole, config, fabric.global_rank, fabric.world_size)
         state = _carried(bare, batch, state)
         outputs, after = network(batch.inputs, batch.selector, state, tasks=bool(bare.tasks))
-        loss = batch_loss(config, outputs[..., : bare.n_outputs], batch)
+        answers = outputs[..., : bare.n_outputs]
+        loss = batch_loss(config, answers, batch)
         further = further_loss(config, bare, outputs[..., bare.n_outputs :], batch)
         optimizer.zero_grad()
-        asked = loss if further is None else loss + further
+        counted = _balanced(config, fabric, answers, batch, share, errors, loss)
+        asked = counted if further is None else counted + further
         # DDP takes the mean over processes; this makes it the mean over the streams.
         fabric.backward(asked * (share * fabric.world_size))
         if config.training.clip_norm is not None:
@@ -208,6 +217,27 @@ def _take_steps(
         on_batch(number - 1, i + 1)
     whole_total: Any = fabric.all_reduce(total, reduce_op="sum")
     return float(whole_total) / n_seen
+
+
+def _balanced(
+    config: Config,
+    fabric: Fabric,
+    answers: Tensor,
+    batch: Batch,
+    share: float,
+    errors: Tensor,
+    loss: Tensor,
+) -> Tensor:
+    """The loss with the errors of every age counted alike, if it is asked for."""
+    if config.training.balance == "none":
+        return loss
+    squared = ((answers - batch.targets) ** 2).mean(dim=2)
+    ages = ages_of(batch)
+    # A process with nothing left to do has a share of 0, and takes a stream of another's.
+    own = sums_by_age(squared, ages, errors.shape[1]) * float(share > 0)
+    sums: Any = fabric.all_reduce(own, reduce_op="sum")
+    renew(errors, sums)
+    return (squared * weights(errors, ages, config.training.balance_floor)).mean()
 
 
 def _carried(

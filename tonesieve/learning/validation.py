@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from tonesieve.config import Config
+from tonesieve.learning.balance import geometric_mean
 from tonesieve.learning.layouts import (
     Batch,
+    draw_fresh,
     fresh_shape,
     fresh_windows,
     training_record,
@@ -17,7 +19,7 @@ from tonesieve.learning.layouts import (
 from tonesieve.learning.models.network import Network
 from tonesieve.learning.network_extractor import as_extractor
 from tonesieve.learning.tasks import positions
-from tonesieve.signals.synthesis import Records, draw_records
+from tonesieve.signals.synthesis import Records
 
 # With fresh noise nothing of a record need be held back: validation draws this much of its own.
 N_SAMPLES = 128_000
@@ -36,7 +38,8 @@ def validation_loss(config: Config, network: Network, device: torch.device) -> f
     """Loss on the end of the training record, or with fresh noise on other draws.
 
     Windows count as in training. At L=1 whole records run from the zero state, so that the end
-    of one has its past; only the end counts.
+    of one has its past; only the end counts. With a teacher it is what the network adds to the
+    limit; with ages balanced, for a carried state its geometric mean over them.
     """
     network.eval()
     if not config.stateful:
@@ -44,6 +47,8 @@ def validation_loss(config: Config, network: Network, device: torch.device) -> f
     fresh = config.data.noise == "fresh"
     records = _fresh_records(config) if fresh else training_record(config)
     error = as_extractor(network, config).extract(records.mixture) - records.targets
+    if config.training.balance == "age" and fresh:
+        return geometric_mean((error**2).mean(axis=2), config.training.balance_floor)
     return float(np.mean(error[:, 0 if fresh else config.n_train :] ** 2))
 
 
@@ -65,7 +70,7 @@ def _windows_loss(config: Config, network: Network, device: torch.device) -> flo
 def _fresh_records(config: Config) -> Records:
     n_samples, _ = fresh_shape(config)
     n_records = max(MIN_RECORDS, N_SAMPLES // n_samples)
-    return draw_records(config.data, n_records, n_samples, rng=_rng(config))
+    return draw_fresh(config, n_records, n_samples, rng=_rng(config))
 
 
 def _rng(config: Config) -> np.random.Generator:

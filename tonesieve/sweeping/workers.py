@@ -16,13 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from tonesieve.config import Config, from_yaml
+from tonesieve.extractors.protocol import Extractor
 from tonesieve.files import write_text
 from tonesieve.judging.comparison import us_per_sample
+from tonesieve.learning.checkpoints import to_arrays
 from tonesieve.learning.history import History
 from tonesieve.learning.models import build_network
 from tonesieve.learning.network_extractor import as_extractor
 from tonesieve.learning.threads import threads
-from tonesieve.runs import CHECKPOINT, CONFIG, HISTORY, METRICS, load_run, resume, run
+from tonesieve.loading import CONFIG, as_compiled
+from tonesieve.runs import CHECKPOINT, HISTORY, METRICS, load_run, resume, run
 from tonesieve.signals.synthesis import draw_exercise
 from tonesieve.sweeping.shelves import RUNS, Keep, Shelf
 
@@ -168,11 +171,13 @@ def _whoami() -> str:
 def _speed(config: Config, folder: Path | None = None) -> float:
     """Microseconds a sample of a run, or of its untrained network: weights cost no time."""
     with threads(config):
-        extractor = (
-            as_extractor(build_network(config), config)
-            if folder is None
-            else load_run(folder).extractor
-        )
+        extractor: Extractor
+        if folder is None:
+            network = build_network(config)
+            tensors = to_arrays(network.state_dict())
+            extractor = as_compiled(tensors, config) or as_extractor(network, config)
+        else:
+            extractor = load_run(folder).extractor
         record = draw_exercise(config.data, seed=config.data.test_seed)
         n_samples = TIMED_SAMPLES if config.stateful else TIMED_WINDOWS + config.model.window
         return us_per_sample(extractor, record.mixture[:, :n_samples])

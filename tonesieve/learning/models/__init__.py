@@ -22,6 +22,7 @@ from tonesieve.learning.models.convolution import (
     tcn_parts,
 )
 from tonesieve.learning.models.network import Network, Part
+from tonesieve.learning.models.observer import observer_parts
 from tonesieve.learning.models.oscillators import lru_parts
 from tonesieve.learning.models.recurrent import multi_scale_parts, recurrent_parts
 
@@ -31,6 +32,7 @@ FAMILIES: dict[str, Callable[[ModelSettings, DataSettings, int], dict[str, Part]
     "gru": partial(recurrent_parts, kind="gru"),
     "rnn": partial(recurrent_parts, kind="rnn"),
     "lru": lru_parts,
+    "observer": observer_parts,
     "cnn-lstm": cnn_lstm_parts,
     "multi-scale": multi_scale_parts,
     "feed-forward": feed_forward_parts,

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from tonesieve.config import DataSettings, ModelSettings
 from tonesieve.learning.models.attention import Attention
+from tonesieve.learning.models.fused import run_lstm, suits
 from tonesieve.learning.models.network import Part, State, remember
 
 CELLS: dict[str, Any] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
@@ -55,6 +56,9 @@ class Recurrent(Part):
         self, inputs: Float[Tensor, "B T F"], state: State
     ) -> tuple[Float[Tensor, "B T G"], State]:
         """Hidden states at every sample."""
+        if self._fused(inputs):
+            hidden, *after_each = run_lstm(self.cell, inputs, state[0][:, 0], state[1][:, 0])
+            return hidden, tuple(s[:, None] for s in after_each)
         layers_first = tuple(s.transpose(0, 1).contiguous() for s in state)
         given = layers_first if len(layers_first) == 2 else layers_first[0]
         if self.training and self.recurrent_dropout:
@@ -66,6 +70,11 @@ class Recurrent(Part):
             onward = hidden.new_tensor([1.0, 0.0])
             kept = tuple(s * onward.repeat(len(s) // 2)[:, None, None] for s in kept)
         return hidden, tuple(s.transpose(0, 1) for s in kept)
+
+    def _fused(self, inputs: Tensor) -> bool:
+        """Whether to go through our own kernels: where they learn faster than PyTorch's."""
+        thinned = self.training and self.recurrent_dropout
+        return torch.is_grad_enabled() and not thinned and suits(self.cell, inputs)
 
     def _thinned(self) -> dict[str, Tensor]:
         """Recurrent weights of which whole columns are dropped: as though the same units of the
