@@ -8,7 +8,7 @@ PRESETS := sieve window10 deep50 config-l1 guide journey journey-selector clock
 SWEEPS := $(basename $(notdir $(wildcard tonesieve/experiments/*.yaml)))
 COMPARED := sieve window10 deep50 config-l1 guide journey
 
-.PHONY: run presets limits compare sweeps claims test test-all lint types format clean
+.PHONY: run presets limits compare sweeps claims bench bench-all test test-all lint types format clean
 
 run: $(STAMP)  ## the main job: train, judge and show the default extractor
 	$(BIN)/tonesieve run $(FLAGS)
@@ -32,6 +32,16 @@ sweeps: $(STAMP)  ## every shipped sweep (hours; goes on where it stood), and it
 claims: $(STAMP)  ## the pages of sweeps and claims, from the kept results
 	$(BIN)/python docs/sweep_tables.py
 	$(BIN)/python docs/claims.py
+
+bench: $(STAMP)  ## the page of benchmarks and its picture, from the kept results
+	$(BIN)/python benchmarks/growth.py --draw
+	$(BIN)/python benchmarks/page.py
+
+bench-all: $(STAMP)  ## every benchmark again (two hours), its rivals too, and the page
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	rm -rf runs/benchmarks
+	for b in throughput streaming growth limits recipes; do $(BIN)/python benchmarks/$$b.py || exit; done
+	$(MAKE) bench
 
 # Two test processes; whichever is done takes over from the other.
 TWO := -n 2 --dist worksteal

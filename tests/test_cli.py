@@ -18,6 +18,7 @@ from tonesieve import cli, presets, run
 SHORT = [
     "data.duration_s=0.5",
     "training.epochs=1",
+    "training.batches_per_epoch=null",
     "training.batch_size=8",
     "training.record_s=0.25",
     "evaluation.settle_s=0.1",

@@ -35,6 +35,7 @@ PLAN: dict[str, Any] = {
     "settings": {
         "data.duration_s": 1.0,
         "training.record_s": None,
+        "training.batches_per_epoch": None,
         "training.epochs": 60,
         "training.batch_size": 8,
         "evaluation.shifted_records": 2,

@@ -26,6 +26,7 @@ from tonesieve.signals.synthesis import draw_exercise
 SHORT = (
     "data.duration_s=0.5",
     "training.epochs=2",
+    "training.batches_per_epoch=null",
     "training.batch_size=8",
     "training.record_s=0.25",
     "evaluation.settle_s=0.1",

@@ -37,6 +37,7 @@ TINY: dict[str, Any] = {
     "settings": {
         "data.duration_s": 0.4,
         "training.record_s": None,
+        "training.batches_per_epoch": None,
         "training.epochs": 2,
         "training.batch_size": 8,
         "training.chunk_samples": 100,
