@@ -52,7 +52,7 @@ def figure(run: dict[str, Any], kind: str) -> tuple[float, str]:
         found = run["settled"]
         return found["mse"], f"{found['mse']:.2e} ± {found['stderr']:.0e}"
     found = run["settled"] if kind == "free" else run[kind]
-    return found["ratio"], f"{found['ratio']:.3f} ± {found['ratio_stderr']:.3f} x"
+    return found["ratio"], f"{found['ratio']:.4f} ± {found['ratio_stderr']:.4f} x"
 
 
 def limits() -> str:
