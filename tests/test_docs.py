@@ -31,6 +31,7 @@ CUT = {
     ],
     "window10": ["training.epochs=1", "data.duration_s=1", "training.patience=null"],
     "clock": ["training.epochs=2"],
+    "limit10": ["training.batches_per_epoch=5", "evaluation.shifted_records=2"],
 }  # fmt: skip
 # Sweeps that look for what a claim may have come from.
 EVIDENCE = {"window10-suspects"}
