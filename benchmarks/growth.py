@@ -198,7 +198,7 @@ def draw(courses: dict[str, Any]) -> None:
     for axis, (name, course) in zip(axes.flat, courses.items(), strict=True):
         x, y = course["x"], course["y"]
         axis.loglog(x, y, "o-", color="#0b5394")
-        axis.set_title(f"{name}: exponent {course['exponent']:.2f}", fontsize=10)
+        axis.set_title(f"{name}: exponent {course['exponent']:.2f}", fontsize=9)
         axis.set_xlabel(course["over"])
         axis.set_ylabel(course["unit"])
         axis.set_ylim(min(y) / 3, max(y) * 3)

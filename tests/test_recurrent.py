@@ -25,6 +25,12 @@ from tonesieve.signals.synthesis import draw_records
 SELECTORS = ("input", "readout", "initial_state", "film", "none")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _ready() -> None:
+    """NumPy would answer the first tests of a fresh machine, and rounds otherwise."""
+    recurrent.compiled_core()
+
+
 def configured(name: str, selector: str, **training: Any) -> Config | None:
     """An entry with a selector; None where the two do not go together."""
     model = zoo_settings(name, selector=selector, tasks=[], scale_input=True)

@@ -19,6 +19,7 @@ from matplotlib.image import imread
 
 import tonesieve
 from tonesieve.errors import UserError
+from tonesieve.extractors.weights import load_weights, save_weights
 from tonesieve.reporting import Reporter
 from tonesieve.runs import load_run
 from tonesieve.signals.synthesis import draw_exercise
@@ -187,6 +188,16 @@ def test_describe_counts_and_looks_inside(finished: Path) -> None:
     assert set(inside["activations"]) == {"lstm", "readout"}
     assert inside["weights"]["readout.bias"]["std"] >= 0
     assert tonesieve.describe("guide")["warnings"][0].startswith("data.phase_scale")
+
+
+def test_weights_that_diverged_are_refused(finished: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(finished, tmp_path / "broken")
+    tensors, config, _ = load_weights(folder / "weights.safetensors")
+    tensors["readout.bias"][0] = np.nan
+    save_weights(folder / "weights.safetensors", tensors, config)
+    for use in (tonesieve.describe, tonesieve.evaluate):
+        with pytest.raises(UserError, match=r"readout.bias holds numbers that are not finite"):
+            use(folder)
 
 
 def test_killed_at_any_moment_it_goes_on_to_the_same_figures(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from tonesieve.config import TRAINED, Config
 from tonesieve.errors import UserError
 from tonesieve.extractors.packing import pack
 from tonesieve.extractors.recurrent import CompiledNetwork
-from tonesieve.extractors.weights import load_weights
+from tonesieve.extractors.weights import check_finite, load_weights
 
 CONFIG, WEIGHTS = "config.yaml", "weights.safetensors"
 
@@ -31,9 +31,7 @@ def read_run(folder: str | Path) -> tuple[dict[str, np.ndarray], Config]:
     """
     path = run_folder(Path(folder)) / WEIGHTS
     tensors, trained, _ = load_weights(path)
-    broken = [name for name, array in tensors.items() if not np.isfinite(array).all()]
-    if broken:
-        raise UserError(f"{path}: {broken[0]} holds numbers that are not finite; train again")
+    check_finite(tensors, path)
     config = load_config(Path(folder).resolve())
     if any(getattr(config, section) != getattr(trained, section) for section in TRAINED):
         raise UserError(f"{path}: was trained under other settings than {CONFIG} has now")

@@ -253,7 +253,7 @@ class TrainingSettings(Settings):
     state_reset: Literal["component", "epoch"] = "component"  # L=1
     record_s: Positive | None = None  # L=1, fresh noise: length of a training record
     # L=1, fresh noise: all records of that length, the lanes together; or each of its own random
-    # length from a chunk to that (log-uniform), so that every batch has samples of all ages.
+    # length from a chunk to that (log-uniform), so that a batch has samples of many ages.
     record_lengths: Literal["equal", "log-uniform"] = "equal"
     # What is learned: the clean target; or the best possible estimate of it from the samples so
     # far (the posterior mean), which has the same optimum and far less variance. Fresh noise.

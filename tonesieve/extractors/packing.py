@@ -73,7 +73,7 @@ class _Packing:
         at = self._room(1 + shown)
         width = 2 * n_components if model.kind == "observer" else self._width
         film = self._room(2 * width) if model.selector == "film" else 0
-        at, _ = self._body(at, 1 + shown)
+        at = self._body(at, 1 + shown)
         if model.selector == "film":
             bent = self._room(width)
             self._put(codes.FILM, width, width, at, bent, state=film)
@@ -94,8 +94,8 @@ class _Packing:
     def _width(self) -> int:
         return self.config.model.size(self.config.data.n_components)
 
-    def _body(self, at: int, width: int) -> tuple[int, int]:
-        """All parts in a row: where they leave what they give, and its width."""
+    def _body(self, at: int, width: int) -> int:
+        """All parts in a row: where they leave what they give."""
         kind = self.config.model.kind
         if kind == "lru":
             return self._oscillators(at, width)
@@ -107,7 +107,7 @@ class _Packing:
         for n in range(self.config.model.n_layers):
             at = self._recurrent(kind, n, at, width)
             width = self._width
-        return at, width
+        return at
 
     def _recurrent(self, kind: str, n: int, at: int, n_inputs: int) -> int:
         apart = f"parts.{kind}_{n + 1}.recurrent.cell"
@@ -161,7 +161,7 @@ class _Packing:
         self._put(codes.AFFINE, len(flat), width, past, room, where, more=codes.RELU)
         return room, width
 
-    def _oscillators(self, at: int, n_features: int) -> tuple[int, int]:
+    def _oscillators(self, at: int, n_features: int) -> int:
         width = self._width
         weight = self._take("parts.embedding.linear.weight", width, n_features)
         weight[:, 0] *= self._scale
@@ -170,7 +170,7 @@ class _Packing:
         self._put(codes.AFFINE, weight.shape[1], width, at, given, where)
         for n in range(self.config.model.n_layers):
             given = self._oscillator(f"parts.oscillators_{n + 1}", given, width)
-        return given, width
+        return given
 
     def _oscillator(self, name: str, given: int, width: int) -> int:
         shapes = {
@@ -205,7 +205,7 @@ class _Packing:
         self._put(codes.ADD, width, width, given, room)
         return room
 
-    def _observer(self) -> tuple[int, int]:
+    def _observer(self) -> int:
         n_tones, size = self.config.data.n_components, self._width
         n_clocks, width = N_CLOCKS, 2 * n_tones
         shapes = {
@@ -237,7 +237,7 @@ class _Packing:
         heard = of["heard"] * self._scale
         where = self._keep(of["cosines"], of["sines"], of["seen"], heard)
         self._put(codes.OBSERVE, width // 2, 0, at, state, where, state)
-        return state, width
+        return state
 
     def _told_places(self, film: int, width: int) -> Int64[np.ndarray, " N"]:
         """Where the selector stands in memory at every sample; what it sets at the start fades."""

@@ -48,6 +48,13 @@ def load_weights(path: Path) -> tuple[dict[str, np.ndarray], Config, dict[str, A
     return tensors, from_yaml(about["config"], where=str(path)), about["notes"]
 
 
+def check_finite(tensors: Mapping[str, np.ndarray], path: Path) -> None:
+    """Raises `UserError` for weights that a training has driven out of bounds."""
+    broken = [name for name, array in tensors.items() if not np.isfinite(array).all()]
+    if broken:
+        raise UserError(f"{path}: {broken[0]} holds numbers that are not finite; train again")
+
+
 def _about(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     """Settings and notes, once the file is known to be one of ours."""
     try:

@@ -16,6 +16,7 @@ import numpy as np
 from numba import njit
 
 from tonesieve.kernels import program as codes
+from tonesieve.kernels.arithmetic import FAST, room, tanh
 from tonesieve.kernels.program import GELU, LINE, RELU, WIDE, WIDTH
 from tonesieve.kernels.vectors import line_of_four, line_of_one, tile_of_four, tile_of_one
 
@@ -24,64 +25,17 @@ HEAD = 5  # numbers before a program, where all stands in one array
 TOGETHER = 16
 EPSILON = np.float32(codes.EPSILON)
 
-# tanh(x) as x P(x^2) / Q(x^2), of degrees 13 and 6 in x, for |x| below where float32 has 1:
-# the coefficients of Eigen's generic_fast_tanh_float; its error is a few units of the last place.
-_P = tuple(
-    np.float32(c)
-    for c in (
-        4.89352455891786e-03,
-        6.37261928875436e-04,
-        1.48572235717979e-05,
-        5.12229709037114e-08,
-        -8.60467152213735e-11,
-        2.00018790482477e-13,
-        -2.76076847742355e-16,
-    )
-)
-_P1, _P3, _P5, _P7, _P9, _P11, _P13 = _P
-_Q0, _Q2, _Q4, _Q6 = (
-    np.float32(c)
-    for c in (
-        4.89352518554385e-03,
-        2.26843463243900e-03,
-        1.18534705686654e-04,
-        1.19825839466702e-06,
-    )
-)
-_ENOUGH = np.float32(7.90531110763549805)
 _HALF, _ONE, _ZERO = np.float32(0.5), np.float32(1.0), np.float32(0.0)
 _ROOT_HALF = np.float32(math.sqrt(0.5))
-# Contraction alone: whatever else "fast" allows would let the order of a sum depend on how many
-# streams are computed. Without the check for division by zero, loops become vectors.
-_FAST: Any = {
-    "error_model": "numpy",
-    "fastmath": {"contract", "nsz"},
-    "nogil": True,
-    "cache": True,
-}
 
 
-@njit(inline="always", **_FAST)
+@njit(inline="always", **FAST)
 def _heard(sample: Any) -> Any:
     """A gap is the mean, 0, as it was in training."""
     return sample if np.isfinite(sample) else _ZERO
 
 
-@njit(inline="always", **_FAST)
-def room(n: int) -> int:
-    """So many numbers in whole lines."""
-    return n + -n % LINE
-
-
-@njit(inline="always", **_FAST)
-def _tanh(x: Any) -> Any:
-    x = min(max(x, -_ENOUGH), _ENOUGH)
-    y = x * x
-    p = ((((((_P13 * y + _P11) * y + _P9) * y + _P7) * y + _P5) * y + _P3) * y + _P1) * x
-    return p / (((_Q6 * y + _Q4) * y + _Q2) * y + _Q0)
-
-
-@njit(**_FAST)
+@njit(**FAST)
 def _affine(
     memory: np.ndarray, zs: int, xs: int, n: int, m: int, weights: np.ndarray, at: int, back: bool
 ) -> None:
@@ -115,7 +69,7 @@ def _affine(
             line_of_one(memory, z, apart, memory, x, apart, weights, b, w, n)
 
 
-@njit(**_FAST)
+@njit(**FAST)
 def _bring(memory: np.ndarray, xs: int, to: int, n: int) -> None:
     """Inputs to where they stand in one line with the state."""
     for p in range(memory.shape[0]):
@@ -123,34 +77,34 @@ def _bring(memory: np.ndarray, xs: int, to: int, n: int) -> None:
             memory[p, to + k] = memory[p, xs + k]
 
 
-@njit(**_FAST)
+@njit(**FAST)
 def _lstm(row: np.ndarray, zs: int, hs: int, cs: int, size: int) -> None:
     """Gates i, f, g, o at z; hidden state at h, cell state at c. Sigmoids are halved tanhs of
     halves: the halving lies in the weights."""
     z = row[zs : zs + 4 * size]
     for g in range(4 * size):
-        z[g] = _tanh(z[g])
+        z[g] = tanh(z[g])
     h, c = row[hs : hs + size], row[cs : cs + size]
     for k in range(size):
         fresh = (_HALF + _HALF * z[k]) * z[2 * size + k]
         c[k] = (_HALF + _HALF * z[size + k]) * c[k] + fresh
     for k in range(size):
-        h[k] = (_HALF + _HALF * z[3 * size + k]) * _tanh(c[k])
+        h[k] = (_HALF + _HALF * z[3 * size + k]) * tanh(c[k])
 
 
-@njit(**_FAST)
+@njit(**FAST)
 def _gru(row: np.ndarray, zs: int, other: int, hs: int, size: int) -> None:
     """Gates r, z, n at z of the input, and of the state; the hidden state at h."""
     of_input, of_state = row[zs : zs + 3 * size], row[other : other + 3 * size]
     for g in range(2 * size):
-        of_input[g] = _HALF + _HALF * _tanh(of_input[g] + of_state[g])
+        of_input[g] = _HALF + _HALF * tanh(of_input[g] + of_state[g])
     h = row[hs : hs + size]
     for k in range(size):
-        fresh = _tanh(of_input[2 * size + k] + of_input[k] * of_state[2 * size + k])
+        fresh = tanh(of_input[2 * size + k] + of_input[k] * of_state[2 * size + k])
         h[k] = fresh + of_input[size + k] * (h[k] - fresh)
 
 
-@njit(**_FAST)
+@njit(**FAST)
 def _norm(row: np.ndarray, zs: int, xs: int, n: int, weights: np.ndarray, at: int) -> None:
     """A layer norm: gains, then shifts."""
     total = _ZERO
@@ -165,7 +119,7 @@ def _norm(row: np.ndarray, zs: int, xs: int, n: int, weights: np.ndarray, at: in
         row[zs + k] = (row[xs + k] - mean) * scale * weights[at + k] + weights[at + n + k]
 
 
-@njit(**_FAST)
+@njit(**FAST)
 def _activate(row: np.ndarray, zs: int, m: int, kind: int) -> None:
     if kind == RELU:
         for g in range(m):
@@ -176,7 +130,7 @@ def _activate(row: np.ndarray, zs: int, m: int, kind: int) -> None:
             row[zs + g] = np.float32(_HALF * x * (_ONE + np.float32(math.erf(x * _ROOT_HALF))))
 
 
-@njit(**_FAST)
+@njit(**FAST)
 def _oscillate(row: np.ndarray, zs: int, hs: int, n: int, weights: np.ndarray, at: int) -> None:
     """Turn and damp n complex numbers, and add what drives them: real parts, imaginary parts."""
     for k in range(n):
@@ -186,7 +140,7 @@ def _oscillate(row: np.ndarray, zs: int, hs: int, n: int, weights: np.ndarray, a
         row[hs + n + k] = s * real + c * imaginary + row[zs + n + k]
 
 
-@njit(**_FAST)
+@njit(**FAST)
 def _observe(row: np.ndarray, gs: int, hs: int, n: int, weights: np.ndarray, at: int) -> None:
     """Turn n pairs of numbers, and move them by gains times what was not foreseen of the sample.
 
@@ -206,7 +160,7 @@ def _observe(row: np.ndarray, gs: int, hs: int, n: int, weights: np.ndarray, at:
         row[hs + k] += row[gs + k] * surprise
 
 
-@njit(**_FAST)
+@njit(**FAST)
 def _advance(program: np.ndarray, weights: np.ndarray, memory: np.ndarray, back: bool) -> None:
     """One sample of every stream; its features stand in memory."""
     n_streams = memory.shape[0]
@@ -231,7 +185,7 @@ def _advance(program: np.ndarray, weights: np.ndarray, memory: np.ndarray, back:
             _affine(memory, zs, hs, m + n, m, weights, at, back)
             for p in range(n_streams):
                 for k in range(m):
-                    memory[p, hs + k] = _tanh(memory[p, zs + k])
+                    memory[p, hs + k] = tanh(memory[p, zs + k])
         elif code == codes.AFFINE:
             _affine(memory, zs, xs, n, m, weights, at, back)
             for p in range(n_streams):
@@ -270,7 +224,7 @@ def _advance(program: np.ndarray, weights: np.ndarray, memory: np.ndarray, back:
 @njit(
     "void(int32[:, ::1], float32[::1], float32[:, ::1], float32[:, :, ::1], int64, int64, "
     "float32[:, :, ::1])",
-    **_FAST,
+    **FAST,
 )
 def run(
     program: np.ndarray,
@@ -295,7 +249,7 @@ def run(
                     out[b, t, k] = memory[b, at + k]
 
 
-@njit("void(float32[::1], float64)", **_FAST)
+@njit("void(float32[::1], float64)", **FAST)
 def step(unit: np.ndarray, sample: float) -> None:
     """One sample of one stream, as many times as it has passes.
 

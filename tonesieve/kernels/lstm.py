@@ -6,12 +6,10 @@ H hidden units. Gates i, f, g, o, of which i, f, o are half a tanh of half: the 
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numba import njit
 
-from tonesieve.kernels.cells import _tanh
+from tonesieve.kernels.arithmetic import FAST, tanh
 from tonesieve.kernels.program import LINE, WIDE
 from tonesieve.kernels.vectors import (
     collect_four,
@@ -22,11 +20,10 @@ from tonesieve.kernels.vectors import (
     tile_of_one,
 )
 
-_FAST: Any = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
 _HALF, _ONE = np.float32(0.5), np.float32(1.0)
 
 
-@njit(**_FAST)
+@njit(**FAST)
 def _product(outputs: np.ndarray, inputs: np.ndarray, weights: np.ndarray) -> None:
     """outputs (B, M) = inputs (B, N) W; of the weights first a tile's width of zeros, then W."""
     n_streams, m = outputs.shape
@@ -48,7 +45,7 @@ def _product(outputs: np.ndarray, inputs: np.ndarray, weights: np.ndarray) -> No
         at += LINE * n
 
 
-@njit(**_FAST)
+@njit(**FAST)
 def _collect(outputs: np.ndarray, inputs: np.ndarray, weights: np.ndarray) -> None:
     """outputs (N, M) += inputs' (N, B) weights (B, M), M in whole tiles."""
     n, m = outputs.shape
@@ -61,7 +58,7 @@ def _collect(outputs: np.ndarray, inputs: np.ndarray, weights: np.ndarray) -> No
             collect_one(outputs, p * m + g, m, inputs, p, n, weights, g, m, n_streams)
 
 
-@njit(**_FAST)
+@njit(**FAST)
 def forward(
     inputs: np.ndarray,
     weights: np.ndarray,
@@ -83,22 +80,22 @@ def forward(
         _product(gates[t], inputs[t], weights)
         for p in range(n_streams):
             z, c, h = gates[t, p], cells[t, p], inputs[t + 1, p]
-            after, tanh = cells[t + 1, p], bent[t, p]
+            after, bend = cells[t + 1, p], bent[t, p]
             for g in range(wide):
-                z[g] = _tanh(z[g])
+                z[g] = tanh(z[g])
             for k in range(size):
                 fresh = (_HALF + _HALF * z[k]) * z[2 * size + k]
                 after[k] = (_HALF + _HALF * z[size + k]) * c[k] + fresh
             for k in range(size):
-                tanh[k] = _tanh(after[k])
+                bend[k] = tanh(after[k])
             for k in range(size):
-                h[k] = (_HALF + _HALF * z[3 * size + k]) * tanh[k]
+                h[k] = (_HALF + _HALF * z[3 * size + k]) * bend[k]
             copy = hidden[p, t]
             for k in range(size):
                 copy[k] = h[k]
 
 
-@njit(**_FAST)
+@njit(**FAST)
 def backward(
     of_hidden: np.ndarray,
     of_h: np.ndarray,
@@ -123,17 +120,17 @@ def backward(
     for t in range(n_samples - 1, -1, -1):
         flow = of_gates[t if kept else 0]
         for p in range(n_streams):
-            z, dz, c, tanh = gates[t, p], flow[p], cells[t, p], bent[t, p]
+            z, dz, c, bend = gates[t, p], flow[p], cells[t, p], bent[t, p]
             given, dh, dc = of_hidden[p, t], of_h[p], of_c[p]
             for k in range(size):
                 up = dh[k] + given[k]
                 i, f = z[k], z[size + k]
                 g, o = z[2 * size + k], z[3 * size + k]
-                through = dc[k] + up * (_HALF + _HALF * o) * (_ONE - tanh[k] * tanh[k])
+                through = dc[k] + up * (_HALF + _HALF * o) * (_ONE - bend[k] * bend[k])
                 dz[k] = through * g * _HALF * (_ONE - i * i)
                 dz[size + k] = through * c[k] * _HALF * (_ONE - f * f)
                 dz[2 * size + k] = through * (_HALF + _HALF * i) * (_ONE - g * g)
-                dz[3 * size + k] = up * tanh[k] * _HALF * (_ONE - o * o)
+                dz[3 * size + k] = up * bend[k] * _HALF * (_ONE - o * o)
                 dc[k] = through * (_HALF + _HALF * f)
         _product(of_h, flow, weights)
         _collect(of_weights, inputs[t], flow)

@@ -6,15 +6,13 @@ c says how the pairs stand in the mixture, g is the gain.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numba import njit
 
-_FAST: Any = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
+from tonesieve.kernels.arithmetic import FAST
 
 
-@njit(**_FAST)
+@njit(**FAST)
 def observe(
     samples: np.ndarray,
     gains: np.ndarray,
@@ -44,7 +42,7 @@ def observe(
             last = states[b, t]
 
 
-@njit(**_FAST)
+@njit(**FAST)
 def observe_back(
     of_states: np.ndarray,
     gains: np.ndarray,

@@ -8,6 +8,8 @@ processor can, however many streams there are: results agree to the last bit.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from llvmlite import ir
@@ -21,8 +23,8 @@ _FLOAT = ir.FloatType()
 _VECTOR = ir.VectorType(_FLOAT, LINE)
 
 
-def _summing(n_streams: int, n_lines: int) -> Any:
-    """An intrinsic for so many streams and lines of outputs."""
+def _intrinsic(instructions: Callable[[_Writer, Any], None]) -> Any:
+    """What takes three flat arrays, places in them and a number of things to add."""
 
     @intrinsic
     def sums(
@@ -34,18 +36,17 @@ def _summing(n_streams: int, n_lines: int) -> Any:
         xs: Any,
         x_apart: Any,
         weights: Any,
-        bias: Any,
-        at: Any,
+        first: Any,
+        second: Any,
         n: Any,
     ) -> Any:
-        signature = types.void(outputs, zs, z_apart, inputs, xs, x_apart, weights, bias, at, n)
+        given = (outputs, zs, z_apart, inputs, xs, x_apart, weights, first, second, n)
 
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            write = _Writer(context, builder, signature, args)
-            _write_sums(write, args, n_streams, n_lines)
+            instructions(_Writer(context, builder, signature, args), args)
             return context.get_dummy_value()
 
-        return signature, generate
+        return types.void(*given), generate
 
     return sums
 
@@ -85,35 +86,6 @@ def _write_sums(write: _Writer, args: Any, n_streams: int, n_lines: int) -> None
             found = [builder.fadd(*pairs)]
         for line, vector in enumerate(found):
             write.store(vector, place, line)
-
-
-def _collecting(n_rows: int) -> Any:
-    """An intrinsic for so many rows of Z += X' W: rows of X and W are a stream's each."""
-
-    @intrinsic
-    def collect(
-        typing: Any,
-        outputs: Any,
-        zs: Any,
-        z_apart: Any,
-        inputs: Any,
-        xs: Any,
-        x_apart: Any,
-        weights: Any,
-        at: Any,
-        w_apart: Any,
-        n: Any,
-    ) -> Any:
-        signature = types.void(outputs, zs, z_apart, inputs, xs, x_apart, weights, at, w_apart, n)
-
-        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            write = _Writer(context, builder, signature, args)
-            _write_collection(write, args, n_rows)
-            return context.get_dummy_value()
-
-        return signature, generate
-
-    return collect
 
 
 def _write_collection(write: _Writer, args: Any, n_rows: int) -> None:
@@ -182,8 +154,9 @@ class _Writer:
 
 # Of the flat arrays: outputs from zs and inputs from xs on, each stream apart from the one before;
 # of the weights: b from ``bias`` and W from ``at`` on, a row an input, of n inputs.
-tile_of_one, tile_of_four = _summing(1, TILE), _summing(4, TILE)
-line_of_one, line_of_four = _summing(1, 1), _summing(4, 1)
+tile_of_one, tile_of_four, line_of_one, line_of_four = (
+    _intrinsic(partial(_write_sums, n_streams=p, n_lines=n)) for n in (TILE, 1) for p in (1, 4)
+)
 # Of the flat arrays: rows of outputs from zs on, z_apart from each other; of each of n streams the
 # inputs from xs on, one a row, and the weights from ``at`` on, apart from those of the one before.
-collect_one, collect_four = _collecting(1), _collecting(4)
+collect_one, collect_four = (_intrinsic(partial(_write_collection, n_rows=p)) for p in (1, 4))

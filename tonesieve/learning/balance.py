@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tonesieve.config import Config
-from tonesieve.learning.layouts import Batch, fresh_shape
+from tonesieve.learning.layouts import Batch
 
 # Ages that are of a kind: a quarter of an octave, beginning near so many samples.
 PER_OCTAVE, FIRST = 4, 10
@@ -24,9 +24,7 @@ def n_ages(config: Config) -> int:
     """How many kinds of ages a training has."""
     oldest = config.model.window
     if config.stateful:
-        oldest = config.data.n_samples
-        if config.own_records:
-            oldest = fresh_shape(config)[0] + config.training.chunk_samples
+        oldest = config.n_record + config.training.chunk_samples
     return int(age_kind(torch.tensor([oldest]))) + 1
 
 

@@ -9,7 +9,7 @@ import torch
 
 from tonesieve.config import Config
 from tonesieve.errors import UserError
-from tonesieve.extractors.weights import load_weights, save_weights
+from tonesieve.extractors.weights import check_finite, load_weights, save_weights
 from tonesieve.learning.checkpoints import to_arrays
 from tonesieve.learning.models import build_network
 from tonesieve.learning.models.network import Network
@@ -23,6 +23,7 @@ def save_network(network: Network, config: Config, path: Path) -> None:
 def load_network(path: Path) -> tuple[Network, Config]:
     """Read what `save_network` wrote; raises `UserError` as `load_weights` does."""
     tensors, config, _ = load_weights(path)
+    check_finite(tensors, path)
     return as_network(tensors, config, path), config
 
 
