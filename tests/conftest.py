@@ -12,7 +12,10 @@ import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
-WINGS = ["signals", "extractors", "learning", "judging", "extraction"]
+WINGS = [
+    "signals", "recordings", "extractors", "learning", "judging", "passing", "readings",
+    "extraction",
+]  # fmt: skip
 hook = install_import_hook([f"tonesieve.{wing}" for wing in WINGS], "shapes.check")
 hook.__enter__()  # for as long as the tests run
 

@@ -32,7 +32,7 @@ def steady(
 
 # What is left of a steady pair after 3 s and away from the ends: each method's own floor.
 FLOORS = {
-    "kalman": 1e-7, "least-squares": 1e-6, "least-squares-growing": 1e-7, "lock-in": 2e-3,
+    "tracker": 1e-3, "kalman": 1e-7, "least-squares": 1e-6, "least-squares-growing": 1e-7, "lock-in": 2e-3,
     "butterworth": 3e-3, "zero-phase": 1e-5, "fft-mask": 1e-10, "wiener": 1e-5,
 }  # fmt: skip
 
@@ -222,7 +222,7 @@ def test_a_late_start_keeps_the_phase() -> None:
     ("name", "complaint"),
     [
         ("kalmann", "kalmann: no such filter; did you mean kalman?"),
-        ("nonsense", "there are kalman, least-squares"),
+        ("nonsense", "there are tracker, kalman, least-squares"),
         ("lock-in:tau=1", "lock-in: no knob 'tau'; there is time_s, order"),
         ("lock-in:time_s=fast", "time_s=fast: not a number"),
         ("lock-in:time_s=nan", "time_s=nan: not a number"),

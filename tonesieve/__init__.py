@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tonesieve.runs import describe, evaluate, resume, run
     from tonesieve.sweeps import sweep
     from tonesieve.trials import compare, probe
-    from tonesieve.use import extract
+    from tonesieve.use import extract, stream
 
 _ROOMS = {
     "Config": "config",
@@ -35,6 +35,7 @@ _ROOMS = {
     "probe": "trials",
     "resume": "runs",
     "run": "runs",
+    "stream": "use",
     "sweep": "sweeps",
 }
 
@@ -53,6 +54,7 @@ __all__ = [
     "probe",
     "resume",
     "run",
+    "stream",
     "sweep",
 ]
 

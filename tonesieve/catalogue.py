@@ -15,6 +15,7 @@ DEFAULT = "sieve"
 # What `extractors.filters` builds, by name only: to show them costs no SciPy. The first is the
 # default for recordings.
 FILTER_NAMES = (
+    "tracker",
     "kalman",
     "least-squares",
     "least-squares-growing",

@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 import tonesieve
+from tonesieve import cli_use
 from tonesieve.catalogue import (
     DEFAULT,
-    FILTER_NAMES,
     preset_yaml,
     presets,
     shipped_experiments,
     summary,
 )
+from tonesieve.cli_words import Force, Json, answer
 from tonesieve.console import Console
 from tonesieve.errors import UserError, needs_extra
 from tonesieve.tables import (
     compare_text,
     describe_text,
     diagnose_text,
-    extract_text,
     generate_text,
     limit_text,
     metrics_text,
@@ -45,8 +43,6 @@ app = typer.Typer(
     help="Pull a tone out of a noisy mixture, and see how close to the best possible it came.",
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Figures as JSON on standard output.")]
-Force = Annotated[bool, typer.Option("--force", help="Overwrite the output if it exists.")]
 Settings = Annotated[
     list[str] | None,
     typer.Argument(
@@ -90,7 +86,7 @@ def run(
         raise UserError("--resume takes its settings and folder from the run; name neither")
     else:
         result = tonesieve.resume(resume, reporter=Console())
-    _answer(result, json_, lambda: metrics_text(result))
+    answer(result, json_, lambda: metrics_text(result))
 
 
 @app.command("presets")
@@ -102,10 +98,10 @@ def show_presets(
     if name is not None:
         text = preset_yaml(name)
         config = tonesieve.load_config(name).model_dump(mode="json")
-        _answer(config, json_, text.rstrip)
+        answer(config, json_, text.rstrip)
         return
     summaries = {name: summary(preset_yaml(name)) for name in presets()}
-    _answer(summaries, json_, lambda: _listed(summaries))
+    answer(summaries, json_, lambda: _listed(summaries))
 
 
 @app.command()
@@ -119,7 +115,7 @@ def generate(
     """Write the mixture, its targets and settings as a file of its own."""
     source, overrides = _split_settings(settings)
     result = tonesieve.generate(source, overrides, out=out, split=split.value, force=force)
-    _answer(result, json_, lambda: generate_text(result))
+    answer(result, json_, lambda: generate_text(result))
 
 
 @app.command()
@@ -137,7 +133,7 @@ def describe(
     """Show layers, shapes, true parameter counts, and what the checks warn of."""
     source, overrides = _split_settings(settings)
     result = tonesieve.describe(source, overrides)
-    _answer(result, json_, lambda: describe_text(result))
+    answer(result, json_, lambda: describe_text(result))
 
 
 @app.command()
@@ -145,7 +141,7 @@ def diagnose(settings: Settings = None, json_: Json = False) -> None:
     """Before training: can this be learned at all, and how well at best?"""
     source, overrides = _split_settings(settings)
     result = tonesieve.diagnose(source, overrides, reporter=Console())
-    _answer(result, json_, lambda: diagnose_text(result))
+    answer(result, json_, lambda: diagnose_text(result))
 
 
 @app.command()
@@ -173,7 +169,7 @@ def limit(
         stderr=stderr,
         reporter=Console(),
     )
-    _answer(result, json_, lambda: limit_text(result))
+    answer(result, json_, lambda: limit_text(result))
 
 
 @app.command()
@@ -191,7 +187,7 @@ def compare(
 ) -> None:
     """Put runs and all classical extractors on the same records, beside the limit."""
     result = tonesieve.compare(runs, records=records, seconds=seconds, out=out, reporter=Console())
-    _answer(result, json_, lambda: compare_text(result))
+    answer(result, json_, lambda: compare_text(result))
 
 
 @app.command()
@@ -201,7 +197,7 @@ def probe(
 ) -> None:
     """Tell a filter from a clock: shifted start, silence, another tone, swapped selector."""
     result = tonesieve.probe(run, reporter=Console())
-    _answer(result, json_, lambda: probe_text(result))
+    answer(result, json_, lambda: probe_text(result))
 
 
 @app.command()
@@ -240,7 +236,7 @@ def sweep(
     """Do many runs, here or on a cluster; the same command goes on where it stood."""
     if file is None:
         names = {name: summary(text) for name, text in shipped_experiments().items()}
-        _answer(names, json_, lambda: _listed(names))
+        answer(names, json_, lambda: _listed(names))
         return
     result = tonesieve.sweep(
         file,
@@ -259,7 +255,7 @@ def sweep(
 
         return sweep_text(result)
 
-    _answer(result, json_, text)
+    answer(result, json_, text)
     if result["unfinished"]:
         raise typer.Exit(1)
 
@@ -275,58 +271,11 @@ def evaluate(
 ) -> None:
     """Judge a finished run again from its saved weights; metrics and pictures are rewritten."""
     result = tonesieve.evaluate(run, against=against, reporter=Console())
-    _answer(result, json_, lambda: metrics_text(result))
+    answer(result, json_, lambda: metrics_text(result))
 
 
-@app.command()
-def extract(
-    recording: Annotated[Path, typer.Argument(help="WAV or CSV file.")],
-    with_: Annotated[
-        str,
-        typer.Option(
-            "--with",
-            metavar="RUN|FILTER",
-            help=f"Run directory of a trained network, or a filter ({', '.join(FILTER_NAMES)}), "
-            "its knobs as NAME:knob=value,knob=value.",
-        ),
-    ] = FILTER_NAMES[0],
-    hz: Annotated[
-        list[float] | None,
-        typer.Option(help="Tone to take out; again for more (default: all that a run knows)."),
-    ] = None,
-    causal: Annotated[
-        bool, typer.Option("--causal", help="Use no sample later than the one answered.")
-    ] = False,
-    column: Annotated[
-        str | None, typer.Option(help="CSV column, or WAV channel counted from 1.")
-    ] = None,
-    rate: Annotated[
-        float | None, typer.Option(help="Rate in Hz of a CSV without a time column.")
-    ] = None,
-    band: Annotated[
-        tuple[float, float] | None,
-        typer.Option(help="Band in Hz to compare power in (default: 2% either side of each tone)."),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Output file (default: NAME.tone.csv or .wav).")
-    ] = None,
-    force: Force = False,
-    json_: Json = False,
-) -> None:
-    """Take tones out of a recording, written in the input's format, rate and length."""
-    result = tonesieve.extract(
-        recording,
-        hz or (),
-        with_=with_,
-        causal=causal,
-        column=column,
-        rate_hz=rate,
-        band_hz=band,
-        out=out,
-        force=force,
-        reporter=Console(),
-    )
-    _answer(result, json_, lambda: extract_text(result))
+app.command()(cli_use.extract)
+app.command()(cli_use.stream)
 
 
 def main() -> None:
@@ -369,7 +318,3 @@ def _split_settings(words: list[str] | None) -> tuple[str, tuple[str, ...]]:
 def _listed(summaries: dict[str, str]) -> str:
     width = max(map(len, summaries))
     return "\n".join(f"{name:<{width}}  {text}" for name, text in summaries.items())
-
-
-def _answer(result: dict[str, Any], as_json: bool, text: Callable[[], str]) -> None:
-    print(json.dumps(result, indent=2) if as_json else text())

@@ -14,4 +14,8 @@ def needs_extra(error: ModuleNotFoundError) -> str:
     """What to install when a module of the training install is missing."""
     if error.name in ("torch", "lightning_fabric", "matplotlib"):
         return f"{error.name} is not installed; this needs: pip install 'tonesieve[train]'"
+    extras = {"pyarrow": "parquet", "pyedflib": "edf", "pylsl": "lsl", "onnx": "onnx"}
+    if error.name in extras:
+        extra = extras[error.name]
+        return f"{error.name} is not installed; this needs: pip install 'tonesieve[{extra}]'"
     return str(error)

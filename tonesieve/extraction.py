@@ -1,7 +1,11 @@
-"""A recording in, the tone out."""
+"""A recording in, the tone out: with what is told of it, in constant memory.
+
+Axes: C channels, T samples, K tones.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,44 +17,43 @@ from jaxtyping import Float
 from tonesieve.config import DataSettings
 from tonesieve.errors import UserError
 from tonesieve.extractors.filters import FILTERS, build_filter, is_filter
-from tonesieve.extractors.protocol import Extractor, is_causal
-from tonesieve.files import refuse_existing
-from tonesieve.judging.metrics import band_power
-from tonesieve.reporting import Reporter
-from tonesieve.signals.recordings import (
+from tonesieve.extractors.streaming import Source
+from tonesieve.files import refuse_existing, write_text
+from tonesieve.passing import delay_of, n_to_do, take_out
+from tonesieve.readings import Readings
+from tonesieve.recordings.contents import Channel
+from tonesieve.recordings.recording import (
+    FORMATS,
+    TABLES,
     Recording,
-    clipped_on_writing,
+    Sink,
+    of_array,
     read_recording,
-    resample,
     tone_names,
-    write_tones,
+    writing,
 )
-from tonesieve.signals.synthesis import input_rms, tone_gain
+from tonesieve.recordings.survey import Survey, survey
+from tonesieve.reporting import Reporter
+from tonesieve.signals.synthesis import tone_gain
 
-# Samples between two looks at the progress bar.
-CHUNK = 50_000
+# Filters are made for the recording at hand.
+SourceFor = Callable[[float, str], Source]
 
 
 @dataclass(frozen=True)
-class Source:
-    """An extractor and the signals that it was made for."""
+class Output:
+    """What is written of a recording."""
 
-    extractor: Extractor
-    data: DataSettings
-    memory_samples: int  # how far back it can have learned to look
-    name: str
-    linear: bool = False  # any scale will do: the recording is taken as it is
-
-
-# Filters are made for the recording at hand.
-SourceFor = Callable[[Recording], Source]
+    remove: bool = False  # the recording without the tones, not the tones
+    full: bool = False  # amplitude, phase, frequency, bands and residual too
+    picture: bool = False
 
 
 def filter_source(name: str, hz: Sequence[float]) -> SourceFor:
     """The classical extractor ``name`` for the tones at ``hz``, at the rate of a recording.
 
-    Raises `UserError` where no tone is named, and, once the recording is known, for tones at or
-    above half its rate and for knobs that do not fit.
+    Raises `UserError` where no tone is named, and, once the rate is known, for tones at or
+    above half of it and for knobs that do not fit.
     """
     if not is_filter(name):
         raise UserError(
@@ -59,13 +62,12 @@ def filter_source(name: str, hz: Sequence[float]) -> SourceFor:
     if not hz:
         raise UserError(f"--hz: name the tone in Hz; {name} knows none by itself")
 
-    def build(recording: Recording) -> Source:
-        rate_hz = recording.rate_hz
+    def build(rate_hz: float, whose: str) -> Source:
         for f in hz:
             if not 0 < f < rate_hz / 2:
                 raise UserError(
                     f"--hz {f:g}: must be above 0 and below {rate_hz / 2:g} Hz, half the rate of "
-                    f"{recording.path}"
+                    f"{whose}"
                 )
         tones = tuple(dict.fromkeys(float(f) for f in hz))
         data = DataSettings(
@@ -77,7 +79,7 @@ def filter_source(name: str, hz: Sequence[float]) -> SourceFor:
             amplitude_range=(1.0, 1.0),
         )
         extractor = build_filter(name, tones, rate_hz, gain=tone_gain(data))
-        memory = extractor.delay or len(recording.samples)
+        memory = extractor.delay or 10**12
         return Source(extractor, data, memory, name, linear=True)
 
     return build
@@ -89,50 +91,77 @@ def extract_recording(
     hz: Sequence[float] = (),
     *,
     causal: bool = False,
-    column: str | None = None,
+    columns: Sequence[str] = (),
     rate_hz: float | None = None,
+    time: str | None = None,
     band_hz: tuple[float, float] | None = None,
+    remove: bool = False,
+    full: bool = False,
+    picture: bool = False,
     out: str | Path | None = None,
     force: bool = False,
     reporter: Reporter | None = None,
 ) -> dict[str, Any]:
     """Write the tones at ``hz`` (default: all that the source knows) as a file of their own.
 
-    The output has the input's format, rate and length, its default name is NAME.tone.csv or
-    .wav. ``causal`` uses no sample later than the one that is answered; otherwise the whole
+    The output has the input's rows and, unless ``out`` ends otherwise, its format; its default
+    name is NAME.tone.ENDING, or NAME.clean.ENDING with ``remove``, which writes the recording
+    without the tones. ``full`` (tables only) adds amplitude, phase, frequency, a credible band
+    (90%) and the residual. Rows in gaps are answered by the forecast, and marked in a column
+    ``gap``. ``causal`` uses no sample later than the one that is answered; otherwise the whole
     recording serves. ``band_hz`` is where power is compared before and after (default: 2% either
-    side of each tone). Answers the figures.
+    side of each tone). The figures are answered, and written beside the output as JSON; with
+    ``picture`` a PNG too.
 
     Raises `UserError` for what `read_recording` refuses, a frequency that the source does not
     know, a recording that is too short or too slow, and an output that exists.
     """
-    path = Path(recording)
+    path, reporter = Path(recording), reporter or Reporter()
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    target = path.with_suffix(f".tone{path.suffix}") if out is None else Path(out)
-    refuse_existing(target, force=force)
-    if target.resolve() == path.resolve():
-        raise UserError(f"{target}: is the recording itself; choose another --out")
-    whole = read_recording(path, column=column, rate_hz=rate_hz)
+    output = Output(remove, full, picture)
+    target = _target(path, out, output, force)
+    whole = read_recording(path, columns=columns, rate_hz=rate_hz, time=time, scratch=target.parent)
+    surveys = survey(whole)
+    _check_heard(whole, surveys)
     if not isinstance(source, Source):
-        source = source(whole)
+        source = source(whole.rate_hz, str(path))
     chosen = _choose(source, hz)
+    frequencies = [source.frequencies_hz[k] for k in chosen]
     _check_band(whole, band_hz)
-    _check_fit(whole, source, [source.data.frequencies_hz[k] for k in chosen], causal)
-    tones = _extract_samples(whole, source, causal, reporter or Reporter())[:, chosen]
-    frequencies = [source.data.frequencies_hz[k] for k in chosen]
-    write_tones(whole, tones, frequencies, target, force=force)
-    return {
+    _check_fit(whole, source, frequencies, causal)
+    n_passes = n_to_do(whole, source, causal=causal)
+    with reporter.task("extracting", n_passes + whole.n_samples) as task:
+        tones = take_out(
+            whole, surveys, source, causal=causal, scratch=target.parent, on_samples=task.reach
+        )
+        readings = Readings(
+            whole, surveys, tones, source, chosen, causal=causal, bands=full, band_hz=band_hz
+        )
+        names = _columns(whole, surveys, frequencies, output, target)
+        with writing(whole, names, target, force=force) as sink:
+            _write(readings, sink, surveys, output, target, lambda n: task.reach(n_passes + n))
+    result = {
         "recording": str(path),
         "out": str(target),
         "with": source.name,
-        "samples": len(whole.samples),
+        "samples": len(whole.rows),
         "rate_hz": whole.rate_hz,
         "extractor_rate_hz": source.data.rate_hz,
         "causal": causal,
-        "warnings": _warnings(whole, tones, source),
-        "tones": _figures(whole, tones, frequencies, band_hz),
+        "columns": [name.name for name in names],
+        "channels": [
+            _channel_figures(c, s, whole) for c, s in zip(whole.channels, surveys, strict=True)
+        ],
+        "warnings": _warnings(whole, surveys, source, sink),
+        "tones": readings.figures(tone_names(frequencies)),
     }
+    write_text(target.with_suffix(".json"), json.dumps(result, indent=2) + "\n")
+    if picture:
+        from tonesieve.judging.recording_figures import draw_extraction
+
+        draw_extraction(readings, target.with_suffix(".png"))
+    return result
 
 
 def extract_array(
@@ -144,27 +173,122 @@ def extract_array(
     reporter: Reporter | None = None,
 ) -> Float[np.ndarray, "T K"]:
     """Every tone that the source knows, in the samples' own unit, rate and length."""
-    whole = Recording(samples, rate_hz, Path("array"))
-    return _extract_samples(whole, source, causal, reporter or Reporter())
+    whole = of_array(samples, rate_hz)
+    n = n_to_do(whole, source, causal=causal)
+    with (reporter or Reporter()).task("extracting", n) as task:
+        tones = take_out(
+            whole,
+            survey(whole),
+            source,
+            causal=causal,
+            scratch=whole.rows.folder,
+            on_samples=task.reach,
+        )
+    return tones.read(0, len(tones))
 
 
-def _warnings(recording: Recording, tones: Float[np.ndarray, "T K"], source: Source) -> list[str]:
-    """What the tone is not, and what became of it on its way."""
+def _target(path: Path, out: str | Path | None, output: Output, force: bool) -> Path:
+    word = "clean" if output.remove else "tone"
+    target = path.with_suffix(f".{word}{path.suffix}") if out is None else Path(out)
+    if target.suffix.lower() not in FORMATS:
+        raise UserError(f"{target}: ending {target.suffix!r}; writable are {', '.join(FORMATS)}")
+    if output.full and target.suffix.lower() not in TABLES:
+        raise UserError(
+            f"--full: {target.suffix} holds sound alone; end --out with {' or '.join(TABLES)}"
+        )
+    beside = [".json"] + [".png"] * output.picture
+    for place in (target, *(target.with_suffix(ending) for ending in beside)):
+        refuse_existing(place, force=force)
+    if target.resolve() == path.resolve():
+        raise UserError(f"{target}: is the recording itself; choose another --out")
+    return target
+
+
+def _columns(
+    recording: Recording,
+    surveys: list[Survey],
+    frequencies: Sequence[float],
+    output: Output,
+    target: Path,
+) -> list[Channel]:
+    """The columns of the output, in the order in which `Readings.columns` gives them."""
+    several = len(recording.channels) > 1
     found = []
+    for channel, one in zip(recording.channels, surveys, strict=True):
+        head, unit = f"{channel.name}_" if several else "", channel.unit
+        if output.remove:
+            found.append(channel)
+        else:
+            found += [Channel(head + name, unit) for name in tone_names(frequencies)]
+        for name in tone_names(frequencies) if output.full else ():
+            tail = name.removeprefix("tone")
+            found += [
+                Channel(f"{head}{word}{tail}", {"phase_rad": "rad", "hz": "Hz"}.get(word, unit))
+                for word in ("amplitude", "phase_rad", "hz", "tone_low", "tone_high",
+                             "amplitude_low", "amplitude_high")
+            ]  # fmt: skip
+        if output.full:
+            found.append(Channel(f"{head}{'tones' if output.remove else 'residual'}", unit))
+        if one.gaps.n_samples and target.suffix.lower() in TABLES:
+            found.append(Channel(f"{head}gap", whole=True))
+    return found
+
+
+def _write(
+    readings: Readings,
+    sink: Sink,
+    surveys: list[Survey],
+    output: Output,
+    target: Path,
+    on_samples: Callable[[int], None],
+) -> None:
+    table = target.suffix.lower() in TABLES
+    marked = [bool(one.gaps.n_samples) and table for one in surveys]
+    for start, stop in readings.blocks():
+        columns = readings.columns(start, stop, remove=output.remove, full=output.full, gap=marked)
+        sink.write(start, columns)
+        on_samples(stop)
+
+
+def _channel_figures(channel: Channel, found: Survey, recording: Recording) -> dict[str, Any]:
+    return {
+        "name": channel.name,
+        "unit": channel.unit,
+        "mean": found.mean,
+        "rms": found.rms,
+        "gaps": found.gaps.figures(recording.rate_hz),
+        "clipped": found.clipped.figures(recording.rate_hz),
+    }
+
+
+def _warnings(recording: Recording, surveys: list[Survey], source: Source, sink: Sink) -> list[str]:
+    """What the tone is not, and what became of it on its way."""
+    found = list(recording.grid.warnings)
     if source.data.regime == "locked":
         found.append(
             f"{source.name} learned tones of one amplitude and known start phases (data.regime "
             "locked), so the tone's amplitude follows from the recording's RMS alone; train with "
             "data.regime free for one that is heard"
         )
-    clipped = clipped_on_writing(recording, tones)
-    if clipped:
-        found.append(f"{clipped} samples of the tone lie beyond full scale and are cut off")
+    for channel, one in zip(recording.channels, surveys, strict=True):
+        if one.gaps.n_samples:
+            found.append(
+                f"{channel.name}: {one.gaps.n_samples:,} samples are missing, in "
+                f"{one.gaps.n_stretches:,} gaps; the tone goes on through them by forecast"
+            )
+        if one.clipped.n_samples:
+            found.append(
+                f"{channel.name}: {one.clipped.n_samples:,} samples are clipped (at "
+                f"{one.lowest:g} or {one.highest:g}, in {one.clipped.n_stretches:,} stretches); "
+                "the tone is too small there"
+            )
+    if sink.n_clipped:
+        found.append(f"{sink.n_clipped} samples of the tone lie beyond full scale and are cut off")
     return found
 
 
 def _choose(source: Source, hz: Sequence[float]) -> list[int]:
-    known = source.data.frequencies_hz
+    known = source.frequencies_hz
     if not hz:
         return list(range(len(known)))
     unknown = [f for f in hz if not any(np.isclose(f, g, rtol=1e-6) for g in known)]
@@ -173,6 +297,12 @@ def _choose(source: Source, hz: Sequence[float]) -> list[int]:
         raise UserError(f"--hz {unknown[0]:g}: {source.name} knows {names} Hz; choose among these")
     nearest = [int(np.argmin([abs(f - g) for g in known])) for f in hz]
     return list(dict.fromkeys(nearest))  # a tone asked for twice is one tone
+
+
+def _check_heard(recording: Recording, surveys: list[Survey]) -> None:
+    for channel, one in zip(recording.channels, surveys, strict=True):
+        if one.gaps.n_samples == one.n_samples:
+            raise UserError(f"{recording.path}: {channel.name} holds no number at all")
 
 
 def _check_band(recording: Recording, band_hz: tuple[float, float] | None) -> None:
@@ -198,14 +328,12 @@ def _check_fit(
             f"{path}: {max(frequencies):g} Hz is at or above half the recording's rate of "
             f"{recording.rate_hz:g} Hz; it cannot be in there"
         )
-    n = round(len(recording.samples) * data.rate_hz / recording.rate_hz)
-    needed = max(
-        source.memory_samples if not source.extractor.causal else 0,
-        int(np.ceil(data.rate_hz / min(frequencies))),
-    )
+    n = round(recording.n_samples * data.rate_hz / recording.rate_hz)
+    future = 0 if source.extractor.causal else delay_of(source.extractor, source.memory_samples)
+    needed = max(min(future, source.memory_samples), int(np.ceil(data.rate_hz / min(frequencies))))
     if n < needed:
         raise UserError(
-            f"{path}: {len(recording.samples)} samples at {recording.rate_hz:g} Hz are shorter "
+            f"{path}: {recording.n_samples} samples at {recording.rate_hz:g} Hz are shorter "
             f"than the {needed / data.rate_hz:g} s that {source.name} needs"
         )
     if causal and not source.extractor.causal:
@@ -215,132 +343,3 @@ def _check_fit(
             f"--causal: {path} has {recording.rate_hz:g} Hz and {source.name} {data.rate_hz:g} Hz; "
             "resampling uses the future, so bring the recording to that rate first"
         )
-
-
-def _extract_samples(
-    recording: Recording, source: Source, causal: bool, reporter: Reporter
-) -> Float[np.ndarray, "T K"]:
-    rate_hz = source.data.rate_hz
-    samples = resample(recording.samples, recording.rate_hz, rate_hz)
-    if source.linear:
-        unit = unit_of(samples)
-        level = samples[0] / unit if causal else np.mean(samples / unit)
-        mixture = samples / unit - level
-        scale = np.full(len(samples), unit * tone_gain(source.data))
-    else:
-        centred, rms = (running_shape if causal else overall_shape)(samples)
-        mixture = centred * input_rms(source.data)
-        scale = rms * tone_gain(source.data) / input_rms(source.data)
-    tones = _estimate(source, mixture, causal, reporter) * scale[:, None]
-    n = len(recording.samples)
-    if rate_hz == recording.rate_hz:
-        return tones
-    back = [resample(tone, rate_hz, recording.rate_hz, n_out=n) for tone in tones.T]
-    return np.stack(back, axis=1)
-
-
-def overall_shape(
-    samples: Float[np.ndarray, " T"],
-) -> tuple[Float[np.ndarray, " T"], Float[np.ndarray, " T"]]:
-    """Samples without their mean and of unit RMS, and the RMS at every sample."""
-    unit = unit_of(samples)
-    centred = samples / unit - np.mean(samples / unit)
-    rms = np.full(len(samples), np.sqrt(np.mean(centred**2)))
-    return _divide(centred, rms), unit * rms
-
-
-def running_shape(
-    samples: Float[np.ndarray, " T"],
-) -> tuple[Float[np.ndarray, " T"], Float[np.ndarray, " T"]]:
-    """The same with mean and RMS of the samples so far."""
-    count = np.arange(1, len(samples) + 1)
-    unit = unit_of(samples)
-    origin = (samples - samples[0]) / unit  # an offset would drown the variance in rounding
-    mean = np.cumsum(origin) / count
-    variance = np.maximum(np.cumsum(origin**2) / count - mean**2, 0.0)
-    rms = np.sqrt(variance)
-    return _divide(origin - mean, rms), unit * rms
-
-
-def unit_of(samples: Float[np.ndarray, " T"]) -> float:
-    """A power of two near the largest sample: divided by it, squares neither over- nor underflow.
-
-    A power of two, because dividing by one loses no digit.
-    """
-    largest = float(np.max(np.abs(samples)))
-    return 2.0 ** np.floor(np.log2(largest)) if largest > 0 else 1.0
-
-
-def _divide(centred: np.ndarray, rms: np.ndarray) -> np.ndarray:
-    return np.divide(centred, rms, out=np.zeros_like(centred), where=rms > 0)
-
-
-def _estimate(
-    source: Source, mixture: Float[np.ndarray, " T"], causal: bool, reporter: Reporter
-) -> Float[np.ndarray, "T K"]:
-    """Causal: one pass. Otherwise, where the future tells as much as the past, two passes.
-
-    In the free regime a record is as likely read backwards, so the estimate from the past is
-    joined with the one from the future, each weighed by how long it has listened.
-    """
-    extractor = source.extractor
-    both = extractor.causal and not causal and source.data.regime == "free"
-    with reporter.task("extracting", (1 + both) * len(mixture)) as task:
-        forward = _one_pass(extractor, mixture, task.reach)
-        if not both:
-            return forward
-        backward = _one_pass(extractor, mixture[::-1], lambda n: task.reach(len(mixture) + n))[::-1]
-    age = np.minimum(np.arange(1, len(mixture) + 1), source.memory_samples)[:, None]
-    return (age * forward + age[::-1] * backward) / (age + age[::-1])
-
-
-def _one_pass(
-    extractor: Extractor, mixture: Float[np.ndarray, " T"], reach: Callable[[int], None]
-) -> Float[np.ndarray, "T K"]:
-    if not is_causal(extractor):
-        return extractor.extract(mixture[None])[0]
-    state = extractor.initial_state(1)
-    answers = []
-    for start in range(0, len(mixture), CHUNK):
-        estimate, state = extractor.step(mixture[None, start : start + CHUNK], state)
-        answers.append(estimate[0])
-        reach(min(start + CHUNK, len(mixture)))
-    return np.concatenate(answers)
-
-
-def _figures(
-    recording: Recording,
-    tones: Float[np.ndarray, "T K"],
-    frequencies: Sequence[float],
-    band_hz: tuple[float, float] | None,
-) -> list[dict[str, Any]]:
-    unit, rate = unit_of(recording.samples), recording.rate_hz
-    samples, tones = recording.samples / unit, tones / unit
-    residual = samples - tones.sum(axis=1)
-    result = []
-    for tone, f, name in zip(tones.T, frequencies, tone_names(frequencies), strict=True):
-        low, high = band_hz or (0.98 * f, 1.02 * f)
-        before, after = (band_power(x, rate, low, high) for x in (samples, residual))
-        own, total = band_power(tone, rate, low, high), band_power(tone, rate, 0.0, rate / 2)
-        result.append(
-            {
-                "column": name,
-                "hz": f,
-                "band_hz": [low, high],
-                "tone_power": _in_unit(total, unit),
-                "outside_band_share": (total - own) / total if total > 0 else None,
-                "recording_power_in_band": _in_unit(before, unit),
-                "residual_power_in_band": _in_unit(after, unit),
-                "reduction_db": float(10 * np.log10(after / before))
-                if before * after > 0
-                else None,
-            }
-        )
-    return result
-
-
-def _in_unit(power: float, unit: float) -> float | None:
-    """Power in the recording's own unit, or None where no number is large enough."""
-    with np.errstate(over="ignore"):
-        whole = power * unit * unit
-    return float(whole) if np.isfinite(whole) else None

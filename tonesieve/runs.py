@@ -24,9 +24,9 @@ from tonesieve.advice import warnings_for
 from tonesieve.catalogue import DEFAULT, load_config
 from tonesieve.config import Config, to_yaml
 from tonesieve.errors import UserError
-from tonesieve.extraction import Source
 from tonesieve.extractors.protocol import Extractor
 from tonesieve.extractors.recurrent import CompiledNetwork
+from tonesieve.extractors.streaming import Source
 from tonesieve.files import TEMPORARY, write_text
 from tonesieve.judging import figures as draw
 from tonesieve.judging.evaluation import N_PARTS, Evaluation, evaluate_extractor

@@ -101,14 +101,20 @@ def generate_text(result: dict[str, Any]) -> str:
 
 
 def extract_text(result: dict[str, Any]) -> str:
-    """Power before and after, a row a tone."""
-    rows = [["column", "tone", "band", "power before", "after", "change", "tone outside band"]]
+    """Amplitude, frequency, power before and after: a row a tone."""
+    rows = [
+        ["column", "tone", "amplitude", "followed", "band", "power before", "after", "change",
+         "tone outside band"]
+    ]  # fmt: skip
     for tone in result["tones"]:
         low, high = tone["band_hz"]
+        followed = tone["followed_hz"]
         rows.append(
             [
                 tone["column"],
                 f"{tone['hz']:g} Hz",
+                number(tone["amplitude"]),
+                "" if followed is None else f"{followed:.6g} Hz",
                 f"{low:g}-{high:g} Hz",
                 number(tone["recording_power_in_band"]),
                 number(tone["residual_power_in_band"]),

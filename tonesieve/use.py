@@ -1,4 +1,4 @@
-"""A recording in, the tone out: by a filter or by a finished run, mostly without PyTorch."""
+"""A recording or a live stream in, the tone out: by a filter or a run, mostly without PyTorch."""
 
 from __future__ import annotations
 
@@ -8,19 +8,26 @@ from pathlib import Path
 from typing import Any
 
 from tonesieve.catalogue import FILTER_NAMES
-from tonesieve.extraction import Source, SourceFor, extract_recording, filter_source
+from tonesieve.errors import UserError
+from tonesieve.extraction import SourceFor, extract_recording, filter_source
+from tonesieve.extractors.streaming import Source, Stream
+from tonesieve.live import SAVE_EVERY_S, LabStream, feed_of, run_stream
 from tonesieve.loading import load_compiled, memory_of
+from tonesieve.recordings.contents import check_rate
 from tonesieve.reporting import Reporter
 
 
-def _source_of(folder: str | Path) -> AbstractContextManager[Source | SourceFor]:
-    compiled = load_compiled(folder)
+def source_at(with_: str | Path, hz: Sequence[float]) -> AbstractContextManager[Source | SourceFor]:
+    """A run's extractor, or the filter of that name for the tones at ``hz``."""
+    if not Path(with_).is_dir():
+        return nullcontext(filter_source(str(with_), hz))
+    compiled = load_compiled(with_)
     if compiled is not None:
         config = compiled.config
-        return nullcontext(Source(compiled, config.data, memory_of(config), str(folder)))
+        return nullcontext(Source(compiled, config.data, memory_of(config), str(with_)))
     from tonesieve.runs import source_of  # PyTorch is for what the compiled core does not know
 
-    return source_of(folder)
+    return source_of(with_)
 
 
 def extract(
@@ -29,9 +36,13 @@ def extract(
     *,
     with_: str | Path = FILTER_NAMES[0],
     causal: bool = False,
-    column: str | None = None,
+    columns: Sequence[str] = (),
     rate_hz: float | None = None,
+    time: str | None = None,
     band_hz: tuple[float, float] | None = None,
+    remove: bool = False,
+    full: bool = False,
+    picture: bool = False,
     out: str | Path | None = None,
     force: bool = False,
     reporter: Reporter | None = None,
@@ -39,23 +50,67 @@ def extract(
     """A recording in, the tone out, in the input's format, rate and length.
 
     ``with_`` is a run directory or a filter (`build_filter`), by default a bank of oscillators in
-    a Kalman filter; the rest as in `extract_recording`.
+    a Kalman filter whose frequencies follow; the rest as in `extract_recording`.
     """
-    at_work: AbstractContextManager[Source | SourceFor]
-    if Path(with_).is_dir():
-        at_work = _source_of(with_)
-    else:
-        at_work = nullcontext(filter_source(str(with_), hz))
-    with at_work as source:
+    with source_at(with_, hz) as source:
         return extract_recording(
             recording,
             source,
             hz,
             causal=causal,
-            column=column,
+            columns=columns,
             rate_hz=rate_hz,
+            time=time,
             band_hz=band_hz,
+            remove=remove,
+            full=full,
+            picture=picture,
             out=out,
             force=force,
             reporter=reporter,
         )
+
+
+def stream(
+    hz: Sequence[float] = (),
+    *,
+    rate_hz: float | None = None,
+    with_: str | Path = FILTER_NAMES[0],
+    channels: int = 1,
+    from_: str = "-",
+    state: str | Path | None = None,
+    save_every_s: float = SAVE_EVERY_S,
+    remove: bool = False,
+) -> dict[str, Any]:
+    """Numbers in on standard input (or a socket), estimates out on standard output, one for one.
+
+    A line holds a number a channel; a line that does not is a gap, named on standard error and
+    answered by the forecast. ``hz`` are the tones (of a run: all that it knows), ``with_`` as in
+    `extract`, ``from_`` and ``state`` as in `run_stream`. Answers counts, once the input ends.
+
+    For samples at hand use `tonesieve.extractors.streaming.Stream`.
+    """
+    if channels < 1:
+        raise UserError(f"--channels {channels}: must be 1 or more")
+    check_rate(Path("stream"), rate_hz)
+    with source_at(with_, hz) as found, feed_of(from_, channels) as feed:
+        if rate_hz is None and isinstance(feed, LabStream) and feed.rate_hz > 0:
+            rate_hz = feed.rate_hz
+        if isinstance(found, Source):
+            source = found
+        elif rate_hz is None:
+            raise UserError("--rate: give the samples per second of the stream")
+        else:
+            source = found(rate_hz, "the stream")
+        if rate_hz not in (None, source.data.rate_hz):
+            raise UserError(
+                f"--rate {rate_hz:g}: {source.name} was trained at {source.data.rate_hz:g} Hz; "
+                "bring the stream to that rate first"
+            )
+        unknown = [f for f in hz if f not in source.frequencies_hz]
+        if unknown:
+            known = ", ".join(f"{f:g}" for f in source.frequencies_hz)
+            raise UserError(f"--hz {unknown[0]:g}: {source.name} knows {known} Hz")
+        live = Stream(source, channels)
+        place = None if state is None else Path(state)
+        return run_stream(live, feed, state=place, remove=remove, save_every_s=save_every_s)

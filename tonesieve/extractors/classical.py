@@ -19,6 +19,8 @@ from tonesieve.signals.synthesis import turns_per_sample
 AVERAGED = 200
 # Periods of the closest beat that the tones at a record's end are fitted over.
 FIT_BEATS = 2
+# Samples between two places where phases are counted exactly.
+MARK = 4096
 REFLECTED: Any = {"mode": "reflect", "reflect_type": "odd"}
 
 
@@ -84,11 +86,15 @@ class Classical:
     def turns(self, first: int, n_samples: int) -> Float[np.ndarray, "T K"]:
         """Cycles of every tone at samples ``first`` and after, modulo 1.
 
-        Counted in whole multiples of a fraction, so that a stream of any age keeps its phase.
+        Counted in whole multiples of a fraction, so that a stream of any age keeps its phase; from
+        marks that lie where they lie whatever is asked for, so that no chunking changes a bit.
         """
         steps = turns_per_sample(self.frequencies_hz, self.rate_hz)
-        begin = np.array([float(first * step % 1) for step in steps])
-        return (begin + np.arange(n_samples)[:, None] * np.array([float(s) for s in steps])) % 1
+        at = np.arange(first, first + n_samples)
+        marks = np.arange(first // MARK, (first + max(n_samples, 1) - 1) // MARK + 1)
+        begin = np.array([[float(int(m) * MARK * step % 1) for step in steps] for m in marks])
+        within = (at % MARK)[:, None] * np.array([float(step) for step in steps])
+        return (begin[at // MARK - marks[0]] + within) % 1
 
     def phasors(self, first: int, n_samples: int) -> Complex[np.ndarray, "T K"]:
         """Every tone's unit phasor at samples ``first`` and after."""

@@ -10,9 +10,14 @@ from tonesieve.errors import UserError
 from tonesieve.extractors.bandpass import Butterworth, FftMask, ZeroPhaseButterworth
 from tonesieve.extractors.baseband import AdaptiveWiener, LockIn
 from tonesieve.extractors.classical import Classical, MeanAnswer, RandomAnswer, require
-from tonesieve.extractors.regression import HarmonicLeastSquares, OscillatorKalman
+from tonesieve.extractors.regression import (
+    HarmonicLeastSquares,
+    OscillatorKalman,
+    TrackingKalman,
+)
 
 FILTERS: dict[str, type[Classical]] = {
+    "tracker": TrackingKalman,
     "kalman": OscillatorKalman,
     "least-squares": HarmonicLeastSquares,
     "least-squares-growing": HarmonicLeastSquares,

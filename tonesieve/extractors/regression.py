@@ -14,6 +14,13 @@ from jaxtyping import Float
 from tonesieve.extractors.classical import Classical, require
 from tonesieve.kernels import regression as compiled
 
+# A tracker may leave its frequency by this share of it.
+PULL = 0.05
+# ... and is mostly nearer to it by this factor.
+LIKELY = 8
+# Its level follows what is slower than the lowest tone by this factor; its variance at the start.
+BELOW, UNKNOWN = 4, 100.0
+
 # Means (B, D) and covariances (B, D, D), and the samples so far.
 KalmanState = tuple[Float[np.ndarray, "B D"], Float[np.ndarray, "B D D"], int]
 
@@ -82,6 +89,74 @@ class OscillatorKalman(_Regression):
             path,
         )
         return self._tones(path, age), (mean, covariance, age + n_samples)
+
+
+# Cycles so far and offsets (B, K), means (B, D), covariances (B, D, D), surprise (B, 3).
+TrackerState = tuple[
+    Float[np.ndarray, "B K"],
+    Float[np.ndarray, "B K"],
+    Float[np.ndarray, "B D"],
+    Float[np.ndarray, "B D D"],
+    Float[np.ndarray, "B 3"],
+]
+
+
+@dataclass(frozen=True)
+class TrackingKalman(OscillatorKalman):
+    """The bank of oscillators with frequencies that follow: each in a phase-locked loop.
+
+    For tones whose frequency is known only roughly, or wanders: the mains at 49.93 Hz. Knobs:
+    ``memory_s`` and ``noise`` as for the oscillators that do not follow; ``pull_hz``, how far from
+    its name a frequency may go (default: a twentieth of it, or a quarter of the way to the next
+    tone). Gaps: coasts on. Lag: ``memory_s``.
+    """
+
+    pull_hz: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.pull_hz is None or self.pull_hz >= 0, "pull_hz", self.pull_hz, "0 or more")
+
+    @property
+    def farthest_hz(self) -> Float[np.ndarray, " K"]:
+        """How far each frequency may go."""
+        if self.pull_hz is not None:
+            return np.full(self.n_tones, float(self.pull_hz))
+        return np.minimum(PULL * np.array(self.frequencies_hz), self.room_hz / 4)
+
+    def initial_state(self, n_streams: int) -> TrackerState:  # type: ignore[override]
+        """Frequencies as named, coefficients as for the oscillators that do not follow."""
+        n, still = 2 * self.n_tones + 1, np.zeros((n_streams, self.n_tones))
+        start = np.eye(n)
+        start[-1, -1] = UNKNOWN
+        covariance = np.tile(start, (n_streams, 1, 1))
+        return still, still, np.zeros((n_streams, n)), covariance, np.zeros((n_streams, 3))
+
+    def step(  # type: ignore[override]
+        self, samples: Float[np.ndarray, "B T"], state: TrackerState
+    ) -> tuple[Float[np.ndarray, "B T K"], TrackerState]:
+        """Answer a chunk of any length."""
+        phase, offset, mean, covariance, level = after = tuple(part.copy() for part in state)
+        farthest, noise = self.farthest_hz / self.rate_hz, self.noise * abs(self.gain) ** 2
+        slow = 2 * np.pi * min(self.frequencies_hz) / self.rate_hz / BELOW
+        tones = np.empty((*samples.shape, self.n_tones))
+        compiled.track(
+            np.ascontiguousarray(samples),
+            np.array(self.frequencies_hz) / self.rate_hz,
+            complex(self.gain),
+            2 * self.noise / self.memory_samples**2,
+            noise * slow**2,
+            noise,
+            2 * np.pi * farthest / LIKELY,
+            farthest,
+            phase,
+            offset,
+            mean,
+            covariance,
+            level,
+            tones,
+        )
+        return tones, after  # type: ignore[return-value]
 
 
 # Information (B, D, D) and evidence (B, D), the samples in the window (B, M), the samples so far.

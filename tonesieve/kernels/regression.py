@@ -5,6 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+# Of the loop that follows a frequency: its gain beside the filter's own, 6/n^2 beside (4/n)^2;
+# and what a coefficient's variance must gain a sample for gains of 4/n: 24/n^2 of the noise's.
+LOOP, GROWTH = 0.375, 24.0
+# A variance that is still this share of what was expected at first is no knowledge.
+UNTOLD = 20.0
+
 
 @njit(cache=True, nogil=True)
 def kalman(
@@ -124,3 +130,102 @@ def _solve(
         for k in range(i + 1, n):
             rest -= root[k, i] * solution[k]
         solution[i] = rest / root[i, i]
+
+
+@njit(cache=True, nogil=True)
+def track(
+    samples: np.ndarray,
+    turns: np.ndarray,
+    gain: complex,
+    walk: float,
+    drift: float,
+    noise: float,
+    unsure: np.ndarray,
+    farthest: np.ndarray,
+    phase: np.ndarray,
+    offset: np.ndarray,
+    mean: np.ndarray,
+    covariance: np.ndarray,
+    level: np.ndarray,
+    tones: np.ndarray,
+) -> None:
+    """`kalman` with frequencies that follow: a phase-locked loop on every oscillator.
+
+    Beside the tones there is a level that walks by ``drift`` (variance a sample), which takes up
+    offset, trend and noise far below the tones. samples (B, T); of every tone ``turns`` (K), its
+    cycles a sample, and ``phase`` (B, K), its cycles so far, ``offset`` (B, K), what the frequency
+    has been found to differ by, in cycles a sample, at most ``farthest`` (K). What an update turns
+    a phasor by drives its offset, weighed by how far the tone stands out of the noise. While the
+    filter's memory grows, it forgets as a fit of phase and frequency to all samples would, whose
+    gains are 4/n and 6/n^2, from the age on at which so ``unsure`` (K) a frequency, in radians a
+    sample, would show. ``level`` (B, 3): running power of the surprise, its weight, and the
+    samples heard. ``tones`` (B, T, K) are the answers.
+    """
+    n_streams, n_samples = samples.shape
+    k_tones = turns.shape[0]
+    n = 2 * k_tones + 1
+    rows, reach, pull, sure = np.empty(n), np.empty(n), np.empty(n), np.zeros(k_tones)
+    sines, cosines = np.empty(k_tones), np.empty(k_tones)
+    strength = gain.real**2 + gain.imag**2
+    for b in range(n_streams):
+        for t in range(n_samples):
+            for k in range(k_tones):
+                angle = 2 * np.pi * phase[b, k]
+                sines[k], cosines[k] = np.sin(angle), np.cos(angle)
+                rows[k] = gain.real * sines[k] + gain.imag * cosines[k]
+                rows[k_tones + k] = gain.real * cosines[k] - gain.imag * sines[k]
+            rows[n - 1] = 1.0
+            covariance[b, n - 1, n - 1] += drift
+            heard = level[b, 2]
+            for k in range(k_tones):
+                more = walk
+                power = mean[b, k] ** 2 + mean[b, k_tones + k] ** 2
+                if power > 0.0 and level[b, 1] > 0.0:
+                    spread_k = covariance[b, k, k] + covariance[b, k_tones + k, k_tones + k]
+                    # Of noise, and of what too few samples have not yet told apart.
+                    doubt = 4 * spread_k * (level[b, 0] / level[b, 1] / noise + UNTOLD * power)
+                    sure[k] = (power / (power + doubt)) ** 2
+                    shown = unsure[k] ** 2 / (1 + (unsure[k] * heard) ** 2)
+                    more += sure[k] * GROWTH * shown * noise / strength
+                covariance[b, k, k] += more
+                covariance[b, k_tones + k, k_tones + k] += more
+            if not np.isnan(samples[b, t]):
+                spread = noise
+                surprise = samples[b, t]
+                for i in range(n):
+                    reach[i] = 0.0
+                    for j in range(n):
+                        reach[i] += covariance[b, i, j] * rows[j]
+                    spread += rows[i] * reach[i]
+                    surprise -= rows[i] * mean[b, i]
+                for i in range(n):
+                    pull[i] = reach[i] / spread
+                for i in range(n):
+                    for j in range(i + 1):
+                        less = pull[i] * reach[j] + reach[i] * pull[j]
+                        renewed = covariance[b, i, j] - less + pull[i] * spread * pull[j]
+                        covariance[b, i, j] = renewed
+                        covariance[b, j, i] = renewed
+                slowest = 1.0
+                mean[b, n - 1] += pull[n - 1] * surprise
+                for k in range(k_tones):
+                    s, c = mean[b, k], mean[b, k_tones + k]
+                    mean[b, k] += pull[k] * surprise
+                    mean[b, k_tones + k] += pull[k_tones + k] * surprise
+                    spread_k = covariance[b, k, k] + covariance[b, k_tones + k, k_tones + k]
+                    rate = 0.25 * spread_k * strength / noise
+                    slowest = min(slowest, rate)
+                    power = s * s + c * c
+                    if power > 0.0:
+                        # Re((c - i s) exp(i angle)) is the tone.
+                        turned = (s * pull[k_tones + k] - c * pull[k]) * surprise / power
+                        loop = LOOP * rate * sure[k]
+                        moved = offset[b, k] + loop * turned / (2 * np.pi)
+                        offset[b, k] = min(max(moved, -farthest[k]), farthest[k])
+                kept = 1.0 - min(slowest, 0.5)
+                level[b, 0] = kept * level[b, 0] + (1 - kept) * surprise * surprise
+                level[b, 1] = kept * level[b, 1] + (1 - kept)
+                level[b, 2] += 1
+            for k in range(k_tones):
+                tones[b, t, k] = mean[b, k] * sines[k] + mean[b, k_tones + k] * cosines[k]
+                phase[b, k] = (phase[b, k] + turns[k] + offset[b, k]) % 1.0

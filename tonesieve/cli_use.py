@@ -1,0 +1,123 @@
+"""The verbs on real signals: recordings and live streams."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import tonesieve
+from tonesieve.catalogue import FILTER_NAMES
+from tonesieve.cli_words import Force, Json, answer
+from tonesieve.console import Console
+from tonesieve.tables import extract_text
+
+With = Annotated[
+    str,
+    typer.Option(
+        "--with",
+        metavar="RUN|FILTER",
+        help=f"Run directory of a trained network, or a filter ({', '.join(FILTER_NAMES)}), "
+        "its knobs as NAME:knob=value,knob=value.",
+    ),
+]
+Tones = Annotated[
+    list[float] | None,
+    typer.Option(help="Tone in Hz; again for more (default: all that a run knows)."),
+]
+
+
+def extract(
+    recording: Annotated[Path, typer.Argument(help="CSV, Parquet, WAV, FLAC, EDF or NPZ file.")],
+    with_: With = FILTER_NAMES[0],
+    hz: Tones = None,
+    causal: Annotated[
+        bool, typer.Option("--causal", help="Use no sample later than the one answered.")
+    ] = False,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="Column or channel by name, or by number from 1; again for more; all."),
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(help="Samples per second (default: from the file or its times).")
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option(help="Time column (default: time, t, timestamp, time_ms, ...).")
+    ] = None,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Write the recording without the tones, not the tones.")
+    ] = False,
+    full: Annotated[
+        bool,
+        typer.Option(
+            "--full", help="Amplitude, phase, frequency, 90% credible band and residual too."
+        ),
+    ] = False,
+    picture: Annotated[
+        bool, typer.Option("--picture", help="A PNG beside the output: spectra before and after.")
+    ] = False,
+    band: Annotated[
+        tuple[float, float] | None,
+        typer.Option(help="Band in Hz to compare power in (default: 2% either side of each tone)."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Output file (default: NAME.tone or .clean and the input's ending)."),
+    ] = None,
+    force: Force = False,
+    json_: Json = False,
+) -> None:
+    """Take tones out of a recording, written in the input's format, rate and length."""
+    result = tonesieve.extract(
+        recording,
+        hz or (),
+        with_=with_,
+        causal=causal,
+        columns=column or (),
+        rate_hz=rate,
+        time=time,
+        band_hz=band,
+        remove=remove,
+        full=full,
+        picture=picture,
+        out=out,
+        force=force,
+        reporter=Console(),
+    )
+    answer(result, json_, lambda: extract_text(result))
+
+
+def stream(
+    with_: With = FILTER_NAMES[0],
+    hz: Tones = None,
+    rate: Annotated[
+        float | None, typer.Option(help="Samples per second (default: the run's, or the source's).")
+    ] = None,
+    from_: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            metavar="-|tcp://HOST:PORT|lsl://NAME",
+            help="Where lines come from: standard input, a socket, Lab Streaming Layer.",
+        ),
+    ] = "-",
+    channels: Annotated[int, typer.Option(help="Numbers in a line, with commas between.")] = 1,
+    state: Annotated[
+        Path | None,
+        typer.Option(help="Go on from this file if it is there, and save to it (10 s, end)."),
+    ] = None,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Answer the samples without the tones, not the tones.")
+    ] = False,
+) -> None:
+    """Numbers in on standard input, estimates out on standard output, one for one, at once."""
+    tonesieve.stream(
+        hz or (),
+        rate_hz=rate,
+        with_=with_,
+        channels=channels,
+        from_=from_,
+        state=state,
+        remove=remove,
+    )

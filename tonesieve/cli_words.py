@@ -1,0 +1,17 @@
+"""What the verbs of the command line share: options, and how an answer is printed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Figures as JSON on standard output.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite the output if it exists.")]
+
+
+def answer(result: dict[str, Any], as_json: bool, text: Callable[[], str]) -> None:
+    """Print figures as text, or as JSON."""
+    print(json.dumps(result, indent=2) if as_json else text())

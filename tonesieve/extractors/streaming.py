@@ -1,0 +1,238 @@
+"""Feed a chunk, get a chunk: any causal extractor on a live signal, gaps and restarts and all.
+
+What the extractor was made for and what the signal is like meet here: its offset, its scale, its
+gaps. Axes: C channels (streams), T samples, K tones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from tonesieve.config import DataSettings
+from tonesieve.errors import UserError
+from tonesieve.extractors.bridging import Bridge
+from tonesieve.extractors.protocol import CausalExtractor, Extractor
+from tonesieve.files import replacing
+from tonesieve.signals.synthesis import input_rms, tone_gain
+
+FORMAT = "tonesieve-stream"
+
+
+@dataclass(frozen=True)
+class Source:
+    """An extractor and the signals that it was made for."""
+
+    extractor: Extractor
+    data: DataSettings
+    memory_samples: int  # how far back it can have learned to look
+    name: str
+    linear: bool = False  # any scale will do: the signal is taken as it is
+
+    @property
+    def unit(self) -> float:
+        """What one of its answers is in the signal that it hears."""
+        return tone_gain(self.data)
+
+    @property
+    def frequencies_hz(self) -> tuple[float, ...]:
+        """Its tones."""
+        return self.data.frequencies_hz
+
+
+class Stream:
+    """One live signal of C channels: `feed` it, save its state, go on from there.
+
+    Samples that are not finite are gaps: they are answered by what the extractor foretells.
+
+    Example:
+        stream = Stream(source)
+        tones = stream.feed(np.array([[0.1, 0.2, np.nan]]))  # (C, T, K), as long as what went in
+    """
+
+    def __init__(self, source: Source, n_channels: int = 1) -> None:
+        extractor = source.extractor
+        if not extractor.causal:
+            raise UserError(f"{source.name}: needs the future and cannot stream; choose another")
+        assert isinstance(extractor, CausalExtractor)
+        self.source, self.n_channels, self._extractor = source, n_channels, extractor
+        self._bridge = Bridge(source.frequencies_hz, source.data.rate_hz)
+        self.state: dict[str, Any] = {
+            "extractor": extractor.initial_state(n_channels),
+            "bridge": None if source.linear else self._bridge.initial_state(n_channels),
+            "shape": _initial_shape(n_channels),
+            "n_samples": 0,
+        }
+
+    @property
+    def n_samples(self) -> int:
+        """Samples answered so far."""
+        return int(self.state["n_samples"])
+
+    def feed(self, samples: Float[np.ndarray, "C T"]) -> Float[np.ndarray, "C T K"]:
+        """The tones at every sample of a chunk of any length, in the signal's own unit."""
+        state, source = self.state, self.source
+        heard = np.where(np.isfinite(samples), samples, np.nan)
+        bridge = None
+        if source.linear:
+            level, shape = _first_good(heard, state["shape"])
+            mixture, scale = heard - level, np.ones((1, 1))
+        else:
+            centred, rms, shape = running_shape(heard, state["shape"])
+            mixture, bridge = self._bridge.step(centred, state["bridge"])
+            mixture = mixture * input_rms(source.data)
+            scale = rms / input_rms(source.data)
+        tones, extractor = self._extractor.step(mixture, state["extractor"])
+        self.state = {
+            "extractor": extractor,
+            "bridge": bridge,
+            "shape": shape,
+            "n_samples": state["n_samples"] + samples.shape[1],
+        }
+        return tones * (scale * source.unit)[..., None]
+
+    def save(self, path: Path) -> None:
+        """Write the state in one piece, so that `restore` goes on to the very same answers."""
+        leaves = _leaves(self.state)
+        arrays = {f"{i:04d}": _real(leaf) for i, leaf in enumerate(leaves)}
+        with replacing(path) as file:
+            file.write(save(arrays, metadata={FORMAT: self._about()}))
+
+    def restore(self, path: Path) -> None:
+        """Go on from a saved state; raises `UserError` for that of another stream."""
+        arrays, about = _read(path)
+        if about != self._about():
+            raise UserError(
+                f"{path}: the state of another stream ({about}), not of {self._about()}; name "
+                "another file, or remove this one"
+            )
+        leaves = _leaves(self.state)
+        found = [arrays.get(f"{i:04d}") for i in range(len(leaves))]
+        if len(arrays) != len(leaves) or any(
+            f is None or f.dtype != _real(leaf).dtype or f.ndim != _real(leaf).ndim
+            for f, leaf in zip(found, leaves, strict=True)
+        ):
+            raise UserError(f"{path}: not a whole state of this stream; remove it to begin anew")
+        self.state = _rebuilt(self.state, iter(found))
+
+    def _about(self) -> str:
+        data = self.source.data
+        tones = ", ".join(f"{f:.12g}" for f in data.frequencies_hz)
+        return (
+            f"{self.source.name}, {tones} Hz, rate {data.rate_hz:.12g} Hz, "
+            f"{self.n_channels} channels"
+        )
+
+
+# Of every channel: the first good sample, how many, and sums of their distances from it and the
+# squares of these; the distances in units of the largest power of two so far.
+ShapeState = dict[str, np.ndarray]
+
+
+def _initial_shape(n_channels: int) -> ShapeState:
+    still = np.zeros((n_channels, 1))
+    return {"origin": np.full_like(still, np.nan), "unit": still, "count": still, "sum": still,
+            "squares": still}  # fmt: skip
+
+
+def _first_good(
+    samples: Float[np.ndarray, "C T"], state: ShapeState
+) -> tuple[Float[np.ndarray, "C 1"], ShapeState]:
+    """The first good sample of every channel, which an offset is taken off by."""
+    origin = state["origin"].copy()
+    for c, row in enumerate(samples):
+        good = np.flatnonzero(np.isfinite(row))
+        if np.isnan(origin[c, 0]) and good.size:
+            origin[c, 0] = row[good[0]]
+    return np.nan_to_num(origin), {**state, "origin": origin}
+
+
+def running_shape(
+    samples: Float[np.ndarray, "C T"], state: ShapeState | None = None
+) -> tuple[Float[np.ndarray, "C T"], Float[np.ndarray, "C T"], ShapeState]:
+    """Samples without the mean and over the RMS of all so far, that RMS, and the state after.
+
+    Gaps stay gaps. Sample by sample, so that no chunking changes a bit.
+    """
+    state = _initial_shape(len(samples)) if state is None else state
+    level, state = _first_good(samples, state)
+    good = np.isfinite(samples)
+    away = np.where(good, samples - level, 0.0)
+    largest = np.maximum.accumulate(np.concatenate([state["unit"], np.abs(away)], axis=1), axis=1)
+    # In units of 1e150 where numbers are so large that their squares are not finite, or so small.
+    top = largest[:, -1:]
+    unit = np.where(top > 1e140, 1e150, np.where((top < 1e-140) & (top > 0), 1e-150, 1.0))
+    before = np.where(
+        state["unit"] > 1e140,
+        1e150,
+        np.where((state["unit"] < 1e-140) & (state["unit"] > 0), 1e-150, 1.0),
+    )
+    ratio = before / unit
+    scaled = away / unit
+    count = _running(good.astype(float), state["count"])
+    total = _running(scaled, state["sum"] * ratio)
+    squares = _running(scaled**2, state["squares"] * ratio * ratio)
+    safe = np.maximum(count, 1.0)
+    mean = total / safe
+    rms = np.sqrt(np.maximum(squares / safe - mean**2, 0.0))
+    centred = np.divide(scaled - mean, rms, out=np.zeros_like(scaled), where=rms > 0)
+    after = {**state, "unit": top, "count": count[:, -1:], "sum": total[:, -1:],
+             "squares": squares[:, -1:]} if samples.shape[1] else state  # fmt: skip
+    return np.where(good, centred, np.nan), rms * unit, after
+
+
+def _running(values: Float[np.ndarray, "C T"], before: Float[np.ndarray, "C 1"]) -> np.ndarray:
+    """Sums so far, added one by one as they would be in any other chunk."""
+    return np.cumsum(np.concatenate([before, values], axis=1), axis=1)[:, 1:]
+
+
+def _leaves(tree: Any) -> list[Any]:
+    """Arrays and numbers in a nest of tuples, lists and mappings."""
+    if tree is None:
+        return []
+    if isinstance(tree, Mapping):
+        return [leaf for key in sorted(tree) for leaf in _leaves(tree[key])]
+    if isinstance(tree, tuple | list):
+        return [leaf for part in tree for leaf in _leaves(part)]
+    return [tree]
+
+
+def _rebuilt(tree: Any, leaves: Any) -> Any:
+    """The same nest with other leaves."""
+    if tree is None:
+        return None
+    if isinstance(tree, Mapping):
+        return {key: _rebuilt(tree[key], leaves) for key in sorted(tree)}
+    if isinstance(tree, tuple | list):
+        return type(tree)([_rebuilt(part, leaves) for part in tree])
+    leaf = next(leaves)
+    if isinstance(tree, int | float):
+        return type(tree)(leaf)
+    if isinstance(tree, np.ndarray):
+        return leaf.view(tree.dtype)[..., 0] if np.iscomplexobj(tree) else leaf
+    return tree.new_tensor(leaf)  # PyTorch's, of networks that need it
+
+
+def _real(leaf: Any) -> np.ndarray:
+    """An array as the file holds it: complex numbers as pairs."""
+    array = np.array(leaf, order="C")
+    return array[..., None].view(array.real.dtype) if np.iscomplexobj(array) else array
+
+
+def _read(path: Path) -> tuple[dict[str, np.ndarray], str]:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            about = (file.metadata() or {}).get(FORMAT)
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{path}: not a saved state ({error})") from None
+    if about is None:
+        raise UserError(f"{path}: not the saved state of a stream")
+    return arrays, about

@@ -1,0 +1,247 @@
+"""What is told of the tones in a recording, block by block: columns, bands, power, frequency.
+
+Axes: C channels, T samples, K tones, N columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from tonesieve.extractors.classical import Classical
+from tonesieve.extractors.credible import LONGEST, WIDTH, NoiseGain, SidebandLevel, noise_gain
+from tonesieve.extractors.reading import ToneReader
+from tonesieve.extractors.recurrent import CompiledNetwork
+from tonesieve.extractors.streaming import Source
+from tonesieve.judging.metrics import band_power
+from tonesieve.passing import Preparation, delay_of, reads_both_ways, run_array
+from tonesieve.recordings.recording import Recording
+from tonesieve.recordings.spool import Spool
+from tonesieve.recordings.survey import Survey, power_of_two
+
+BLOCK, LARGEST_BLOCK = 2**16, 2**22
+# Power is compared over stretches of so many samples at most.
+STRETCH = 2**20
+# Networks that need PyTorch are slow: their noise gain is measured on less.
+FEW = 2**11
+# Frequencies are summed up over so many blocks at most.
+MOST_BLOCKS = 64
+
+
+class Readings:
+    """Tones that were taken out of a recording, and what they tell.
+
+    ``tones``: rows of C x K numbers, of which those of the ``chosen`` tones count.
+    """
+
+    def __init__(
+        self,
+        recording: Recording,
+        surveys: list[Survey],
+        tones: Spool,
+        source: Source,
+        chosen: Sequence[int],
+        *,
+        causal: bool,
+        bands: bool,
+        band_hz: tuple[float, float] | None = None,
+    ) -> None:
+        self.recording, self.surveys, self.source = recording, surveys, source
+        self.frequencies_hz = [source.frequencies_hz[k] for k in chosen]
+        self.causal, self._chosen, self._tones = causal, list(chosen), tones
+        self._readers = [ToneReader(f, recording.rate_hz) for f in self.frequencies_hz]
+        self._bands = [band_hz or (0.98 * f, 1.02 * f) for f in self.frequencies_hz]
+        self._block = int(
+            np.clip(2 * max(reader.reach for reader in self._readers), BLOCK, LARGEST_BLOCK)
+        )
+        self._gain = self._noise_gain() if bands else None
+        self._levels = [self._level(k) for k in range(len(self._chosen))] if bands else []
+
+    def blocks(self) -> Iterator[tuple[int, int]]:
+        """All samples in turn."""
+        n = self.recording.n_samples
+        for start in range(0, n, self._block):
+            yield start, min(start + self._block, n)
+
+    def tones(self, start: int, stop: int) -> Float[np.ndarray, "C T K"]:
+        """The chosen tones at these samples."""
+        rows = self._tones.read(start, stop)
+        shaped = rows.reshape(len(rows), len(self.surveys), -1)
+        return shaped.transpose(1, 0, 2)[..., self._chosen]
+
+    def columns(
+        self, start: int, stop: int, *, remove: bool, full: bool, gap: Sequence[bool]
+    ) -> Float[np.ndarray, "T N"]:
+        """What is written of these samples; blocks must come in turn."""
+        samples, tones = self.recording.read(start, stop), self.tones(start, stop)
+        residual = samples - tones.sum(axis=2)
+        told = self._told(start, stop, tones, residual) if full else []
+        found = []
+        for c in range(len(samples)):
+            found += [residual[c]] if remove else list(tones[c].T)
+            for k in range(len(told)):
+                found += [column[c] for column in told[k]]
+            if full:
+                found.append(tones[c].sum(axis=1) if remove else residual[c])
+            if gap[c]:
+                found.append((~np.isfinite(samples[c])).astype(float))
+        return np.stack(found, axis=1)
+
+    def read(
+        self, k: int, start: int, stop: int
+    ) -> tuple[Float[np.ndarray, "C T"], Float[np.ndarray, "C T"], Float[np.ndarray, "C T"]]:
+        """Amplitude, phase and frequency of the k-th chosen tone."""
+        reader, n = self._readers[k], self.recording.n_samples
+        first = max(0, start - reader.reach)
+        last = stop if self.causal else min(n, stop + reader.reach)
+        tone = self.tones(first, last)[..., k]
+        unit = power_of_two(float(np.max(np.abs(tone), initial=0.0)))
+        amplitude, phase, hz = reader.read(tone / unit, first, centred=not self.causal)
+        part = slice(start - first, stop - first)
+        return amplitude[:, part] * unit, phase[:, part], hz[:, part]
+
+    def figures(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        """Of every channel and tone: power before and after, amplitude, frequency followed."""
+        found = []
+        for c, channel in enumerate(self.recording.channels):
+            for k, (f, name) in enumerate(zip(self.frequencies_hz, names, strict=True)):
+                several = len(self.recording.channels) > 1
+                found.append(
+                    {
+                        "column": f"{channel.name}_{name}" if several else name,
+                        "hz": f,
+                        **self._followed(c, k),
+                        "band_hz": list(self._bands[k]),
+                        **self._powers(c, k),
+                    }
+                )
+        return found
+
+    def _told(
+        self,
+        start: int,
+        stop: int,
+        tones: Float[np.ndarray, "C T K"],
+        residual: Float[np.ndarray, "C T"],
+    ) -> list[list[Float[np.ndarray, "C T"]]]:
+        """Of every tone: amplitude, phase, frequency; lower and upper ends of the bands."""
+        assert self._gain is not None
+        at = np.arange(start, stop)
+        age = at + 1
+        if self._both:
+            age = np.minimum(age, self.recording.n_samples - at)
+        gains = self._gain.at(age.astype(float)) * self.source.unit**2
+        found = []
+        for k, level in enumerate(self._levels):
+            amplitude, phase, hz = self.read(k, start, stop)
+            unit = np.array([[power_of_two(s.rms)] for s in self.surveys])
+            variance = level.take(residual / unit) * gains[:, self._chosen[k]]
+            half = WIDTH * np.sqrt(variance) * unit
+            tone = tones[..., k]
+            found.append(
+                [
+                    amplitude, phase, hz, tone - half, tone + half,
+                    np.maximum(amplitude - half, 0.0), amplitude + half,
+                ]
+            )  # fmt: skip
+        return found
+
+    @property
+    def _both(self) -> bool:
+        causal = self.source.extractor.causal
+        return not causal or reads_both_ways(self.source, causal=self.causal)
+
+    def _noise_gain(self) -> NoiseGain:
+        source, recording = self.source, self.recording
+        quick = source.linear or isinstance(source.extractor, CompiledNetwork)
+        n = min(recording.n_samples, LONGEST if quick else FEW)
+        prepared = Preparation(recording, self.surveys, source)
+        heard = prepared.bridged(prepared.read(0, n))[0]
+        memory = delay_of(source.extractor, recording.n_samples) or source.memory_samples
+        return noise_gain(
+            lambda mixture: run_array(source, mixture, causal=self.causal),
+            heard,
+            min(memory, recording.n_samples),
+            both=self._both,
+            rng=np.random.default_rng(0),
+        )
+
+    def _level(self, k: int) -> SidebandLevel:
+        """Averaged over the start before it is used there, so that the first bands are not wild."""
+        assert self._gain is not None
+        recording, source = self.recording, self.source
+        f = self.frequencies_hz[k]
+        # A real tone's band, of noise within half the rate.
+        band_hz = float(self._gain.settled[self._chosen[k]]) * source.data.rate_hz / 2
+        others = Classical(source.frequencies_hz, recording.rate_hz)
+        room_hz = float(others.room_hz[self._chosen[k]])
+        band_hz = min(max(band_hz, 1e-9 * f), room_hz)
+        level = SidebandLevel(f, recording.rate_hz, band_hz, room_hz, len(self.surveys))
+        unit = np.array([[power_of_two(s.rms)] for s in self.surveys])
+        n = min(level.settling, recording.n_samples)
+        for start in range(0, n, BLOCK):
+            stop = min(start + BLOCK, n)
+            residual = recording.read(start, stop) - self.tones(start, stop).sum(axis=2)
+            level.take(residual / unit)
+        return level
+
+    def _followed(self, c: int, k: int) -> dict[str, float | None]:
+        """Mean amplitude, and the frequency: its mean, weighed by power, and its range."""
+        blocks = list(self.blocks())
+        amplitudes, frequencies = [], []
+        for start, stop in blocks[:: -(-len(blocks) // MOST_BLOCKS)]:
+            amplitude, _, hz = self.read(k, start, stop)
+            step = max(1, self._readers[k].window // 4)
+            amplitudes.append(amplitude[c, ::step])
+            frequencies.append(hz[c, ::step])
+        amplitude, hz = np.concatenate(amplitudes), np.concatenate(frequencies)
+        unit = power_of_two(float(amplitude.max(initial=0.0)))
+        weights = (amplitude / unit) ** 2
+        if not weights.sum() > 0:
+            return {"amplitude": 0.0, "followed_hz": None, "lowest_hz": None, "highest_hz": None}
+        order = np.argsort(hz)
+        share = np.cumsum(weights[order]) / weights.sum()
+        low, high = (float(hz[order][np.searchsorted(share, s)]) for s in (0.05, 0.95))
+        return {
+            "amplitude": float(np.mean(amplitude / unit) * unit),
+            "followed_hz": float(np.average(hz, weights=weights)),
+            "lowest_hz": low,
+            "highest_hz": high,
+        }
+
+    def _powers(self, c: int, k: int) -> dict[str, float | None]:
+        recording, rate = self.recording, self.recording.rate_hz
+        unit = power_of_two(max(abs(self.surveys[c].lowest), abs(self.surveys[c].highest)))
+        low, high = self._bands[k]
+        n, sums = recording.n_samples, np.zeros(4)
+        for start in range(0, n, STRETCH):
+            stop = min(start + STRETCH, n)
+            raw, tones = recording.read(start, stop)[c] / unit, self.tones(start, stop)[c] / unit
+            good = np.isfinite(raw)
+            samples = np.where(good, raw, tones.sum(axis=1) + self.surveys[c].mean / unit)
+            residual = samples - tones.sum(axis=1)
+            powers = (
+                band_power(samples, rate, low, high),
+                band_power(residual, rate, low, high),
+                band_power(tones[:, k], rate, low, high),
+                band_power(tones[:, k], rate, 0.0, rate / 2),
+            )
+            sums += np.array(powers) * (stop - start) / n
+        before, after, own, total = sums
+        return {
+            "tone_power": _in_unit(total, unit),
+            "outside_band_share": float((total - own) / total) if total > 0 else None,
+            "recording_power_in_band": _in_unit(before, unit),
+            "residual_power_in_band": _in_unit(after, unit),
+            "reduction_db": float(10 * np.log10(after / before)) if before * after > 0 else None,
+        }
+
+
+def _in_unit(power: float, unit: float) -> float | None:
+    """Power in the recording's own unit, or None where no number is large enough."""
+    with np.errstate(over="ignore"):
+        whole = power * unit * unit
+    return float(whole) if np.isfinite(whole) else None

@@ -1,0 +1,1 @@
+"""Real recordings, in and out: any format, any length, with gaps."""

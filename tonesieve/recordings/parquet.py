@@ -1,0 +1,176 @@
+"""Parquet files, by PyArrow. Axes: T rows, C channels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from jaxtyping import Float
+
+from tonesieve.errors import UserError
+from tonesieve.recordings.contents import (
+    ROWS,
+    TIME_NAMES,
+    Block,
+    Channel,
+    Contents,
+    Form,
+    Wanted,
+    choose,
+    time_scale,
+    unit_in,
+)
+
+UNIT = b"unit"  # in a column's metadata
+
+
+def open_parquet(path: Path, wanted: Wanted) -> Contents:
+    """The chosen columns of a Parquet file; the time column is found as in CSV files, or is the
+    only one that holds moments. Nulls are missing samples.
+
+    Raises `UserError` for a file that is none, and for columns that hold no numbers.
+    """
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        with ParquetFile(path) as file:
+            schema = file.schema_arrow
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise UserError(f"{path}: not a Parquet file that can be read ({_reason(error)})") from None
+    time = _time_column(path, schema, wanted)
+    names = [
+        field.name
+        for field in schema
+        if field.name != time and (pa.types.is_integer(field.type) or _is_real(field.type))
+    ]
+    if not names:
+        raise UserError(f"{path}: no column of numbers; one with samples is needed")
+    chosen = [names[i] for i in choose(path, names, wanted.columns)]
+    if wanted.rate_hz is None and time is None:
+        raise UserError(
+            f"{path}: no time column ({', '.join(TIME_NAMES)}); name it with --time, or give the "
+            "rate with --rate"
+        )
+    form = Form(
+        ".parquet",
+        time_name=time,
+        times=None if time is None else partial(_as_written, path, time),
+        time_type=None if time is None else schema.field(time).type,
+    )
+    channels = tuple(Channel(name, _unit(schema.field(name))) for name in chosen)
+    timed = time if wanted.rate_hz is None else None
+    return Contents(channels, _blocks(path, chosen, timed), form, wanted.rate_hz)
+
+
+class ParquetWriter:
+    """Writes blocks of rows as a Parquet file."""
+
+    def __init__(
+        self, file: BinaryIO, time_name: str | None, channels: Sequence[Channel], form: Form
+    ) -> None:
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        fields = []
+        if time_name is not None:
+            fields.append(pa.field(time_name, form.time_type or pa.float64()))
+        for channel in channels:
+            unit = {UNIT: channel.unit.encode()} if channel.unit else None
+            fields.append(pa.field(channel.name, pa.float64(), metadata=unit))
+        self._schema = pa.schema(fields)
+        self._writer = parquet.ParquetWriter(file, self._schema)
+
+    def write(self, times: Any, columns: Float[np.ndarray, "T C"]) -> None:
+        """Rows: a time column, or None, and then numbers."""
+        import pyarrow as pa
+
+        arrays = [] if times is None else [pa.array(times, type=self._schema.field(0).type)]
+        arrays += [pa.array(np.ascontiguousarray(column)) for column in columns.T]
+        self._writer.write_table(pa.table(arrays, schema=self._schema))
+
+    def close(self) -> None:
+        """Write the footer."""
+        self._writer.close()
+
+
+def _time_column(path: Path, schema: Any, wanted: Wanted) -> str | None:
+    import pyarrow as pa
+
+    if wanted.time is not None:
+        if wanted.time not in schema.names:
+            there = ", ".join(schema.names[:12])
+            raise UserError(f"{path}: --time {wanted.time}: no such column; there are {there}")
+        return wanted.time
+    free = [field for field in schema if field.name not in wanted.columns]
+    named = [field.name for field in free if time_scale(field.name) is not None]
+    moments = [field.name for field in free if pa.types.is_timestamp(field.type)]
+    return (named or (moments if len(moments) == 1 else []) or [None])[0]
+
+
+def _batches(path: Path, names: Sequence[str]) -> Iterator[Any]:
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        with ParquetFile(path) as file:
+            yield from file.iter_batches(ROWS, columns=list(dict.fromkeys(names)))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path}: not a Parquet file that can be read ({_reason(error)})") from None
+
+
+def _blocks(path: Path, chosen: Sequence[str], time: str | None) -> Iterator[Block]:
+    n_rows = 0
+    for batch in _batches(path, [*chosen, *([time] if time else [])]):
+        columns = [_floats(batch.column(name)) for name in chosen]
+        times = None if time is None else _seconds(path, batch.column(time), time)
+        yield np.stack(columns, axis=1), times
+        n_rows += batch.num_rows
+    if not n_rows:
+        raise UserError(f"{path}: empty; it holds no rows")
+
+
+def _as_written(path: Path, time: str) -> Iterator[Any]:
+    for batch in _batches(path, [time]):
+        yield batch.column(time)
+
+
+def _floats(column: Any) -> Float[np.ndarray, " T"]:
+    import pyarrow as pa
+
+    return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+
+
+def _seconds(path: Path, column: Any, name: str) -> Float[np.ndarray, " T"]:
+    import pyarrow as pa
+
+    kind = column.type
+    if pa.types.is_timestamp(kind):
+        per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[kind.unit]
+        whole = column.cast(pa.int64()).to_numpy(zero_copy_only=False)
+        first = whole[np.isfinite(whole.astype(np.float64))][:1]
+        # Whole numbers are counted from an origin of our own: their last digits would be lost.
+        origin = int(first[0]) // (per_second * 86400 * 3650) if first.size else 0
+        return (whole - origin * per_second * 86400 * 3650) / per_second
+    if not (pa.types.is_integer(kind) or _is_real(kind)):
+        raise UserError(f"{path}: column {name} holds {kind}, neither numbers nor moments")
+    return _floats(column) * (time_scale(name) or 1.0)
+
+
+def _is_real(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_floating(kind) or pa.types.is_decimal(kind))
+
+
+def _unit(field: Any) -> str:
+    return (field.metadata or {}).get(UNIT, b"").decode("utf-8", "replace") or unit_in(field.name)
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

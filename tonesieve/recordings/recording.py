@@ -1,0 +1,278 @@
+"""A real recording on an even grid of time: whatever its format and however long, gaps as NaN.
+
+Axes: C channels, T samples of the grid, N columns of an output.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float
+
+from tonesieve.errors import UserError
+from tonesieve.files import replacing
+from tonesieve.recordings.contents import ROWS, Channel, Contents, Form, Wanted, check_rate
+from tonesieve.recordings.spool import Spool
+from tonesieve.recordings.timing import Grid, even, grid_of
+
+# By the ending of a file: the module of its format, loaded when it is met, and what opens it.
+_OPENERS = {
+    ".csv": ("text", "open_csv"),
+    ".parquet": ("parquet", "open_parquet"),
+    ".wav": ("audio", "open_audio"),
+    ".flac": ("audio", "open_audio"),
+    ".edf": ("edf", "open_edf"),
+    ".npz": ("arrays", "open_npz"),
+}
+FORMATS = tuple(_OPENERS)
+# Formats that hold named columns of any unit, a time column among them.
+TABLES = (".csv", ".parquet", ".npz")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Channels of a real recording, as rows in a spool and their places on the grid."""
+
+    path: Path
+    channels: tuple[Channel, ...]
+    grid: Grid
+    rows: Spool  # a time in seconds, where there is one, and then the channels
+    form: Form
+    timed: bool
+
+    @property
+    def rate_hz(self) -> float:
+        """Samples a second."""
+        return self.grid.rate_hz
+
+    @property
+    def n_samples(self) -> int:
+        """Samples of the grid: rows, and what is lost between them."""
+        return len(self.rows) + self.grid.total_lost
+
+    @property
+    def duration_s(self) -> float:
+        """From the first sample to the last, one step more."""
+        return self.n_samples / self.rate_hz
+
+    def read(self, start: int, stop: int) -> Float[np.ndarray, "C T"]:
+        """Samples of the grid; NaN where there is none."""
+        start, stop = max(0, start), min(stop, self.n_samples)
+        row, there = self.grid.rows_at(start, stop)
+        result = np.full((len(self.channels), len(row)), np.nan)
+        if there.any():
+            first, last = int(row[there][0]), int(row[there][-1])
+            samples = self.rows.read(first, last + 1)[:, self.timed :]
+            result[:, there] = samples[row[there] - first].T
+        return result
+
+    @property
+    def samples(self) -> Float[np.ndarray, " T"]:
+        """The first channel in one piece."""
+        return self.read(0, self.n_samples)[0]
+
+    def seconds(self, start: int, stop: int) -> Float[np.ndarray, " T2"]:
+        """Times of the rows among these samples: as the file has them, or since its start."""
+        row, there = self.grid.rows_at(start, stop)
+        if not self.timed:
+            return np.arange(start, stop)[there] / self.rate_hz
+        rows = row[there]
+        return self.rows.read(int(rows[0]), int(rows[-1]) + 1)[:, 0] if len(rows) else np.zeros(0)
+
+
+def read_recording(
+    path: Path,
+    *,
+    columns: Sequence[str] = (),
+    rate_hz: float | None = None,
+    time: str | None = None,
+    scratch: Path | None = None,
+) -> Recording:
+    """Read channels of a CSV, Parquet, WAV, FLAC, EDF or NPZ file, in blocks.
+
+    ``columns``: names, or numbers from 1, or ``all``; none: the only one there is. The rate is what
+    the file states, or follows from its time column (then rows that are missing are gaps), or is
+    given. ``scratch``: the folder for what does not fit into memory (default: the system's own).
+
+    Raises `UserError` for a file that is missing, empty, of another format, cut short, or holds
+    anything but numbers.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    check_rate(path, rate_hz)
+    if path.suffix.lower() not in _OPENERS:
+        raise UserError(f"{path}: ending {path.suffix!r}; readable are {', '.join(FORMATS)}")
+    module, name = _OPENERS[path.suffix.lower()]
+    wanted = Wanted(tuple(columns), rate_hz, time)
+    opened = import_module(f"tonesieve.recordings.{module}")
+    contents: Contents = getattr(opened, name)(path, wanted)
+    rows, timed = _collect(contents, scratch or Path(tempfile.gettempdir()))
+    if not len(rows):
+        raise UserError(f"{path}: empty; it holds no samples")
+    if contents.rate_hz is not None:
+        check_rate(path, contents.rate_hz)
+        grid = even(contents.rate_hz)
+    else:
+        grid = grid_of(path, lambda: _times(rows), len(rows))
+    return Recording(path, contents.channels, grid, rows, contents.form, timed)
+
+
+def of_array(samples: Float[np.ndarray, " T"], rate_hz: float) -> Recording:
+    """Samples at hand as a recording."""
+    rows = Spool(1, Path(tempfile.gettempdir()))
+    rows.append(samples[:, None])
+    channel = Channel("samples")
+    return Recording(Path("array"), (channel,), even(rate_hz), rows, Form(".npz"), timed=False)
+
+
+@runtime_checkable
+class _Writer(Protocol):
+    def write(self, times: Any, columns: Float[np.ndarray, "T N"]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Sink:
+    """Takes columns for the samples of a recording, and writes those that are rows of it."""
+
+    def __init__(
+        self, recording: Recording, writer: _Writer, *, timed: bool, verbatim: bool, bounded: bool
+    ) -> None:
+        self._recording, self._writer, self._timed = recording, writer, timed
+        self._verbatim = _Verbatim(recording) if verbatim else None
+        self._bounded = bounded
+        self.n_clipped = 0  # numbers beyond full scale, which the format cuts off
+
+    def write(self, start: int, columns: Float[np.ndarray, "T N"]) -> None:
+        """Columns for the samples from ``start`` on, one block after the other."""
+        stop = start + len(columns)
+        _, there = self._recording.grid.rows_at(start, stop)
+        own = columns[there]
+        times = None
+        if self._verbatim is not None:
+            times = self._verbatim.take(len(own))
+        elif self._timed:
+            times = self._recording.seconds(start, stop)
+        if self._bounded:
+            self.n_clipped += int(np.sum(np.abs(own) > 1.0))
+        self._writer.write(times, own)
+
+
+@contextmanager
+def writing(
+    recording: Recording, columns: Sequence[Channel], path: Path, *, force: bool = False
+) -> Iterator[Sink]:
+    """Write columns beside a recording's times into ``path``, in the format of its ending.
+
+    The rows are those of the recording. In its own format its time column stays as it was; another
+    table has one in seconds. Raises `UserError` as `replacing` does, and where a format cannot
+    hold the rate.
+    """
+    ending = path.suffix.lower()
+    if ending not in FORMATS:
+        raise UserError(f"{path}: ending {path.suffix!r}; writable are {', '.join(FORMATS)}")
+    with replacing(path, force=force) as file:
+        sink, writer = _begin(recording, columns, path, file, ending)
+        yield sink
+        _guarded(path, writer.close)
+
+
+def _begin(
+    recording: Recording, columns: Sequence[Channel], path: Path, file: BinaryIO, ending: str
+) -> tuple[Sink, _Writer]:
+    same = recording.form.ending == ending
+    form = recording.form if same else Form(ending)
+    names = [column.name for column in columns]
+    n_rows, rate = len(recording.rows), recording.rate_hz
+    timed = ending in TABLES and (not same or form.time_name is not None)
+    verbatim = timed and form.times is not None
+    time_name = (form.time_name if verbatim else "time_s") if timed else None
+    module = import_module(f"tonesieve.recordings.{_OPENERS[ending][0]}")
+    writer: _Writer
+    if ending == ".csv":
+        writer = module.CsvWriter(file, time_name, columns, form)
+    elif ending == ".parquet":
+        writer = module.ParquetWriter(file, time_name, columns, form)
+    elif ending == ".npz":
+        spool = Spool(len(names) + bool(time_name), path.parent)
+        writer = module.NpzWriter(file, [*([time_name] if time_name else []), *names], rate, spool)
+    elif ending == ".edf":
+        spool = Spool(len(names), path.parent)
+        writer = module.EdfWriter(path, Path(file.name), columns, rate, form, spool)
+    else:
+        writer = module.AudioWriter(path, file, len(names), rate, n_rows, form)
+    bounded = getattr(writer, "subtype", "DOUBLE") not in ("FLOAT", "DOUBLE")
+    sink = Sink(recording, writer, timed=timed, verbatim=verbatim, bounded=bounded)
+    return sink, writer
+
+
+def _guarded(path: Path, close: Any) -> None:
+    """A library that meets a full disk says so in a way of its own."""
+    try:
+        close()
+    except (AssertionError, RuntimeError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path}: cannot be written: {error or 'is the disk full?'}") from None
+
+
+class _Verbatim:
+    """A time column as it was, so many rows at a time."""
+
+    def __init__(self, recording: Recording) -> None:
+        assert recording.form.times is not None
+        self._blocks = recording.form.times()
+        self._at_hand: list[Any] = []
+
+    def take(self, n: int) -> Any:
+        import pandas as pd
+
+        parts = []
+        while n:
+            if not self._at_hand:
+                self._at_hand = [next(self._blocks)]
+            block = self._at_hand.pop()
+            parts.append(block[:n])
+            if len(block) > n:
+                self._at_hand = [block[n:]]
+            n -= len(parts[-1])
+        if parts and isinstance(parts[0], pd.Series):
+            return pd.concat(parts).to_numpy()
+        return np.concatenate([np.asarray(part) for part in parts]) if parts else []
+
+
+def _collect(contents: Contents, scratch: Path) -> tuple[Spool, bool]:
+    rows: Spool | None = None
+    timed = False
+    for samples, times in contents.blocks:
+        timed = times is not None
+        whole = samples if times is None else np.column_stack([times, samples])
+        rows = rows or Spool(whole.shape[1], scratch)
+        rows.append(np.where(np.isfinite(whole), whole, np.nan))
+    return rows or Spool(1, scratch), timed
+
+
+def _times(rows: Spool) -> Iterator[Float[np.ndarray, " T"]]:
+    for start in range(0, len(rows), ROWS):
+        yield rows.read(start, start + ROWS)[:, 0]
+
+
+def tone_names(frequencies_hz: Sequence[float]) -> list[str]:
+    """Column names: ``tone`` for one frequency, ``tone_3Hz``, ``tone_5Hz`` for several."""
+    return ["tone"] if len(frequencies_hz) == 1 else [f"tone_{f:.12g}Hz" for f in frequencies_hz]
+
+
+def seconds_text(seconds: float) -> str:
+    """A length of time that a person can take in."""
+    for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * size and math.isfinite(seconds):
+            return f"{seconds / size:.4g} {unit}"
+    return f"{seconds:.4g} s"
