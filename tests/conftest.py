@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
-WINGS = ["signals", "extractors", "learning", "judging", "extraction"]
+WINGS = ["signals", "extractors", "graphs", "learning", "judging", "extraction"]
 hook = install_import_hook([f"tonesieve.{wing}" for wing in WINGS], "shapes.check")
 hook.__enter__()  # for as long as the tests run
 

@@ -53,6 +53,10 @@ ROOMS = [
     "extractors.densities",
     "extractors.bayes",
     "extractors.limits",
+    "graphs.building",
+    "graphs.states",
+    "graphs.parts",
+    "graphs.network",
     "learning.threads",
     "learning.history",
     "learning.schedules",
@@ -101,12 +105,13 @@ ROOMS = [
     "sweeps",
     "trials",
     "use",
+    "exporting",
     "console",
     "cli",
     "__main__",
 ]
 # Doors, not rooms: they hold nothing but a docstring or lazy names.
-DOORS = {"", "kernels", "signals", "extractors", "learning", "judging", "sweeping"}
+DOORS = {"", "kernels", "signals", "extractors", "graphs", "learning", "judging", "sweeping"}
 
 
 def room(path: Path) -> str:

@@ -27,6 +27,7 @@ from tonesieve.tables import (
     compare_text,
     describe_text,
     diagnose_text,
+    export_text,
     extract_text,
     generate_text,
     limit_text,
@@ -327,6 +328,18 @@ def extract(
         reporter=Console(),
     )
     _answer(result, json_, lambda: extract_text(result))
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Run directory.", metavar="RUN")],
+    onnx: Annotated[Path, typer.Option("--onnx", metavar="FILE", help="ONNX file to write.")],
+    force: Force = False,
+    json_: Json = False,
+) -> None:
+    """Write a finished run as one ONNX graph, its state as named inputs and outputs."""
+    result = tonesieve.export(run, onnx=onnx, force=force)
+    _answer(result, json_, lambda: export_text(result))
 
 
 def main() -> None:
