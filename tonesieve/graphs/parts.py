@@ -199,14 +199,12 @@ class Parts:
         heard = self.norm(x, f"{part}.norm", width) if norm else x
         driven = g.op("MatMul", heard, g.constant(np.concatenate(list(drive), axis=1)))
         before = self.states.begin(state, (2 * width,), told)
-        # In single precision every turn is off by as much, and over thousands that adds up.
-        turned = self._turning(swing.real, swing.imag, double=True)
+        turned = self._turning(swing.real, swing.imag)
 
         def step(inner: Graph, held: str, now: list[str]) -> str:
             return inner.op("Add", turned(inner, held), now[0])
 
-        given = (g.cast(before, double=True), [g.cast(driven, double=True)])
-        states, last = (g.cast(found) for found in g.scan(step, *given, double=True))
+        states, last = g.scan(step, before, [driven])
         self.states.keep(state, last, (2 * width,))
         mixed = self.linear(states, f"{part}.mix", 2 * width, width)
         direct = g.op("Mul", heard, g.constant(self.take(f"{part}.direct", width)))
@@ -219,10 +217,9 @@ class Parts:
         samples = g.op("Mul", x, g.constant(self.take("parts.observer.heard", 1)))
         gains = self._gains(x, width, size, n_layers)
         before = self.states.begin("oscillators", (width,))
-        turned = self._turning(
-            self.take("parts.observer.cosines", n_tones), self.take("parts.observer.sines", n_tones)
-        )
-        seen = g.constant(self.take("parts.observer.seen", width)[:, None])
+        turns = [self.take(f"parts.observer.{name}", n_tones) for name in ("cosines", "sines")]
+        turned = self._turning(*turns)
+        seen = g.constant(self.take("parts.observer.seen", width)[:, None], double=True)
 
         def step(inner: Graph, held: str, now: list[str]) -> str:
             sample, gain = now
@@ -257,16 +254,12 @@ class Parts:
         return g.op("Mul", parts[0], g.op("Exp", parts[1]))
 
     def _turning(
-        self,
-        cosines: Float64[np.ndarray, " N"],
-        sines: Float64[np.ndarray, " N"],
-        *,
-        double: bool = False,
+        self, cosines: Float64[np.ndarray, " N"], sines: Float64[np.ndarray, " N"]
     ) -> Callable[[Graph, str], str]:
         """What writes the turn of complex numbers, real parts before the imaginary ones."""
         n = len(cosines)
-        own = self.graph.constant(np.concatenate([cosines, cosines]), double=double)
-        others = self.graph.constant(np.concatenate([-sines, sines]), double=double)
+        own = self.graph.constant(np.concatenate([cosines, cosines]), double=True)
+        others = self.graph.constant(np.concatenate([-sines, sines]), double=True)
         partner = self.graph.constant(np.roll(np.arange(2 * n), n))
 
         def turned(inner: Graph, held: str) -> str:
