@@ -13,7 +13,7 @@ from hypothesis import settings
 from jaxtyping import install_import_hook
 
 WINGS = [
-    "signals", "recordings", "extractors", "learning", "judging", "passing", "readings",
+    "signals", "recordings", "extractors", "graphs", "learning", "judging", "passing", "readings",
     "extraction",
 ]  # fmt: skip
 hook = install_import_hook([f"tonesieve.{wing}" for wing in WINGS], "shapes.check")

@@ -62,6 +62,7 @@ VERBS = [
     "compare",
     "probe",
     "evaluate",
+    "export",
     "extract",
     "stream",
 ]
@@ -141,6 +142,18 @@ def test_extract(tonesieve, trained: Path, tmp_path: Path) -> None:
     words = ["extract", tmp_path / "a.wav", "--with", trained, "--force", "--json", "--causal"]
     answer = json.loads(tonesieve(*words)[1])
     assert [tone["hz"] for tone in answer["tones"]] == [1, 3, 5, 7]
+
+
+def test_export(tonesieve, trained: Path, tmp_path: Path) -> None:
+    code, out, _ = tonesieve("export", trained, "--onnx", tmp_path / "a.onnx")
+    assert code == 0
+    assert "state_lstm_1_c       batch x 1 x 4" in out
+    assert "from the run's own answers" in out
+    answer = json.loads(
+        tonesieve("export", trained, "--onnx", tmp_path / "a.onnx", "--force", "--json")[1]
+    )
+    assert answer["bytes"] == (tmp_path / "a.onnx").stat().st_size
+    assert answer["difference"] < 1e-5
 
 
 def test_extract_by_a_filter(tonesieve, tmp_path: Path) -> None:
@@ -259,6 +272,11 @@ MISTAKES = {
     "not a run's metrics": "evaluate {tmp}/cut",
     "no cuda here": "run training.device=cuda --out {tmp}/new",
     "--hz: name the tone": "extract {tmp}/good.csv",
+    "Missing option '--onnx'": "export {run}",
+    "good.csv: exists; choose another --onnx": "export {run} --onnx {tmp}/good.csv",
+    "folder: is a folder; name a file": "export {run} --onnx {tmp}/folder",
+    "no such folder as": "export {run} --onnx {tmp}/no/a.onnx",
+    "absent: not a run directory": "export {tmp}/absent --onnx {tmp}/a.onnx",
     "neither a run directory nor a filter": "extract {tmp}/good.csv --hz 3 --with {tmp}/no",
     "lock-in: no knob 'tau'": "extract {tmp}/good.csv --hz 3 --with lock-in:tau=1",
     "--hz 500: must be above 0 and below 500 Hz": "extract {tmp}/good.csv --hz 500",

@@ -43,9 +43,13 @@ def blocks(document: str) -> list[tuple[str, str]]:
 
 
 def commands(document: str) -> list[list[str]]:
-    lines = [b.splitlines() for kind, b in blocks(document) if kind == "console"]
-    typed = [line[2:] for block in lines for line in block if line.startswith("$ ")]
-    return [shlex.split(line) for line in typed if not line.startswith(MAKE)]
+    consoles = [block for kind, block in blocks(document) if kind == "console"]
+    return [words for block in consoles for words in typed(block)]
+
+
+def typed(block: str) -> list[list[str]]:
+    lines = [line[2:] for line in block.splitlines() if line.startswith("$ ")]
+    return [shlex.split(line) for line in lines if not line.startswith(MAKE)]
 
 
 def tonesieve(words: list[str], folder: Path) -> str:
@@ -92,14 +96,13 @@ def workplace(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_the_documents_run(document: str, workplace: Path) -> None:
+    assert commands(document)
     for kind, block in blocks(document):
         if kind == "python":
             with chdir(workplace):
                 exec(compile(block, document, "exec"), {"__name__": "__main__"})
-    typed = commands(document)
-    assert typed
-    for words in typed:
-        tonesieve(shortened(words), workplace)
+        for words in typed(block) if kind == "console" else ():
+            tonesieve(shortened(words), workplace)
 
 
 def test_a_command_that_fails_is_noticed(tmp_path: Path) -> None:

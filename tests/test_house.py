@@ -67,6 +67,10 @@ ROOMS = [
     "extractors.densities",
     "extractors.bayes",
     "extractors.limits",
+    "graphs.building",
+    "graphs.states",
+    "graphs.parts",
+    "graphs.network",
     "learning.threads",
     "learning.history",
     "learning.schedules",
@@ -119,6 +123,7 @@ ROOMS = [
     "trials",
     "live",
     "use",
+    "exporting",
     "console",
     "cli_words",
     "cli_use",
@@ -126,7 +131,10 @@ ROOMS = [
     "__main__",
 ]
 # Doors, not rooms: they hold nothing but a docstring or lazy names.
-DOORS = {"", "kernels", "signals", "recordings", "extractors", "learning", "judging", "sweeping"}
+DOORS = {
+    "", "kernels", "signals", "recordings", "extractors", "graphs", "learning", "judging",
+    "sweeping",
+}  # fmt: skip
 
 
 def room(path: Path) -> str:

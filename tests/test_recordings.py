@@ -121,7 +121,9 @@ def test_no_such_column_or_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         read_recording(tmp_path / "none.csv")
     (tmp_path / "log.mp3").write_bytes(b"x")
-    with pytest.raises(UserError, match=r"ending '.mp3'; readable are .csv, .parquet, .wav, .flac, .edf, .npz"):
+    with pytest.raises(
+        UserError, match=r"ending '.mp3'; readable are .csv, .parquet, .wav, .flac, .edf, .npz"
+    ):
         read_recording(tmp_path / "log.mp3")
     with pytest.raises(UserError, match="--rate"):
         read_recording(csv(tmp_path, "a\n1\n2\n"), rate_hz=-5.0)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tonesieve.catalogue import load_config, presets
     from tonesieve.config import Config
     from tonesieve.errors import UserError
+    from tonesieve.exporting import export
     from tonesieve.forecasts import diagnose, limit
     from tonesieve.generation import generate
     from tonesieve.runs import describe, evaluate, resume, run
@@ -27,6 +28,7 @@ _ROOMS = {
     "describe": "runs",
     "diagnose": "forecasts",
     "evaluate": "runs",
+    "export": "exporting",
     "extract": "use",
     "generate": "generation",
     "limit": "forecasts",
@@ -46,6 +48,7 @@ __all__ = [
     "describe",
     "diagnose",
     "evaluate",
+    "export",
     "extract",
     "generate",
     "limit",

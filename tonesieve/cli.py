@@ -276,6 +276,7 @@ def evaluate(
 
 app.command()(cli_use.extract)
 app.command()(cli_use.stream)
+app.command()(cli_use.export)
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ import tonesieve
 from tonesieve.catalogue import FILTER_NAMES
 from tonesieve.cli_words import Force, Json, answer
 from tonesieve.console import Console
-from tonesieve.tables import extract_text
+from tonesieve.tables import export_text, extract_text
 
 With = Annotated[
     str,
@@ -121,3 +121,14 @@ def stream(
         state=state,
         remove=remove,
     )
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="Run directory.", metavar="RUN")],
+    onnx: Annotated[Path, typer.Option("--onnx", metavar="FILE", help="ONNX file to write.")],
+    force: Force = False,
+    json_: Json = False,
+) -> None:
+    """Write a finished run as one ONNX graph, its state as named inputs and outputs."""
+    result = tonesieve.export(run, onnx=onnx, force=force)
+    answer(result, json_, lambda: export_text(result))

@@ -48,16 +48,19 @@ def write_text(path: Path, text: str, *, force: bool = True) -> None:
         file.write(text.encode())
 
 
-def refuse_existing(path: Path, *, force: bool) -> None:
-    """Raise `UserError` when ``path`` is no place for a file, or holds one that must stay."""
+def refuse_existing(path: Path, *, force: bool, option: str = "--out") -> None:
+    """Raise `UserError` when ``path`` is no place for a file, or holds one that must stay.
+
+    ``option``: what names it on the command line.
+    """
     if path.is_dir():
         raise UserError(f"{path}: is a folder; name a file")
     if not path.parent.is_dir():
         raise UserError(f"{path}: cannot be written: no such folder as {path.parent}")
     if path.exists() and not path.is_file():
-        raise UserError(f"{path}: is no ordinary file; name another --out")
+        raise UserError(f"{path}: is no ordinary file; name another {option}")
     if path.exists() and not force:
-        raise UserError(f"{path}: exists; choose another --out, or --force to overwrite it")
+        raise UserError(f"{path}: exists; choose another {option}, or --force to overwrite it")
 
 
 def _umask() -> int:

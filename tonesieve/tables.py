@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -97,6 +98,27 @@ def generate_text(result: dict[str, Any]) -> str:
     return (
         f"{result['out']}: {result['samples']:,} samples at {result['rate_hz']:g} Hz, tones at "
         f"{tones} Hz, {result['split']} seed {result['seed']}"
+    )
+
+
+def export_text(result: dict[str, Any]) -> str:
+    """What goes into the graph and comes out of it, and how it is fed."""
+    rows = [["", "name", "shape"]]
+    for way, side in (("in", "inputs"), ("out", "outputs")):
+        rows += [[way, name, " x ".join(map(str, shape))] for name, shape in result[side].items()]
+    difference = result["difference"]
+    tried = "not tried (this needs ONNX Runtime, and the run's own extractor)"
+    if difference is not None:
+        tried = f"{number(difference)} at most from the run's own answers, on a test mixture"
+    return "\n".join(
+        [
+            table(rows),
+            "",
+            *textwrap.wrap(result["usage"], 88),
+            "",
+            f"difference: {tried}",
+            f"{result['file']}: {result['bytes']:,} bytes",
+        ]
     )
 
 

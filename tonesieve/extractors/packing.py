@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int32, Int64
 
 from tonesieve.config import Config
+from tonesieve.extractors.weights import fitting
 from tonesieve.kernels import program as codes
 from tonesieve.kernels.program import LINE, N_CLOCKS, WIDE
 
@@ -270,11 +271,7 @@ class _Packing:
 
     def _take(self, name: str, *shape: int) -> Float64[np.ndarray, "*shape"]:
         """A copy of a tensor; raises ValueError where it is missing or of another shape."""
-        tensor = self.tensors.get(name)
-        if tensor is None or tensor.shape != shape:
-            found = "missing" if tensor is None else f"of shape {tensor.shape}"
-            raise ValueError(f"{name} is {found}, not {shape}")
-        return tensor.astype(np.float64)
+        return fitting(self.tensors, name, *shape)
 
     def _norm(self, name: str, n: int, given: int, room: int) -> None:
         where = self._keep(self._take(f"{name}.weight", n), self._take(f"{name}.bias", n))

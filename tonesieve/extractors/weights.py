@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float64
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -46,6 +47,19 @@ def load_weights(path: Path) -> tuple[dict[str, np.ndarray], Config, dict[str, A
     except (SafetensorError, OSError, TypeError) as error:
         raise UserError(f"{path}: cut short, or not a checkpoint of tonesieve ({error})") from None
     return tensors, from_yaml(about["config"], where=str(path)), about["notes"]
+
+
+def fitting(
+    tensors: Mapping[str, np.ndarray], name: str, *shape: int
+) -> Float64[np.ndarray, "*shape"]:
+    """A copy of a tensor; raises ValueError where it is missing or of another shape."""
+    tensor = tensors.get(name)
+    if shape == () and tensor is not None and tensor.shape == (1,):
+        tensor = tensor[0]  # the first files of this format have vectors of one for scalars
+    if tensor is None or tensor.shape != shape:
+        found = "missing" if tensor is None else f"of shape {tensor.shape}"
+        raise ValueError(f"{name} is {found}, not {shape}")
+    return np.array(tensor, dtype=np.float64)
 
 
 def check_finite(tensors: Mapping[str, np.ndarray], path: Path) -> None:

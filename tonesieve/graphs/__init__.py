@@ -1,0 +1,1 @@
+"""Trained networks as ONNX graphs, written node by node from their weights; needs no torch."""
