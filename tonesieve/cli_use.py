@@ -105,8 +105,9 @@ def stream(
     channels: Annotated[int, typer.Option(help="Numbers in a line, with commas between.")] = 1,
     state: Annotated[
         Path | None,
-        typer.Option(help="Go on from this file if it is there, and save to it (10 s, end)."),
+        typer.Option(help="Go on from this file if it is there, and save to it, at the end too."),
     ] = None,
+    save_every: Annotated[float, typer.Option(help="Seconds between saving the state.")] = 10.0,
     remove: Annotated[
         bool, typer.Option("--remove", help="Answer the samples without the tones, not the tones.")
     ] = False,
@@ -119,6 +120,7 @@ def stream(
         channels=channels,
         from_=from_,
         state=state,
+        save_every_s=save_every,
         remove=remove,
     )
 

@@ -156,11 +156,11 @@ def extract_recording(
         "warnings": _warnings(whole, surveys, source, sink),
         "tones": readings.figures(tone_names(frequencies)),
     }
-    write_text(target.with_suffix(".json"), json.dumps(result, indent=2) + "\n")
+    write_text(beside(target, ".json"), json.dumps(result, indent=2) + "\n")
     if picture:
         from tonesieve.judging.recording_figures import draw_extraction
 
-        draw_extraction(readings, target.with_suffix(".png"))
+        draw_extraction(readings, beside(target, ".png"))
     return result
 
 
@@ -196,12 +196,17 @@ def _target(path: Path, out: str | Path | None, output: Output, force: bool) -> 
         raise UserError(
             f"--full: {target.suffix} holds sound alone; end --out with {' or '.join(TABLES)}"
         )
-    beside = [".json"] + [".png"] * output.picture
-    for place in (target, *(target.with_suffix(ending) for ending in beside)):
+    endings = [".json"] + [".png"] * output.picture
+    for place in (target, *(beside(target, ending) for ending in endings)):
         refuse_existing(place, force=force)
     if target.resolve() == path.resolve():
         raise UserError(f"{target}: is the recording itself; choose another --out")
     return target
+
+
+def beside(target: Path, ending: str) -> Path:
+    """A file of another kind that belongs to an output: ``log.tone.csv.json``."""
+    return target.with_name(target.name + ending)
 
 
 def _columns(

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 from scipy.signal import lfilter
+from scipy.special import gammainc
 
 SHARE = 0.9
 WIDTH = 1.6448536269514722  # of a band that holds this share of a normal distribution
@@ -24,6 +25,8 @@ PER_OCTAVE = 4
 # Sidebands lie so many bandwidths beside the tone, and are averaged over so many of their own
 # time constants.
 ASIDE, STEADY = 3.0, 30.0
+# One-poles in a row: steep, since noise far away may be a million times as strong.
+ORDER = 3
 
 Run = Callable[[Float[np.ndarray, "B T"]], Float[np.ndarray, "B T K"]]
 
@@ -72,7 +75,9 @@ def noise_gain(
     stops = np.append(edges[1:], len(power) + 1)
     gains = [power[a - 1 : b - 1].mean(axis=0) for a, b in zip(edges, stops, strict=True)]
     ages = np.sqrt(edges * np.maximum(stops - 1, edges))
-    return NoiseGain(ages.astype(float), np.maximum(np.stack(gains), 1e-300), max(memory, ages[-1]))
+    return NoiseGain(
+        ages.astype(float), np.maximum(np.stack(gains), 1e-300), float(max(memory, ages[-1]))
+    )
 
 
 class SidebandLevel:
@@ -91,8 +96,8 @@ class SidebandLevel:
         self._turns = (np.array([-aside, aside]) + hz) / rate_hz
         shape = (n_streams, 1)
         self.state = {
-            "low": np.zeros((2, 2, *shape), complex),  # side, order, stream
-            "good": np.zeros((2, *shape)),
+            "low": np.zeros((2, ORDER, *shape), complex),  # side, order, stream
+            "good": np.zeros((ORDER, *shape)),
             "power": np.zeros(shape),
             "weight": np.zeros(shape),
             "age": np.zeros((), dtype=np.int64),
@@ -133,18 +138,19 @@ def _one_pole(values: np.ndarray, pole: float, memory: np.ndarray) -> tuple[np.n
 
 
 def _low_pass(values: np.ndarray, pole: float, memory: np.ndarray) -> np.ndarray:
-    """Two equal one-poles; their memory (2, B, 1) is renewed in place."""
-    for order in range(2):
+    """Equal one-poles in a row; their memory (O, B, 1) is renewed in place."""
+    for order in range(ORDER):
         values, memory[order] = _one_pole(values, pole, memory[order])
     return values
 
 
 def _bandwidth(pole: float) -> float:
-    """Power that two equal one-pole low-passes let through of white noise of variance 1."""
-    return float((1 - pole) * (1 + pole**2) / (1 + pole) ** 3)
+    """Power that the low-passes let through of white noise of variance 1: the sum of h^2."""
+    square = pole * pole
+    return float((1 - pole) * (1 + 4 * square + square**2) / (1 + pole) ** 5)
 
 
 def _filled(first: int, n: int, time: float) -> Float[np.ndarray, " T"]:
-    """The share of that power that they let through at an age: a gamma distribution's, order 3."""
+    """The share of that power that they let through at an age: a gamma distribution's."""
     x = 2 * np.arange(first + 1, first + n + 1) / time
-    return np.maximum(1 - np.exp(-x) * (1 + x + x * x / 2), 1e-6)
+    return np.maximum(gammainc(2 * ORDER - 1, x), 1e-6)

@@ -44,23 +44,27 @@ class ToneReader:
         The phase is that of the tone against sin(2 pi hz t), t from sample 0, in (-pi, pi].
         """
         level = self._phasors(tone, first, centred)
-        turn = (
-            _moving_sum(
-                level[:, self.window :] * level[:, : -self.window].conj(),
-                self.window * PERIODS,
-                centred,
-            )
-            if level.shape[1] > self.window
-            else None
-        )
-        offset = np.zeros(tone.shape)
-        if turn is not None:
-            # The product belongs to the middle of the two phasors.
-            before = self.window // 2 if centred else self.window
-            slope = np.angle(turn) / (2 * np.pi * self.window / self.rate_hz)
-            after = tone.shape[1] - before - slope.shape[1]
-            offset = np.pad(slope, ((0, 0), (before, after)), mode="edge")
+        offset = self._offset(level, centred)
         return np.abs(level), np.angle(level * 1j), self.hz + offset
+
+    def _offset(self, level: Complex[np.ndarray, "B T"], centred: bool) -> Float[np.ndarray, "B T"]:
+        """How far the frequency is from ``hz``, by the turn of the phase from period to period.
+
+        Only whole windows tell it; before the first one it counts as 0, unless windows lie around.
+        """
+        n, window = level.shape[1], self.window
+        ahead = window // 2 if centred else 0
+        first, last = window - 1 - ahead, n - ahead
+        if last - first <= window:
+            return np.zeros(level.shape)
+        turned = level[:, first + window : last] * level[:, first : last - window].conj()
+        total = _moving_sum(turned, window * PERIODS, centred)
+        slope = np.angle(total) / (2 * np.pi * window / self.rate_hz)
+        before = first + (window // 2 if centred else window)  # the middle of the two, or the later
+        after = n - before - slope.shape[1]
+        if centred:
+            return np.pad(slope, ((0, 0), (before, after)), mode="edge")
+        return np.pad(slope, ((0, 0), (before, after)))
 
     def _phasors(
         self, tone: Float[np.ndarray, "B T"], first: int, centred: bool

@@ -222,7 +222,8 @@ def _rebuilt(tree: Any, leaves: Any) -> Any:
 
 def _real(leaf: Any) -> np.ndarray:
     """An array as the file holds it: complex numbers as pairs."""
-    array = np.array(leaf, order="C")
+    array = leaf.numpy() if hasattr(leaf, "numpy") else np.asarray(leaf)  # PyTorch's, or ours
+    array = np.asarray(array, order="C")
     return array[..., None].view(array.real.dtype) if np.iscomplexobj(array) else array
 
 

@@ -1,0 +1,335 @@
+"""Live streams: any chunks give the same bits, a restart is invisible, gaps are foretold."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import cycle, pairwise
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tonesieve.catalogue import FILTER_NAMES
+from tonesieve.config import DataSettings, make_config
+from tonesieve.errors import UserError
+from tonesieve.extraction import extract_recording, filter_source
+from tonesieve.extractors.streaming import Source, Stream
+from tonesieve.learning.checkpoints import to_arrays
+from tonesieve.learning.models import build_network
+from tonesieve.learning.network_extractor import as_extractor
+from tonesieve.live import Lines
+from tonesieve.loading import as_compiled, memory_of
+
+RATE, TONES = 200.0, (7.0, 13.0)
+CAUSAL = [n for n in FILTER_NAMES if n not in ("zero-phase", "fft-mask", "wiener")]
+
+
+def source(name: str) -> Source:
+    built = filter_source(name, TONES)(RATE, "a test")
+    assert isinstance(built, Source)
+    return built
+
+
+def network(kind: str, **training: object) -> Source:
+    """With weights as they are drawn: what it says is of no concern here."""
+    model = {"kind": kind, "hidden_size": 4, "selector": "readout"}
+    if kind == "tcn":
+        model["kernel_size"] = 3
+    config = make_config(
+        {"data": {"regime": "free"}, "model": model, "training": {"batch_size": 3, **training}}
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        built = build_network(config).eval()
+    compiled = as_compiled(to_arrays(built.state_dict()), config)
+    return Source(compiled or as_extractor(built, config), config.data, memory_of(config), kind)
+
+
+SOURCES: dict[str, Callable[[], Source]] = {
+    **{name: (lambda name=name: source(name)) for name in CAUSAL},
+    "lstm": lambda: network("lstm"),
+    "strided": lambda: network("gru", lanes="strided"),
+    "observer": lambda: network("observer"),
+    "tcn by PyTorch": lambda: network("tcn"),
+}
+
+
+def holed(n: int, n_channels: int = 2) -> np.ndarray:
+    """Noise on tones and an offset, with gaps of many lengths."""
+    rng = np.random.default_rng(4)
+    t = np.arange(n) / RATE
+    samples = 5 + np.sin(2 * np.pi * 7 * t) + rng.standard_normal((n_channels, n))
+    samples[:, n // 3 : n // 3 + 40] = np.nan
+    samples[0, rng.integers(0, n, n // 20)] = np.inf
+    return samples
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_chunks_and_restarts_change_no_bit(name: str, tmp_path: Path) -> None:
+    samples, rng = holed(9000), np.random.default_rng(1)
+    whole = Stream(SOURCES[name](), 2).feed(samples)
+    assert whole.shape[:2] == samples.shape
+    assert np.isfinite(whole).all()
+    stream, parts, at = Stream(SOURCES[name](), 2), [], 0
+    while at < samples.shape[1]:
+        n = int(rng.choice([0, 1, 2, 7, 300, 4096, 5000]))
+        parts.append(stream.feed(samples[:, at : at + n]))
+        at += n
+        stream.save(tmp_path / "state")
+        stream = Stream(SOURCES[name](), 2)
+        stream.restore(tmp_path / "state")
+    found = np.concatenate(parts, axis=1)
+    if name == "tcn by PyTorch":  # its sums are grouped otherwise in other shapes
+        np.testing.assert_allclose(found, whole, atol=1e-5)
+    else:
+        np.testing.assert_array_equal(found, whole)
+    assert stream.n_samples == samples.shape[1]
+
+
+def test_the_state_of_another_stream_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    Stream(source("kalman"), 2).save(path)
+    for other in (Stream(source("kalman")), Stream(source("tracker"), 2)):
+        with pytest.raises(UserError, match="the state of another stream"):
+            other.restore(path)
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(UserError, match="not a saved state"):
+        Stream(source("kalman"), 2).restore(path)
+
+
+def test_what_needs_the_future_cannot_stream() -> None:
+    with pytest.raises(UserError, match="wiener: needs the future and cannot stream"):
+        Stream(source("wiener"))
+
+
+@pytest.mark.parametrize("name", ["tracker", "kalman", "least-squares", "lstm"])
+def test_scale_and_offset_only_scale(name: str) -> None:
+    # Multiplied by a power of two, every sample of the answer is, too, to the last bit.
+    samples = holed(2000)
+    once = Stream(SOURCES[name](), 2).feed(samples)
+    again = Stream(SOURCES[name](), 2).feed(1024 * samples)
+    if name == "tracker":
+        np.testing.assert_allclose(again, 1024 * once, rtol=0, atol=1e-6)
+    else:
+        np.testing.assert_array_equal(again, 1024 * once)
+    moved = Stream(SOURCES[name](), 2).feed(samples + 64)
+    np.testing.assert_allclose(moved, once, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["tracker", "kalman", "least-squares-growing"])
+def test_a_steady_tone_goes_on_through_a_gap(name: str) -> None:
+    t = np.arange(8000) / RATE
+    truth = 3 * np.sin(2 * np.pi * 7 * t + 1)
+    heard = np.where((t > 20) & (t < 24), np.nan, truth)
+    answer = Stream(source(name)).feed(heard[None])[0].sum(axis=1)
+    inside = (t > 20) & (t < 24)
+    assert np.abs(answer - truth)[inside].max() < 0.1
+    # A helper that would notice: had silence come in place of the gap, the answer would be off.
+    silent = Stream(source(name)).feed(np.nan_to_num(heard)[None])[0].sum(axis=1)
+    assert np.abs(silent - truth)[inside].max() > 0.3
+
+
+@dataclass(frozen=True)
+class Echo:
+    """Answers what it hears."""
+
+    frequencies_hz: tuple[float, ...] = (7.0,)
+    rate_hz: float = RATE
+    causal: bool = True
+    delay: int = 0
+
+    def initial_state(self, n_streams: int) -> int:
+        return 0
+
+    def step(self, samples: np.ndarray, state: int) -> tuple[np.ndarray, int]:
+        return samples[..., None], state + samples.shape[1]
+
+    def extract(self, mixture: np.ndarray) -> np.ndarray:
+        return mixture[..., None]
+
+
+def test_a_network_hears_the_forecast_in_a_gap() -> None:
+    data = DataSettings(frequencies_hz=(7.0,), rate_hz=RATE, regime="free", phase_scale=0,
+                        amplitude_range=(1, 1))  # fmt: skip
+    t = np.arange(4000) / RATE
+    truth = np.sin(2 * np.pi * 7 * t)
+    heard = np.where((t > 12) & (t < 14), np.nan, truth)
+    answer = Stream(Source(Echo(), data, 10, "echo")).feed(heard[None])[0, :, 0]
+    assert np.abs(answer - truth)[t > 5].max() < 0.02
+
+
+def test_a_file_gives_what_a_stream_gives(tmp_path: Path) -> None:
+    samples = holed(3000, 1)
+    lines = "x\n" + "".join(f"{v!r}\n" if np.isfinite(v) else "\n" for v in samples[0].tolist())
+    (tmp_path / "log.csv").write_text(lines)
+    extract_recording(tmp_path / "log.csv", source("tracker"), rate_hz=RATE, causal=True)
+    table = np.genfromtxt(tmp_path / "log.tone.csv", delimiter=",", names=True)
+    streamed = Stream(source("tracker")).feed(samples)[0]
+    np.testing.assert_array_equal(table["tone_7Hz"], streamed[:, 0])
+    np.testing.assert_array_equal(table["gap"], ~np.isfinite(samples[0]))
+
+
+# Lines.
+
+words = st.sampled_from([b"1", b" -2.5e3 ", b"abc", b"", b"nan", b"inf", b"1_0", b"1,2", b"\xff"])
+
+
+@given(st.lists(words, max_size=30), st.lists(st.integers(0, 60), max_size=5), st.booleans())
+def test_lines_are_the_same_however_they_come(
+    found: list[bytes], cuts: list[int], ended: bool
+) -> None:
+    raw = b"\n".join(found) + b"\n" * ended
+    expected = [*raw.split(b"\n")[:-1], *([raw.split(b"\n")[-1]] if raw[-1:] not in b"\n" else [])]
+    lines, parts = Lines(1), []
+    edges = [0, *sorted(min(cut, len(raw)) for cut in cuts), len(raw)]
+    for start, stop in pairwise(edges):
+        parts.append(lines.take(raw[start:stop]))
+    parts.append(lines.finish())
+    samples = np.concatenate(parts, axis=1)[0]
+    values = {b"1": 1.0, b" -2.5e3 ": -2500.0}
+    np.testing.assert_array_equal(samples, [values.get(line, np.nan) for line in expected])
+    assert lines.n_lines == len(expected)
+
+
+def test_bad_lines_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Lines(2)
+    samples = lines.take(b"1,2\n3\n4;5\n6 7\n8,9,10\n11,nan\n")
+    expected = [[1, np.nan, 4, 6, np.nan, 11], [2, np.nan, 5, 7, np.nan, np.nan]]
+    np.testing.assert_array_equal(samples, expected)
+    err = capsys.readouterr().err
+    assert [line.split(":")[1] for line in err.splitlines()] == [" line 2", " line 5", " line 6"]
+    assert "not 2 numbers ('8,9,10')" in err
+
+
+def test_a_line_without_an_end_is_one_bad_line() -> None:
+    lines = Lines(1)
+    found = [lines.take(raw) for raw in (b"1\n", *[b"2" * 30_000] * 9, b"\n3\n")]
+    np.testing.assert_array_equal(np.concatenate(found, axis=1)[0], [1, np.nan, 3])
+
+
+# The command itself.
+
+COMMAND = [sys.executable, "-m", "tonesieve", "stream", "--hz", "7", "--rate", "200"]
+# Without the checker of shapes, as users have it.
+TEXT = "".join(f"{v!r}\n" for v in holed(30_000, 1)[0].tolist())
+
+
+def answers(text: str, *more: str) -> tuple[str, str]:
+    done = subprocess.run(
+        [*COMMAND, *more], input=text, capture_output=True, text=True, check=True, timeout=60
+    )
+    return done.stdout, done.stderr
+
+
+def test_one_line_for_one_line_as_they_come() -> None:
+    with subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                          bufsize=1, stderr=subprocess.DEVNULL) as process:  # fmt: skip
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for word in ("1.5", "hum", "-2"):
+            process.stdin.write(word + "\n")
+            process.stdin.flush()
+            assert np.isfinite(float(process.stdout.readline()))  # before the next one is sent
+        process.stdin.close()
+        assert process.stdout.read() == ""
+    assert process.returncode == 0
+
+
+def test_killed_and_restored_as_though_nothing_had_been(tmp_path: Path) -> None:
+    expected, named = answers(TEXT)
+    assert len(expected.splitlines()) == 30_000
+    assert named.count("answered by the forecast") > 20
+    state, out = tmp_path / "state", tmp_path / "out.txt"
+    lines = TEXT.splitlines(keepends=True)
+    done, n_kept, numbers = "", 0, cycle([signal.SIGTERM, signal.SIGKILL])
+    while n_kept < len(lines):
+        with out.open("w") as file:
+            kill_amid(lines[n_kept:], next(numbers), state, file)
+        found = Stream(one_tone())
+        if state.exists():
+            found.restore(state)
+        # What was saved has been answered; what was answered after that comes again.
+        done += "".join(out.read_text().splitlines(keepends=True)[: found.n_samples - n_kept])
+        n_kept = found.n_samples
+    assert done == expected
+
+
+def kill_amid(lines: list[str], number: int, state: Path, out: IO[str]) -> None:
+    """Feed a stream for some seconds, all of its lines or a part, then stop it."""
+    readable, writable = os.pipe()
+
+    def feed() -> None:
+        with suppress(BrokenPipeError), os.fdopen(writable, "w") as to:
+            for at in range(0, len(lines), 200):
+                to.write("".join(lines[at : at + 200]))
+                to.flush()
+                time.sleep(0.03)
+
+    thread = threading.Thread(target=feed)
+    words = [*COMMAND, "--state", str(state), "--save-every", "0.05"]
+    with subprocess.Popen(words, stdin=readable, stdout=out, stderr=subprocess.DEVNULL) as process:
+        os.close(readable)
+        thread.start()
+        time.sleep(3.5)
+        process.send_signal(number)
+    thread.join(30)
+
+
+def one_tone() -> Source:
+    built = filter_source(FILTER_NAMES[0], [7.0])(RATE, "a test")
+    assert isinstance(built, Source)
+    return built
+
+
+def test_a_reader_that_leaves_ends_it_cleanly(tmp_path: Path) -> None:
+    command = " ".join([*COMMAND, "2>err.txt", "|", "head", "-2"])
+    done = subprocess.run(
+        ["bash", "-c", f"yes 1.5 | head -200000 | {command}; echo ${{PIPESTATUS[2]}}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        cwd=tmp_path,
+    )
+    assert len(done.stdout.splitlines()) == 3
+    assert done.stdout.splitlines()[2] == "0"
+    assert (tmp_path / "err.txt").read_text() == ""
+
+
+def test_from_a_socket() -> None:
+    server = socket.create_server(("127.0.0.1", 0))
+    port = server.getsockname()[1]
+
+    def serve() -> None:
+        connection, _ = server.accept()
+        with connection:
+            connection.sendall(TEXT.encode())
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    out, _ = answers("", "--from", f"tcp://127.0.0.1:{port}")
+    thread.join()
+    server.close()
+    assert out == answers(TEXT)[0]
+
+
+def test_without_the_tone() -> None:
+    text = "".join(f"{v!r}\n" for v in holed(50, 1)[0].tolist())
+    tones, rest = (np.array(answers(text, *more)[0].split(), float) for more in ((), ("--remove",)))
+    heard = holed(50, 1)[0]
+    good = np.isfinite(heard)
+    np.testing.assert_allclose((tones + rest)[good], heard[good], atol=1e-12)
+    assert np.isnan(rest[~good]).all()
