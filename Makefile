@@ -8,7 +8,7 @@ PRESETS := sieve window10 deep50 config-l1 guide journey journey-selector clock
 SWEEPS := $(basename $(notdir $(wildcard tonesieve/experiments/*.yaml)))
 COMPARED := sieve window10 deep50 config-l1 guide journey
 
-.PHONY: run presets limits compare sweeps claims bench bench-all test test-all lint types format clean
+.PHONY: run presets limits compare sweeps claims examples bench bench-all test test-all lint types format clean
 
 run: $(STAMP)  ## the main job: train, judge and show the default extractor
 	$(BIN)/tonesieve run $(FLAGS)
@@ -33,6 +33,9 @@ claims: $(STAMP)  ## the pages of sweeps and claims, from the kept results
 	$(BIN)/python docs/sweep_tables.py
 	$(BIN)/python docs/claims.py
 
+examples: $(STAMP)  ## three real recordings worked through, and their page
+	$(BIN)/python examples/worked.py
+
 bench: $(STAMP)  ## the page of benchmarks and its picture, from the kept results
 	$(BIN)/python benchmarks/growth.py --draw
 	$(BIN)/python benchmarks/page.py
@@ -40,7 +43,7 @@ bench: $(STAMP)  ## the page of benchmarks and its picture, from the kept result
 bench-all: $(STAMP)  ## every benchmark again (two hours), its rivals too, and the page
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	rm -rf runs/benchmarks
-	for b in throughput streaming growth limits recipes; do $(BIN)/python benchmarks/$$b.py || exit; done
+	for b in throughput streaming recordings growth limits recipes; do $(BIN)/python benchmarks/$$b.py || exit; done
 	$(MAKE) bench
 
 # Two test processes; whichever is done takes over from the other.

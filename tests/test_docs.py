@@ -49,11 +49,17 @@ def commands(document: str) -> list[list[str]]:
 
 def typed(block: str) -> list[list[str]]:
     lines = [line[2:] for line in block.splitlines() if line.startswith("$ ")]
-    return [shlex.split(line) for line in lines if not line.startswith(MAKE)]
+    return [
+        ["bash", "-c", line] if "|" in line else shlex.split(line)
+        for line in lines
+        if not line.startswith(MAKE)
+    ]
 
 
 def tonesieve(words: list[str], folder: Path) -> str:
     """Run a command in this process: the imports, seconds of them, are paid once."""
+    if words[0] == "bash":
+        return in_a_shell(words, folder)
     assert words[0] == "tonesieve"
     out, err = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, chdir(folder):
@@ -62,6 +68,17 @@ def tonesieve(words: list[str], folder: Path) -> str:
             cli.main()
     assert not caught.value.code, f"{words}: {err.getvalue()}"
     return out.getvalue()
+
+
+def in_a_shell(words: list[str], folder: Path) -> str:
+    """Pipes are the shell's."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", *words[1:]],
+        cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{words}: {done.stderr}"
+    return done.stdout
 
 
 def tonesieve_alone(words: list[str], folder: Path) -> str:
@@ -103,6 +120,30 @@ def test_the_documents_run(document: str, workplace: Path) -> None:
                 exec(compile(block, document, "exec"), {"__name__": "__main__"})
         for words in typed(block) if kind == "console" else ():
             tonesieve(shortened(words), workplace)
+
+
+def test_the_worked_examples_run(tmp_path: Path) -> None:
+    script = REPOSITORY / "examples" / "worked.py"
+    words = [sys.executable, str(script), "--short", "--docs", str(tmp_path)]
+    subprocess.run(words, capture_output=True, text=True, check=True)
+    found = json.loads((tmp_path / "results" / "examples.json").read_text())
+    assert list(found) == ["mains", "wobble", "edf"]
+    for name, one in found.items():
+        best = {r["causal"]: r["nmse_db"] for r in one["rows"] if r["method"] == "tracker"}
+        usual = {r["causal"]: r["nmse_db"] for r in one["rows"] if "as one would" in r["method"]}
+        assert all(best[causal] < usual[causal] for causal in (True, False)), name
+        assert (tmp_path / "figures" / f"example-{name}.png").stat().st_size > 50_000
+    hum, (chandler, annual) = found["mains"]["told"][0], found["wobble"]["told"]
+    assert hum["followed_hz"] == pytest.approx(49.936, abs=0.005)
+    assert chandler["followed_hz"] == pytest.approx(365.25 / 433, rel=0.005)
+    assert annual["followed_hz"] == pytest.approx(1.0, rel=0.001)
+
+
+def test_the_page_of_examples_is_what_was_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(REPOSITORY / "examples"))
+    results = json.loads((REPOSITORY / "docs" / "results" / "examples.json").read_text())
+    page = (REPOSITORY / "docs" / "examples.md").read_text(encoding="utf-8")
+    assert page == importlib.import_module("worked").page(results)
 
 
 def test_a_command_that_fails_is_noticed(tmp_path: Path) -> None:

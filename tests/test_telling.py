@@ -38,7 +38,7 @@ def test_a_frequency_that_is_not_quite_known_is_found(off_hz: float) -> None:
     told = OscillatorKalman((50 + off_hz,), RATE, memory_s=1.0).extract(heard[None])
     found, best = (nmse_db(e[0, 10_000:, 0], truth[10_000:]) for e in (estimate, told))
     assert found < best + 1
-    assert state[1][0, 0] * RATE == pytest.approx(off_hz, abs=0.02)
+    assert state[1][1][0, 0] * RATE == pytest.approx(off_hz, abs=0.02)
     if abs(off_hz) > 0.1:  # what does not follow, and is not told, loses the tone
         fixed = OscillatorKalman((50.0,), RATE, memory_s=1.0).extract(heard[None])
         assert nmse_db(fixed[0, 10_000:, 0], truth[10_000:]) > -3
@@ -62,7 +62,7 @@ def test_no_noise_pulls_it_off(exponent: float) -> None:
     heard = truth + 40 + pink_noise(16, t.size, exponent=exponent, rng=rng)
     tracker = TrackingKalman((20.0,), RATE)
     estimate, state = tracker.step(heard, tracker.initial_state(16))
-    assert np.abs(state[1][:, 0] * RATE).max() < 0.01
+    assert np.abs(state[1][1][:, 0] * RATE).max() < 0.01
     assert max(nmse_db(e[400:, 0], x[400:]) for e, x in zip(estimate, truth, strict=True)) < -15
 
 
@@ -70,7 +70,7 @@ def test_it_goes_no_farther_than_it_may() -> None:
     t = np.arange(20_000) / RATE
     tracker = TrackingKalman((20.0,), RATE, pull_hz=0.1)
     _, state = tracker.step(np.sin(2 * np.pi * 20.5 * t)[None], tracker.initial_state(1))
-    assert abs(state[1][0, 0]) * RATE <= 0.1 + 1e-12
+    assert abs(state[1][1][0, 0]) * RATE <= 0.1 + 1e-12
     with pytest.raises(UserError, match="pull_hz -1"):
         TrackingKalman((20.0,), RATE, pull_hz=-1.0)
 

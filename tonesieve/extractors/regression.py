@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
+from scipy.signal import lfilter
 
 from tonesieve.extractors.classical import Classical, require
 from tonesieve.kernels import regression as compiled
@@ -20,6 +21,9 @@ PULL = 0.05
 LIKELY = 8
 # Its level follows what is slower than the lowest tone by this factor; its variance at the start.
 BELOW, UNKNOWN = 4, 100.0
+# Evidence lasts so many memories, a memory no longer than so many samples; and what speaks for
+# frequencies as named to begin with, as a logarithm of odds.
+LATELY, LONGEST, FAVOUR = 4.0, 1e7, 1.0
 
 # Means (B, D) and covariances (B, D, D), and the samples so far.
 KalmanState = tuple[Float[np.ndarray, "B D"], Float[np.ndarray, "B D D"], int]
@@ -91,24 +95,36 @@ class OscillatorKalman(_Regression):
         return self._tones(path, age), (mean, covariance, age + n_samples)
 
 
-# Cycles so far and offsets (B, K), means (B, D), covariances (B, D, D), surprise (B, 3).
-TrackerState = tuple[
+# Cycles so far and offsets (B, K), means (B, D), covariances (B, D, D), level of surprise (B, 3).
+FollowerState = tuple[
     Float[np.ndarray, "B K"],
     Float[np.ndarray, "B K"],
     Float[np.ndarray, "B D"],
     Float[np.ndarray, "B D D"],
     Float[np.ndarray, "B 3"],
 ]
+# Of the bank that stays and the one that follows; memories of their powers of surprise, of the
+# powers' weight, and of the evidence for the one that stays.
+TrackerState = tuple[
+    FollowerState,
+    FollowerState,
+    Float[np.ndarray, "B 1"],
+    Float[np.ndarray, "B 1"],
+    Float[np.ndarray, "B 1"],
+]
 
 
 @dataclass(frozen=True)
 class TrackingKalman(OscillatorKalman):
-    """The bank of oscillators with frequencies that follow: each in a phase-locked loop.
+    """The bank of oscillators with frequencies that follow, where following foretells more.
 
-    For tones whose frequency is known only roughly, or wanders: the mains at 49.93 Hz. Knobs:
-    ``memory_s`` and ``noise`` as for the oscillators that do not follow; ``pull_hz``, how far from
-    its name a frequency may go (default: a twentieth of it, or a quarter of the way to the next
-    tone). Gaps: coasts on. Lag: ``memory_s``.
+    For tones whose frequency is known only roughly, or wanders: the mains at 49.93 Hz. A second
+    bank has each oscillator in a phase-locked loop; the two are joined by how well each has
+    foretold the samples lately (their posterior odds), so that little is lost on tones that stand
+    where they were said to be. Both have a level beside the tones that takes up offset and trend.
+    Knobs: ``memory_s`` and ``noise`` as for the oscillators that do not follow; ``pull_hz``, how
+    far from its name a frequency may go (default: a twentieth of it, or a quarter of the way to
+    the next tone). Gaps: coasts on. Lag: ``memory_s``.
     """
 
     pull_hz: float | None = None
@@ -126,22 +142,50 @@ class TrackingKalman(OscillatorKalman):
 
     def initial_state(self, n_streams: int) -> TrackerState:  # type: ignore[override]
         """Frequencies as named, coefficients as for the oscillators that do not follow."""
+        still = np.zeros((n_streams, 1))
+        return self._begun(n_streams), self._begun(n_streams), still, still, still + FAVOUR
+
+    def step(  # type: ignore[override]
+        self, samples: Float[np.ndarray, "B T"], state: TrackerState
+    ) -> tuple[Float[np.ndarray, "B T K"], TrackerState]:
+        """Answer a chunk of any length."""
+        heard = np.ascontiguousarray(samples)
+        farthest = self.farthest_hz / self.rate_hz
+        steady, one, stays = self._run(heard, state[0], 0 * farthest)
+        moving, other, follows = self._run(heard, state[1], farthest)
+        if not samples.shape[1]:
+            return steady, state
+        # Evidence: log-likelihoods of normal surprises, remembered over a few memories.
+        kept = np.exp(-1 / (LATELY * min(self.memory_samples, LONGEST)))
+        power, power_memory = _smooth(kept, (1 - kept) * np.minimum(one**2, other**2), state[2])
+        weight, weight_memory = _smooth(kept, np.full(heard.shape, 1 - kept), state[3])
+        level = np.maximum(power / weight, 1e-300)
+        odds, odds_memory = _smooth(kept, (other**2 - one**2) / (2 * level), state[4])
+        share = (1 / (1 + np.exp(-np.clip(odds, -50, 50))))[..., None]
+        after = (stays, follows, power_memory, weight_memory, odds_memory)
+        return share * steady + (1 - share) * moving, after
+
+    def _begun(self, n_streams: int) -> FollowerState:
         n, still = 2 * self.n_tones + 1, np.zeros((n_streams, self.n_tones))
         start = np.eye(n)
         start[-1, -1] = UNKNOWN
         covariance = np.tile(start, (n_streams, 1, 1))
         return still, still, np.zeros((n_streams, n)), covariance, np.zeros((n_streams, 3))
 
-    def step(  # type: ignore[override]
-        self, samples: Float[np.ndarray, "B T"], state: TrackerState
-    ) -> tuple[Float[np.ndarray, "B T K"], TrackerState]:
-        """Answer a chunk of any length."""
+    def _run(
+        self,
+        samples: Float[np.ndarray, "B T"],
+        state: FollowerState,
+        farthest: Float[np.ndarray, " K"],
+    ) -> tuple[Float[np.ndarray, "B T K"], Float[np.ndarray, "B T"], FollowerState]:
+        """Tones, surprises, and the state after."""
         phase, offset, mean, covariance, level = after = tuple(part.copy() for part in state)
-        farthest, noise = self.farthest_hz / self.rate_hz, self.noise * abs(self.gain) ** 2
+        noise = self.noise * abs(self.gain) ** 2
         slow = 2 * np.pi * min(self.frequencies_hz) / self.rate_hz / BELOW
         tones = np.empty((*samples.shape, self.n_tones))
+        surprises = np.empty(samples.shape)
         compiled.track(
-            np.ascontiguousarray(samples),
+            samples,
             np.array(self.frequencies_hz) / self.rate_hz,
             complex(self.gain),
             2 * self.noise / self.memory_samples**2,
@@ -155,8 +199,17 @@ class TrackingKalman(OscillatorKalman):
             covariance,
             level,
             tones,
+            surprises,
         )
-        return tones, after  # type: ignore[return-value]
+        return tones, surprises, after  # type: ignore[return-value]
+
+
+def _smooth(
+    kept: float, values: Float[np.ndarray, "B T"], memory: Float[np.ndarray, "B 1"]
+) -> tuple[Float[np.ndarray, "B T"], Float[np.ndarray, "B 1"]]:
+    """A sum that forgets, and what it holds at the end, in the form that it goes on from."""
+    passed, after = lfilter([1.0], [1.0, -kept], values, axis=1, zi=kept * memory)
+    return np.asarray(passed), np.asarray(after) / kept
 
 
 # Information (B, D, D) and evidence (B, D), the samples in the window (B, M), the samples so far.

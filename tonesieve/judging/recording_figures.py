@@ -26,7 +26,8 @@ def spectra(
     unit: str,
 ) -> None:
     """Power density of a recording with and without its tones."""
-    n = int(min(len(before), max(256, 40 * rate_hz / min(frequencies_hz))))
+    # A dozen averages, and lines no wider than a fortieth of the lowest tone.
+    n = int(min(len(before), max(256, 40 * rate_hz / min(frequencies_hz), len(before) / 6)))
     for samples, colour, width, label in (
         (before, GREY, 1.6, "recording"),
         (after, BLUE, 0.9, "tone taken out"),

@@ -148,6 +148,7 @@ def track(
     covariance: np.ndarray,
     level: np.ndarray,
     tones: np.ndarray,
+    surprises: np.ndarray,
 ) -> None:
     """`kalman` with frequencies that follow: a phase-locked loop on every oscillator.
 
@@ -159,7 +160,8 @@ def track(
     filter's memory grows, it forgets as a fit of phase and frequency to all samples would, whose
     gains are 4/n and 6/n^2, from the age on at which so ``unsure`` (K) a frequency, in radians a
     sample, would show. ``level`` (B, 3): running power of the surprise, its weight, and the
-    samples heard. ``tones`` (B, T, K) are the answers.
+    samples heard. ``tones`` (B, T, K) are the answers, ``surprises`` (B, T) what was
+    not foreseen of the samples; 0 in gaps.
     """
     n_streams, n_samples = samples.shape
     k_tones = turns.shape[0]
@@ -226,6 +228,9 @@ def track(
                 level[b, 0] = kept * level[b, 0] + (1 - kept) * surprise * surprise
                 level[b, 1] = kept * level[b, 1] + (1 - kept)
                 level[b, 2] += 1
+                surprises[b, t] = surprise
+            else:
+                surprises[b, t] = 0.0
             for k in range(k_tones):
                 tones[b, t, k] = mean[b, k] * sines[k] + mean[b, k_tones + k] * cosines[k]
                 phase[b, k] = (phase[b, k] + turns[k] + offset[b, k]) % 1.0
