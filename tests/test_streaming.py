@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import cycle, pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO
 
 import numpy as np
@@ -30,7 +31,7 @@ from tonesieve.extractors.streaming import Source, Stream
 from tonesieve.learning.checkpoints import to_arrays
 from tonesieve.learning.models import build_network
 from tonesieve.learning.network_extractor import as_extractor
-from tonesieve.live import Lines
+from tonesieve.live import Lines, feed_of
 from tonesieve.loading import as_compiled, memory_of
 
 RATE, TONES = 200.0, (7.0, 13.0)
@@ -324,6 +325,54 @@ def test_from_a_socket() -> None:
     thread.join()
     server.close()
     assert out == answers(TEXT)[0]
+
+
+def test_from_lab_streaming_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A stand-in for the library: chunks of samples, then a connection that is lost.
+    class Lost(Exception):
+        pass
+
+    chunks = [([[1.0, 2.0], [3.0, 4.0]], [0.0, 0.1]), ([], []), ([[5.0, np.nan]], [0.2])]
+
+    class Inlet:
+        def pull_chunk(self, timeout: float) -> tuple[list, list]:
+            if not chunks:
+                raise Lost
+            return chunks.pop(0)
+
+    info = SimpleNamespace(channel_count=lambda: 2, nominal_srate=lambda: 10.0)
+    library = SimpleNamespace(
+        StreamInlet=lambda stream, recover: Inlet(),
+        resolve_byprop=lambda key, name, timeout: [info] if name == "hum" else [],
+        set_config_content=lambda text: None,
+    )
+    monkeypatch.setitem(sys.modules, "pylsl", library)
+    monkeypatch.setitem(sys.modules, "pylsl.util", SimpleNamespace(LostError=Lost))
+    with feed_of("lsl://hum", 2) as feed:
+        assert feed.rate_hz == 10.0
+        raw, lines = list(iter(feed.read, b"")), Lines(2)
+    found = np.concatenate([lines.take(part) for part in raw], axis=1)
+    np.testing.assert_array_equal(found, [[1, 3, 5], [2, 4, np.nan]])
+    for name, n, message in (("none", 2, "no such stream"), ("hum", 1, "has 2 channels")):
+        with pytest.raises(UserError, match=message), feed_of(f"lsl://{name}", n):
+            pass
+
+
+@pytest.mark.slow
+def test_from_a_real_lab_stream() -> None:
+    pylsl = pytest.importorskip("pylsl")
+    outlet = pylsl.StreamOutlet(pylsl.StreamInfo("tonesieve-test", "", 1, RATE, "float32", "t"))
+    words = [*COMMAND[:-2], "--from", "lsl://tonesieve-test"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert outlet.wait_for_consumers(30)
+        for i in range(100):
+            outlet.push_sample([float(i % 7)])
+            time.sleep(0.01)
+        time.sleep(1)
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout is not None
+        assert len(process.stdout.read().splitlines()) == 100
+    assert process.returncode == 0
 
 
 def test_without_the_tone() -> None:

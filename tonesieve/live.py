@@ -215,8 +215,9 @@ class LabStream:
     PATIENCE_S = 10.0
 
     def __init__(self, name: str, n_channels: int, stop: int) -> None:
-        from pylsl import StreamInlet, resolve_byprop
+        from pylsl import StreamInlet, resolve_byprop, set_config_content
 
+        set_config_content("[log]\nlevel = -2\n")  # errors alone: standard error is for lines
         found = resolve_byprop("name", name, timeout=self.PATIENCE_S)
         if not found:
             raise UserError(f"--from lsl://{name}: no such stream within {self.PATIENCE_S:g} s")
@@ -230,7 +231,7 @@ class LabStream:
 
     def read(self) -> bytes | None:
         """The samples that have come, as lines."""
-        from pylsl import LostError
+        from pylsl.util import LostError
 
         while True:
             if select.select([self._stop], [], [], 0)[0]:
