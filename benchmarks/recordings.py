@@ -27,7 +27,7 @@ from kept import keep
 COMMAND = [sys.executable, "-m", "tonesieve"]
 RATE, HZ = 1000, 50.0
 LENGTHS = (10**6, 10**7, 10**8)
-DAY = 24 * 3600 * RATE
+DAY = 24 * 3600 * RATE  # samples
 BLOCK = 10**6  # lines, made once and sent again and again: whole periods of the tone
 
 

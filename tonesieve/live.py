@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -63,16 +64,28 @@ class Lines:
         return self._numbers(last)
 
     def _numbers(self, lines: list[bytes]) -> Float[np.ndarray, "C T"]:
-        if self.n_channels == 1 and not any(b"_" in line for line in lines):
+        if self.n_channels == 1:
             try:
                 samples = np.array([list(map(float, lines))])
-                if np.isfinite(samples).all():
+                if np.isfinite(samples).all() and b"_" not in b"".join(lines):
                     self.n_lines += len(lines)
                     return samples
             except ValueError:
                 pass
+            return np.array([[self._quickly(line) for line in lines]])
         columns = [self._one(line) for line in lines]
         return np.array(columns, dtype=float).reshape(len(lines), self.n_channels).T
+
+    def _quickly(self, line: bytes) -> float:
+        """One channel's line, of many that are mostly numbers."""
+        try:
+            found = float(line)
+        except ValueError:
+            return self._one(line)[0]
+        if not isfinite(found) or b"_" in line:
+            return self._one(line)[0]
+        self.n_lines += 1
+        return found
 
     def _one(self, line: bytes) -> list[float]:
         self.n_lines += 1
