@@ -209,6 +209,28 @@ runs a band-pass of fourth order.
 """
 
 
+def recordings() -> str:
+    large, day = kept("recordings-large"), kept("recordings-day")
+    if large is None or day is None:
+        return ""
+    rows = [
+        [f"{r['samples']:,}", f"{r['file_mb']:.0f}", f"{r['seconds']:.0f}", f"{r['peak_mb']:.0f}"]
+        for r in large["result"]
+    ]
+    one = day["result"]
+    same = "the very same bytes as" if one["same"] else "OTHER BYTES than"
+    return f"""## Long recordings, long streams
+
+`tonesieve extract` of a WAV file, by the default filter, the whole recording both ways:
+
+{table(["samples", "file, MB", "seconds", "peak memory, MB"], rows)}
+A day at 1 kHz through `tonesieve stream`, as fast as it goes: {one["lines"]:,} lines (one of a
+thousand is no number) in {one["seconds"]:.0f} s, {one["us_per_line"]:.2f} us a line, at most
+{one["peak_mb"]:.0f} MB. The same again, killed (SIGKILL) in the middle and restored after line
+{one["killed_after_lines"]:,}: {same} the unbroken one.
+"""
+
+
 def growth() -> str:
     result = kept("growth")
     if result is None:
@@ -255,7 +277,7 @@ def provenance() -> str:
 
 def page() -> str:
     """The whole page."""
-    parts = (limits(), recipes(), throughput(), streaming(), growth(), provenance())
+    parts = (limits(), recipes(), throughput(), streaming(), recordings(), growth(), provenance())
     accelerator = "None of the results is from an accelerator.\n"
     return "\n".join([HEAD, *(part for part in parts if part), accelerator])
 
