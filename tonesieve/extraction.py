@@ -40,6 +40,15 @@ class Source:
     memory_samples: int  # how far back it can have learned to look
     name: str
     linear: bool = False  # any scale will do: the recording is taken as it is
+    unit: float | None = None  # the scale to take it at, where it is known
+
+
+def network_source(
+    extractor: Extractor, data: DataSettings, memory_samples: int, name: str
+) -> Source:
+    """A trained network; one that learned in a recording's noise takes it in that one's unit."""
+    unit = None if data.background is None else data.background.unit
+    return Source(extractor, data, memory_samples, name, unit is not None, unit)
 
 
 # Filters are made for the recording at hand.
@@ -223,7 +232,7 @@ def _extract_samples(
     rate_hz = source.data.rate_hz
     samples = resample(recording.samples, recording.rate_hz, rate_hz)
     if source.linear:
-        unit = unit_of(samples)
+        unit = source.unit or unit_of(samples)
         level = samples[0] / unit if causal else np.mean(samples / unit)
         mixture = samples / unit - level
         scale = np.full(len(samples), unit * tone_gain(source.data))

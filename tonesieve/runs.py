@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +22,14 @@ from matplotlib.figure import Figure
 
 from tonesieve.advice import warnings_for
 from tonesieve.catalogue import DEFAULT, load_config
-from tonesieve.config import Config, to_yaml
+from tonesieve.config import Config, to_yaml, with_background
 from tonesieve.errors import UserError
-from tonesieve.extraction import Source
+from tonesieve.extraction import Source, network_source
 from tonesieve.extractors.protocol import Extractor
 from tonesieve.extractors.recurrent import CompiledNetwork
 from tonesieve.files import TEMPORARY, write_text
 from tonesieve.judging import figures as draw
+from tonesieve.judging import injection
 from tonesieve.judging.evaluation import N_PARTS, Evaluation, evaluate_extractor
 from tonesieve.learning import inspection
 from tonesieve.learning.checkpoints import to_arrays
@@ -42,33 +43,65 @@ from tonesieve.learning.tasks import judge_tasks
 from tonesieve.learning.threads import threads
 from tonesieve.learning.training import Trained, train
 from tonesieve.loading import CONFIG, WEIGHTS, as_compiled, memory_of, read_run, run_folder
+from tonesieve.own_noise import FILE as BACKGROUND
+from tonesieve.own_noise import PRESET as OWN
+from tonesieve.own_noise import OwnNoise, prepare
 from tonesieve.reporting import Reporter
+from tonesieve.signals.backgrounds import save_background
+from tonesieve.signals.synthesis import background_of
 
 METRICS, HISTORY = "metrics.json", "history.csv"
 CHECKPOINT, FIGURES, LOCK = "checkpoint.safetensors", "figures", ".lock"
+RECORDING, INJECTED = "recording.json", "injected.csv"
 
 OnEpoch = Callable[[History], None]
 
 
 def run(
-    source: str | Path | Config = DEFAULT,
+    source: str | Path | Config | None = None,
     overrides: tuple[str, ...] = (),
     *,
     out: str | Path | None = None,
+    recording: str | Path | None = None,
+    hz: Sequence[float] = (),
+    column: str | None = None,
+    rate_hz: float | None = None,
     reporter: Reporter | None = None,
     on_epoch: OnEpoch = lambda history: None,
 ) -> dict[str, Any]:
     """Train, judge and show: everything goes into a new directory ``out``.
+
+    With ``recording`` in the noise of a WAV or CSV file (``column``, ``rate_hz`` as in
+    `read_recording`), for the tones near ``hz``: they are taken out, known ones are put in, and
+    the network learns to get these back; the settings, by default the preset `own`, are filled in.
 
     ``source`` and ``overrides`` as in `load_config`; ``out`` defaults to ``runs/NAME-TIME``.
     ``on_epoch`` hears the history after every epoch, once its checkpoint is written. Answers the
     metrics, and as ``run`` the directory. Raises `UserError` when ``out`` exists and is not an
     empty folder.
     """
-    config = source if isinstance(source, Config) else load_config(source, overrides)
+    own = None
+    if recording is not None:
+        if isinstance(source, Config):
+            raise UserError("--recording: fills settings in; name a preset or file for the others")
+        own = prepare(
+            recording,
+            hz,
+            source=source or OWN,
+            overrides=overrides,
+            column=column,
+            rate_hz=rate_hz,
+        )
+        config = own.config
+    elif hz or column is not None or rate_hz is not None:
+        raise UserError("--hz, --column and --rate: are for a --recording; name one")
+    else:
+        config = source if isinstance(source, Config) else load_config(source or DEFAULT, overrides)
     check_devices(config)
+    if config.model.kind == "bank" and config.name == OWN and config.data.background is None:
+        raise UserError(f"{OWN}: learns in a recording's noise; name one with --recording and --hz")
     folder = _default_out(config) if out is None else Path(out)
-    _create(folder, config)
+    _create(folder, config, own)
     return resume(folder, reporter=reporter, on_epoch=on_epoch)
 
 
@@ -102,7 +135,8 @@ def resume(
         extractor = as_compiled(tensors, config) or as_extractor(trained.network, config)
         evaluation = _judge(folder, config, extractor, reporter)
         _draw_training(folder, config, trained)
-        result = {**evaluation.figures, "training": _training_figures(config, trained)}
+        injected = _judge_injected(folder, config, extractor, reporter)
+        result = {**evaluation.figures, **injected, "training": _training_figures(config, trained)}
         _write_metrics(folder, result)
         (folder / CHECKPOINT).unlink(missing_ok=True)
     return {"run": str(folder), **result}
@@ -125,7 +159,8 @@ def evaluate(
         evaluation = _judge(folder, loaded.config, loaded.extractor, reporter)
         if rival is not None:
             _draw_against(folder, loaded.config, evaluation, rival)
-        result = {**evaluation.figures, "training": kept["training"]}
+        injected = _judge_injected(folder, loaded.config, loaded.extractor, reporter)
+        result = {**evaluation.figures, **injected, "training": kept["training"]}
         _write_metrics(folder, result)
     return {"run": str(folder), **result}
 
@@ -167,8 +202,8 @@ def _default_out(config: Config) -> Path:
     return next(path for path in taken if not path.exists())
 
 
-def _create(folder: Path, config: Config) -> None:
-    """Make a run directory with its settings, in one piece."""
+def _create(folder: Path, config: Config, own: OwnNoise | None) -> None:
+    """Make a run directory with its settings, and the background to train in, in one piece."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: exists; choose another --out, or go on with --resume {folder}")
     try:
@@ -176,6 +211,12 @@ def _create(folder: Path, config: Config) -> None:
         temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
         temporary.chmod(0o755)
         try:
+            if config.data.background is not None:
+                noise = background_of(config.data) if own is None else own.background
+                save_background(noise, temporary / BACKGROUND)
+                config = with_background(config, BACKGROUND)
+            if own is not None:
+                write_text(temporary / RECORDING, json.dumps(own.found, indent=2) + "\n")
             write_text(temporary / CONFIG, to_yaml(config))
             os.replace(temporary, folder)
         finally:
@@ -226,6 +267,23 @@ def _judge(folder: Path, config: Config, extractor: Extractor, reporter: Reporte
     _draw(folder, config, evaluation)
     _draw_attention(folder, config, extractor, evaluation)
     return evaluation
+
+
+def _judge_injected(
+    folder: Path, config: Config, extractor: Extractor, reporter: Reporter
+) -> dict[str, Any]:
+    """Beside the filters in the recording's held-out noise, where there is a recording."""
+    if config.data.background is None:
+        return {}
+    with threads(config), reporter.task("comparing", injection.n_parts()) as task:
+        figures, table = injection.judge_injected(extractor, config, on_part=task.reach)
+    write_text(folder / INJECTED, table.to_csv(index=False))
+    own_snr = [snr for snr in figures["recording_snr_db"] if snr is not None]
+    picture = draw.error_by_snr(table, own_snr, injection.NETWORK)
+    _save_picture(folder, "injected", picture, config)
+    path = folder / RECORDING
+    found = {"recording": json.loads(path.read_text("utf-8"))} if path.exists() else {}
+    return {"injected": figures, **found}
 
 
 def _training_figures(config: Config, trained: Trained) -> dict[str, Any]:
@@ -341,4 +399,4 @@ def source_of(folder: str | Path) -> Iterator[Source]:
     loaded = load_run(folder)
     config = loaded.config
     with threads(config):
-        yield Source(loaded.extractor, config.data, memory_of(config), str(folder))
+        yield network_source(loaded.extractor, config.data, memory_of(config), str(folder))

@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from tonesieve.catalogue import FILTER_NAMES
-from tonesieve.extraction import Source, SourceFor, extract_recording, filter_source
+from tonesieve.extraction import (
+    Source,
+    SourceFor,
+    extract_recording,
+    filter_source,
+    network_source,
+)
 from tonesieve.loading import load_compiled, memory_of
 from tonesieve.reporting import Reporter
 
@@ -17,7 +23,7 @@ def _source_of(folder: str | Path) -> AbstractContextManager[Source | SourceFor]
     compiled = load_compiled(folder)
     if compiled is not None:
         config = compiled.config
-        return nullcontext(Source(compiled, config.data, memory_of(config), str(folder)))
+        return nullcontext(network_source(compiled, config.data, memory_of(config), str(folder)))
     from tonesieve.runs import source_of  # PyTorch is for what the compiled core does not know
 
     return source_of(folder)

@@ -15,7 +15,7 @@ from tonesieve.errors import UserError
 from tonesieve.extractors.limits import Limit, View, limit, view_of
 from tonesieve.extractors.protocol import Extractor
 from tonesieve.judging import metrics
-from tonesieve.signals.synthesis import Records, draw_exercise, draw_records
+from tonesieve.signals.synthesis import Records, draw_exercise, draw_records, of_part
 
 # A window sees nothing before its L samples, so shorter records serve: this many samples more
 # than the start-up.
@@ -50,8 +50,8 @@ def evaluate_extractor(
     ``on_part`` hears how many of the `N_PARTS` records are done.
     """
     skip = config.model.window - 1
-    train = draw_exercise(config.data, seed=config.data.train_seed)
-    test = draw_exercise(config.data, seed=config.data.test_seed)
+    train = draw_exercise(of_part(config.data, "train"), seed=config.data.train_seed)
+    test = draw_exercise(of_part(config.data, "test"), seed=config.data.test_seed)
     on_train = extractor.extract(train.mixture)[:, skip:]
     on_part(1)
     on_test = extractor.extract(test.mixture)
@@ -120,7 +120,7 @@ def _shifted_figures(extractor: Extractor, config: Config) -> Figures:
     Only samples whose whole view lies in the record are counted.
     """
     data, evaluation = config.data, config.evaluation
-    shifted = data.model_copy(update={"start": "random"})
+    shifted = of_part(data.model_copy(update={"start": "random"}), "test")
     view, best, note = _limit_beside(config)
     skip, cut = view.past or 0, view.future or 0
     settle, n_samples = max(skip, settle_samples(config)), shifted_samples(config)
