@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from matplotlib.figure import Figure
 
 from tonesieve.catalogue import change_config, read_override
-from tonesieve.config import Config
+from tonesieve.config import Config, with_background
 from tonesieve.errors import UserError
-from tonesieve.judging.injection import band_around
-from tonesieve.signals.backgrounds import SHARES, Background, cut_in_parts
+from tonesieve.extractors.protocol import Extractor
+from tonesieve.files import write_text
+from tonesieve.judging.figures import error_by_snr
+from tonesieve.judging.injection import NETWORK, band_around, judge_injected, n_parts
+from tonesieve.signals.backgrounds import SHARES, Background, cut_in_parts, save_background
 from tonesieve.signals.recordings import read_recording
 from tonesieve.signals.removal import Removal, band_rms, remove_tones, whitening_of
+from tonesieve.signals.synthesis import background_of
 
+__all__ = ["OwnNoise", "judge", "keep", "n_parts", "prepare"]
 PRESET = "own"
-FILE = "background.npz"  # within a run directory
+# Within a run directory.
+FILE, FOUND, TABLE = "background.npz", "recording.json", "injected.csv"
 # A training record has at most so many samples; at least so many, and so many periods.
 MOST_SAMPLES, LEAST_SAMPLES, LEAST_PERIODS = 4096, 64, 4
 # Guards take at most this share of a recording, together; stretches to judge on are a share of
@@ -78,6 +86,33 @@ def prepare(
     where = " ".join([str(source), *overrides])
     config = change_config(source, {**changes, **words}, where=where)
     return OwnNoise(config, background, found)
+
+
+def keep(folder: Path, config: Config, own: OwnNoise | None) -> Config:
+    """Write a background into a run directory; the settings that name it there.
+
+    Without ``own`` it is the one that the settings name already: a run that is repeated.
+    """
+    noise = background_of(config.data) if own is None else own.background
+    save_background(noise, folder / FILE)
+    if own is not None:
+        write_text(folder / FOUND, json.dumps(own.found, indent=2) + "\n")
+    return with_background(config, FILE)
+
+
+def judge(
+    folder: Path, config: Config, extractor: Extractor, *, on_part: Callable[[int], None]
+) -> tuple[dict[str, Any], Figure]:
+    """A run beside the filters in its recording's held-out noise: figures, and a picture.
+
+    The table goes to ``injected.csv``. ``on_part`` hears how many of `n_parts` are done.
+    """
+    figures, table = judge_injected(extractor, config, on_part=on_part)
+    write_text(folder / TABLE, table.to_csv(index=False))
+    own_snr = [snr for snr in figures["recording_snr_db"] if snr is not None]
+    path = folder / FOUND
+    found = {"recording": json.loads(path.read_text("utf-8"))} if path.exists() else {}
+    return {"injected": figures, **found}, error_by_snr(table, own_snr, NETWORK)
 
 
 def _check(

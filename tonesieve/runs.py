@@ -20,16 +20,16 @@ from typing import Any
 from filelock import FileLock, Timeout
 from matplotlib.figure import Figure
 
+from tonesieve import own_noise
 from tonesieve.advice import warnings_for
 from tonesieve.catalogue import DEFAULT, load_config
-from tonesieve.config import Config, to_yaml, with_background
+from tonesieve.config import Config, to_yaml
 from tonesieve.errors import UserError
 from tonesieve.extraction import Source, network_source
 from tonesieve.extractors.protocol import Extractor
 from tonesieve.extractors.recurrent import CompiledNetwork
 from tonesieve.files import TEMPORARY, write_text
 from tonesieve.judging import figures as draw
-from tonesieve.judging import injection
 from tonesieve.judging.evaluation import N_PARTS, Evaluation, evaluate_extractor
 from tonesieve.learning import inspection
 from tonesieve.learning.checkpoints import to_arrays
@@ -43,16 +43,10 @@ from tonesieve.learning.tasks import judge_tasks
 from tonesieve.learning.threads import threads
 from tonesieve.learning.training import Trained, train
 from tonesieve.loading import CONFIG, WEIGHTS, as_compiled, memory_of, read_run, run_folder
-from tonesieve.own_noise import FILE as BACKGROUND
-from tonesieve.own_noise import PRESET as OWN
-from tonesieve.own_noise import OwnNoise, prepare
 from tonesieve.reporting import Reporter
-from tonesieve.signals.backgrounds import save_background
-from tonesieve.signals.synthesis import background_of
 
 METRICS, HISTORY = "metrics.json", "history.csv"
 CHECKPOINT, FIGURES, LOCK = "checkpoint.safetensors", "figures", ".lock"
-RECORDING, INJECTED = "recording.json", "injected.csv"
 
 OnEpoch = Callable[[History], None]
 
@@ -84,13 +78,9 @@ def run(
     if recording is not None:
         if isinstance(source, Config):
             raise UserError("--recording: fills settings in; name a preset or file for the others")
-        own = prepare(
-            recording,
-            hz,
-            source=source or OWN,
-            overrides=overrides,
-            column=column,
-            rate_hz=rate_hz,
+        source = source or own_noise.PRESET
+        own = own_noise.prepare(
+            recording, hz, source=source, overrides=overrides, column=column, rate_hz=rate_hz
         )
         config = own.config
     elif hz or column is not None or rate_hz is not None:
@@ -98,8 +88,6 @@ def run(
     else:
         config = source if isinstance(source, Config) else load_config(source or DEFAULT, overrides)
     check_devices(config)
-    if config.model.kind == "bank" and config.name == OWN and config.data.background is None:
-        raise UserError(f"{OWN}: learns in a recording's noise; name one with --recording and --hz")
     folder = _default_out(config) if out is None else Path(out)
     _create(folder, config, own)
     return resume(folder, reporter=reporter, on_epoch=on_epoch)
@@ -202,7 +190,7 @@ def _default_out(config: Config) -> Path:
     return next(path for path in taken if not path.exists())
 
 
-def _create(folder: Path, config: Config, own: OwnNoise | None) -> None:
+def _create(folder: Path, config: Config, own: own_noise.OwnNoise | None) -> None:
     """Make a run directory with its settings, and the background to train in, in one piece."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: exists; choose another --out, or go on with --resume {folder}")
@@ -212,11 +200,7 @@ def _create(folder: Path, config: Config, own: OwnNoise | None) -> None:
         temporary.chmod(0o755)
         try:
             if config.data.background is not None:
-                noise = background_of(config.data) if own is None else own.background
-                save_background(noise, temporary / BACKGROUND)
-                config = with_background(config, BACKGROUND)
-            if own is not None:
-                write_text(temporary / RECORDING, json.dumps(own.found, indent=2) + "\n")
+                config = own_noise.keep(temporary, config, own)
             write_text(temporary / CONFIG, to_yaml(config))
             os.replace(temporary, folder)
         finally:
@@ -275,15 +259,10 @@ def _judge_injected(
     """Beside the filters in the recording's held-out noise, where there is a recording."""
     if config.data.background is None:
         return {}
-    with threads(config), reporter.task("comparing", injection.n_parts()) as task:
-        figures, table = injection.judge_injected(extractor, config, on_part=task.reach)
-    write_text(folder / INJECTED, table.to_csv(index=False))
-    own_snr = [snr for snr in figures["recording_snr_db"] if snr is not None]
-    picture = draw.error_by_snr(table, own_snr, injection.NETWORK)
+    with threads(config), reporter.task("comparing", own_noise.n_parts()) as task:
+        figures, picture = own_noise.judge(folder, config, extractor, on_part=task.reach)
     _save_picture(folder, "injected", picture, config)
-    path = folder / RECORDING
-    found = {"recording": json.loads(path.read_text("utf-8"))} if path.exists() else {}
-    return {"injected": figures, **found}
+    return figures
 
 
 def _training_figures(config: Config, trained: Trained) -> dict[str, Any]:

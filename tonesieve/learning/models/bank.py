@@ -47,7 +47,7 @@ class Bank(Part):
         self.weigher = Recurrent(
             n_features(N_TIMES), "lstm", size, n_layers=settings.n_layers, dropout=settings.dropout
         )
-        self.answer = nn.Linear(size, ORDERS * N_TIMES + 2)
+        self.answer = nn.Linear(size, ORDERS * N_TIMES + 1 + 2)
         n_numbers = n_state(n, N_TIMES, len(tables["whitening"]) - 1)
         # Twice: what float32 holds of a number, and the rest; else chunks would not equal one pass.
         self.state_shapes = ((2, n_numbers), (n * settings.n_layers, size)) + (
@@ -66,8 +66,9 @@ class Bank(Part):
         streams = features.transpose(1, 2).flatten(0, 1)  # B x K, T, F
         given = tuple(s.unflatten(1, (n, -1)).flatten(0, 1) for s in state[1:])
         hidden, after = self.weigher(streams, given)
-        told = self.answer(hidden).unflatten(0, (n_streams, n)).transpose(1, 2)  # B, T, K, M + 2
-        weights = torch.softmax(told[..., :-2], dim=3)
+        told = self.answer(hidden).unflatten(0, (n_streams, n)).transpose(1, 2)  # B, T, K, M + 3
+        # One more weight than averages: what it takes is shrunk towards nothing.
+        weights = torch.softmax(told[..., :-2], dim=3)[..., :-1]
         level = (weights[..., None] * averages).sum(dim=3) + told[..., -2:]
         tones = level[..., 0] * carriers[..., 0] - level[..., 1] * carriers[..., 1]
         back = tuple(s.unflatten(0, (n_streams, n)).flatten(1, 2) for s in after)
