@@ -1,4 +1,4 @@
-"""Known tones in held-out noise: the truth has its SNR, errors are counted as they are, runs work."""
+"""Known tones in held-out noise: the truth has its SNR, errors are counted right, runs work."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from tonesieve.judging import injection
 from tonesieve.learning.models import build_network
 from tonesieve.learning.network_extractor import as_extractor
 from tonesieve.loading import CONFIG
-from tonesieve.runs import load_run
 from tonesieve.signals.recordings import read_recording
 from tonesieve.signals.synthesis import background_of
 
@@ -240,8 +239,8 @@ def test_the_command_line_refuses_in_one_line(
 def test_the_command_line_shows_the_table(
     recording: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
-    words = ["run", "--recording", str(recording), "--hz", "10", *SHORT, "--out", str(tmp_path / "r")]
-    monkeypatch.setattr(sys, "argv", ["tonesieve", *words])
+    words = ["run", "--recording", str(recording), "--hz", "10", *SHORT]
+    monkeypatch.setattr(sys, "argv", ["tonesieve", *words, "--out", str(tmp_path / "r")])
     with pytest.raises(SystemExit) as caught:
         cli.main()
     out = capsys.readouterr().out

@@ -380,9 +380,7 @@ def _fail(message: str, code: int) -> None:
     sys.exit(code)
 
 
-def _split_settings(
-    words: list[str] | None, default: Any = DEFAULT
-) -> tuple[Any, tuple[str, ...]]:
+def _split_settings(words: list[str] | None, default: Any = DEFAULT) -> tuple[Any, tuple[str, ...]]:
     """The source of the settings, if one is named, and the overrides."""
     named = [w for w in words or () if "=" not in w]
     if len(named) > 1:

@@ -24,6 +24,8 @@ from tonesieve.settings import (
 
 # Sections of the settings that a training follows from.
 TRAINED = ("data", "model", "training")
+# Tones that a bank takes: the work grows with the cube of their number.
+MOST_IN_BANK = 8
 
 
 class Config(Settings):
@@ -105,6 +107,11 @@ class Config(Settings):
             raise ValueError(
                 "training.state_reset: a selector in the initial state is lost when the state "
                 "is never reset; use state_reset: component"
+            )
+        if model.kind == "bank" and data.n_components > MOST_IN_BANK:
+            raise ValueError(
+                f"model.kind: a bank tells at most {MOST_IN_BANK} tones apart, and "
+                f"data.frequencies_hz has {data.n_components}"
             )
         if training.devices > training.batch_size:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""A recording's own noise to train in: everything that a run needs to know of it, found by itself."""
+"""A recording's own noise to train in: all that a run needs to know of it, found by itself."""
 
 from __future__ import annotations
 
@@ -37,6 +37,8 @@ MOST_GUARDED, STRETCHES = 0.1, 4
 # Tones are put in from this far below what was found to this far above (dB), and in any case over
 # this range of tone over noise in the band.
 BELOW_DB, ABOVE_DB, QUIET_DB, LOUD_DB = 20.0, 10.0, -15.0, 15.0
+# The largest standard deviation of a tone's log-amplitude lies between these.
+MOST_FADING = 0.3, 0.7
 # A residue this small beside the tone is rounding, not noise.
 NOTHING = 1e-6
 
@@ -189,8 +191,9 @@ def _settings(background: Background, removal: Removal, found: dict[str, Any]) -
     lowest = min(removal.frequencies_hz)
     n_train, n_held, n_test = (b - a for a, b in background.parts.values())
     n_record = min(MOST_SAMPLES, n_held, n_train // 2)
-    n_record = max(n_record, min(n_held, math.ceil(LEAST_PERIODS * rate / lowest)))
-    n_stretch = max(min(n_record, n_test // STRETCHES), math.ceil(2 * LEAST_PERIODS * rate / lowest))
+    n_least = math.ceil(LEAST_PERIODS * rate / lowest)
+    n_record = max(n_record, min(n_held, n_least))
+    n_stretch = max(min(n_record, n_test // STRETCHES), 2 * n_least)
     n_stretch = min(n_stretch, n_test // 2)
     chunk = min(n_record, max(512, math.ceil(rate / lowest)))
     record_s, loudest = n_record / rate, max(removal.wander_hz(rate))
@@ -204,7 +207,7 @@ def _settings(background: Background, removal: Removal, found: dict[str, Any]) -
         "found": [t["amplitude"] / unit for t in found["tones"]],
         "tone_range": [min(scale) * 10 ** (low_db / 20), max(scale) * 10 ** (high_db / 20)],
         "wander_hz": [0.02 / record_s, max(0.5 / record_s, 2 * loudest)],
-        "fading": [0.01, float(np.clip(2 * max(removal.fading()), 0.3, 1.0))],
+        "fading": [0.01, float(np.clip(2 * max(removal.fading()), *MOST_FADING))],
         "change_s": [record_s / 20, 2 * record_s],
     }
     return {

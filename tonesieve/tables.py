@@ -74,7 +74,7 @@ def injected_text(result: dict[str, Any]) -> str:
     lines += [
         f"test:           {injected['stretches']} held-out stretches of "
         f"{injected['seconds_a_stretch']:.4g} s ({injected['independent_stretches']:.1f} side by "
-        f"side), {injected['tones_a_stretch']} tones in each; hindsight: knobs best for each record",
+        f"side), {injected['tones_a_stretch']} tones in each; hindsight: the best for each record",
         *(f"verdict:        {text}" for text in injected["says"]),
         f"training:       {training['epochs']} epochs (best {training['best_epoch']}), "
         f"{training['seconds']:.0f} s, {training['parameters']:,} parameters",

@@ -34,7 +34,7 @@ from tonesieve.signals.synthesis import Records, background_of, inject
 BAND = (0.8, 1.25)
 N_SNRS, STEP_DB = 6, 5.0
 # Stretches overlap by half; each carries so many tones of other phase and drift.
-TONES_A_STRETCH = 3
+TONES_A_STRETCH, MOST_STRETCHES = 3, 12
 STARTUP = 0.25  # of a record, left out
 N_KNOBS = 9  # values of a knob, over a logarithmic scale
 NETWORK = "network"
@@ -120,7 +120,7 @@ def draw_test(data: DataSettings, background: Background) -> Test:
         raise UserError(
             f"data.duration_s: {n} samples, and the recording has {len(whole)} to test on"
         )
-    n_stretches = max(2, 2 * len(whole) // n - 1)
+    n_stretches = int(np.clip(2 * len(whole) // n - 1, 2, MOST_STRETCHES))
     starts = np.round(np.linspace(0, len(whole) - n, n_stretches)).astype(int)
     noise = centred(whole[starts[:, None] + np.arange(n)]).repeat(TONES_A_STRETCH, axis=0)
     rng = np.random.default_rng([data.test_seed, 9])
@@ -134,7 +134,8 @@ def draw_test(data: DataSettings, background: Background) -> Test:
         np.concatenate([p.mixture for p in parts]), np.concatenate([p.targets for p in parts]), data
     )
     stretch = np.tile(np.arange(n_stretches).repeat(TONES_A_STRETCH), len(drawn))
-    return Test(records, np.repeat(drawn, len(noise)), stretch, len(whole) / n)
+    n_independent = min(len(whole) / n, n_stretches)
+    return Test(records, np.repeat(drawn, len(noise)), stretch, n_independent)
 
 
 def snrs_of(data: DataSettings, background: Background) -> Float[np.ndarray, " N"]:
@@ -254,9 +255,7 @@ def _verdict(judged: Sequence[Judged], test: Test) -> list[dict[str, Any]]:
     network, *classical = judged
     causal = [one for one in classical if one.causal]
     hindsight = {one.name: one.nmse_db.min(axis=0) for one in causal}
-    tuned = {
-        one.name: one.nmse_db[int(np.argmin(one.nmse_db.mean(axis=1)))] for one in causal
-    }
+    tuned = {one.name: one.nmse_db[int(np.argmin(one.nmse_db.mean(axis=1)))] for one in causal}
     found = []
     for snr in np.unique(test.snr_db):
         mine = test.snr_db == snr

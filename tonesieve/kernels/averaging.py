@@ -6,7 +6,10 @@ as the answer of one, two and four equal low-passes in a row: for that, the D x 
 regressors and the D products with the sample go through these low-passes. Divided by each other
 they need no correction for a stream's start, and neither a constant nor the other tones leak in.
 
-Axes: B streams, T samples, K tones, J time constants, M = 3 J averages.
+While the tones cannot be told apart yet, such a fit answers with huge noise. So a fourth one is
+drawn towards 0 by as much as a Bayesian would for whom noise and tones are as loud as they seem.
+
+Axes: B streams, T samples, K tones, J time constants, M = 4 J averages.
 """
 
 from __future__ import annotations
@@ -19,8 +22,9 @@ from numba import njit
 from tonesieve.kernels.arithmetic import FAST
 
 STAGES = 4  # low-passes in a row; the first, second and fourth are looked at
-ORDERS = 3
+FITS = 4  # of every time constant: those three, and the first drawn towards 0
 RIDGE = 0.1  # a pull towards 0 that counts as much as so many samples
+MOST_RIDGE = 1e6  # where the tone seems to be nothing beside the noise
 SLOWER = 4.0  # the powers of differences are averaged over so many times the time constant
 LEAST = 1e-4  # of the scale; logarithms of less are all the same
 MOST = 5.0  # a surprise is cut off at so many standard deviations
@@ -35,7 +39,7 @@ def n_state(n_tones: int, n_times: int, n_whitening: int) -> int:
 
 def n_features(n_times: int) -> int:
     """Averages turned (2 M) and their logarithms, differences, power, surprise (2), age."""
-    return 3 * ORDERS * n_times + (n_times - 1) + 1 + 2 + 1
+    return 3 * FITS * n_times + (n_times - 1) + 1 + 2 + 1
 
 
 @njit(**FAST)
@@ -73,7 +77,7 @@ def _fitted(
     matrix: np.ndarray,
     fits: np.ndarray,
 ) -> None:
-    """Take a sample into the low-passes at ``at`` of the state; ``fits`` (J, 3, D) get the fits."""
+    """Take a sample into the low-passes at ``at`` of the state; ``fits`` (J, 4, D): the first 3."""
     n_times, d = len(shares), len(regressors)
     n_passed = 1 + d * (d + 1) // 2 + d
     for j in range(n_times):
@@ -110,6 +114,42 @@ def _fitted(
 
 
 @njit(**FAST)
+def _drawn(
+    state: np.ndarray,
+    at: int,
+    shares: np.ndarray,
+    n_heard: float,
+    power: float,
+    ridges: np.ndarray,
+    matrix: np.ndarray,
+    fits: np.ndarray,
+) -> None:
+    """The fourth fit of every time constant, drawn towards 0 as noise of this power asks for."""
+    n_times, d = len(shares), len(ridges)
+    n_passed = 1 + d * (d + 1) // 2 + d
+    for k in range(d // 2):
+        least = np.inf  # a fit with too little to go by is too large, never too small
+        for j in range(n_times):
+            one, two = fits[j, 0, 2 * k], fits[j, 0, 2 * k + 1]
+            least = min(least, one * one + two * two)
+        ridge = 2 * power / least if least > 0 else MOST_RIDGE
+        ridges[2 * k] = ridges[2 * k + 1] = min(max(ridge, RIDGE), MOST_RIDGE)
+    ridges[d - 1] = RIDGE
+    for j in range(n_times):
+        here = at + j * STAGES * n_passed
+        place = here + 1
+        for i in range(d):
+            for k in range(i + 1):
+                matrix[i, k] = state[place]
+                place += 1
+        unit = state[here] * max(shares[j], 1 / n_heard)
+        for i in range(d):
+            matrix[i, i] += ridges[i] * unit
+            fits[j, 3, i] = state[place + i]
+        _solve(matrix, fits[j, 3], d)
+
+
+@njit(**FAST)
 def average(
     samples: np.ndarray,
     state: np.ndarray,
@@ -136,7 +176,8 @@ def average(
     powers = passed + n_times * STAGES * (1 + d * (d + 1) // 2 + d)
     middle = n_times // 2
     regressors = np.empty(d)
-    matrix, fits = np.empty((d, d)), np.empty((n_times, ORDERS, d))
+    ridges, matrix = np.empty(d), np.empty((d, d))
+    fits = np.empty((n_times, FITS, d))
     moduli = np.empty(n_tones)
     for k in range(n_tones):
         moduli[k] = math.hypot(gains[k, 0], gains[k, 1])
@@ -179,6 +220,7 @@ def average(
             own[powers] += shares[middle] * (1 - own[powers])
             own[powers + 1] += shares[middle] * (white * white - own[powers + 1])
             power = own[powers + 1] / own[powers]
+            _drawn(own, passed, shares, n_heard, power, ridges, matrix, fits)
             for j in range(n_times - 1):
                 own[powers + 2 + j] += shares[j] / SLOWER * (1 - own[powers + 2 + j])
             for k in range(n_tones):
@@ -213,10 +255,10 @@ def _shown(
 ) -> None:
     """What is told of one tone: (x, y) is its phasor, (u, v) the whitened one's."""
     n_times = len(shares)
-    n = ORDERS * n_times
+    n = FITS * n_times
     total = 0.0
     for j in range(n_times):
-        for order in range(ORDERS):
+        for order in range(FITS):
             one, two = fits[j, order, 2 * k], fits[j, order, 2 * k + 1]
             total += one * one + two * two
     scale = math.sqrt(total / n)
@@ -231,7 +273,7 @@ def _shown(
         one, two = 1.0, 0.0
     at = 0
     for j in range(n_times):
-        for order in range(ORDERS):
+        for order in range(FITS):
             p, q = fits[j, order, 2 * k] / scale, fits[j, order, 2 * k + 1] / scale
             averages[at, 0], averages[at, 1] = p * one + q * two, q * one - p * two
             features[2 * at], features[2 * at + 1] = averages[at, 0], averages[at, 1]

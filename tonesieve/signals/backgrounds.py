@@ -24,6 +24,10 @@ Rng = np.random.Generator
 PARTS = ("train", "validation", "test")
 # Shares of a recording, in its order: what is judged on comes last, as it does in use.
 SHARES = (0.55, 0.15, 0.30)
+# Of the stretches to train on, so many are the sum of two.
+MIXED = 0.5
+# How much (a factor) one tone of a record may be above or below what all are about.
+APART = 10 ** (10 / 20)
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ def load_background(path: str | Path) -> Background:
 
 @lru_cache(maxsize=4)
 def _loaded(path: str, modified_ns: int) -> Background:
-    with np.load(path, allow_pickle=False) as held:
+    with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as held:
         samples = held["samples"].astype(np.float64)
         bounds = held["parts"].astype(int)
         if samples.ndim != 1 or bounds.shape != (len(PARTS), 2):
@@ -87,11 +91,27 @@ def draw_stretches(
 ) -> Float[np.ndarray, "B T"]:
     """Random stretches of a part without their mean, half of them backwards.
 
-    Noise read backwards is as likely, and makes twice as much to learn from.
+    Noise read backwards is as likely, and makes twice as much to learn from. A recording holds few
+    independent samples of the noise in a narrow band, which a network could learn by heart; so half
+    of the stretches to train on are two, weighed by sine and cosine of a random angle: of the same
+    spectrum and power, but hardly ever heard before.
+
     Raises `UserError` where the part is shorter than a stretch.
     """
     whole = background.part(part)
     check_length(background, part, n_samples)
+    one = _cut(whole, n_records, n_samples, rng)
+    if part != "train":
+        return one
+    other = _cut(whole, n_records, n_samples, rng)
+    angle = np.where(rng.random(n_records) < MIXED, rng.uniform(0, 2 * np.pi, n_records), 0.0)
+    mixed = np.cos(angle)[:, None] * one + np.sin(angle)[:, None] * other
+    return np.where(angle[:, None] == 0, one, mixed)  # gaps of the other are none of its own
+
+
+def _cut(
+    whole: Float[np.ndarray, " N"], n_records: int, n_samples: int, rng: Rng
+) -> Float[np.ndarray, "B T"]:
     starts = rng.integers(0, len(whole) - n_samples + 1, n_records)
     found = whole[starts[:, None] + np.arange(n_samples)]
     back = rng.random(n_records) < 0.5
@@ -139,6 +159,16 @@ def draw_levels(
     cycles = start[..., None] + np.cumsum(turns, axis=2) - turns
     levels = np.exp(swell + 2j * np.pi * cycles)
     return np.asarray(levels.transpose(0, 2, 1))
+
+
+def draw_amplitudes(
+    settings: BackgroundSettings, n_records: int, n_tones: int, *, rng: Rng
+) -> Float[np.ndarray, "B K"]:
+    """Log-uniform amplitudes, the tones of one record within 10 dB of a common one."""
+    common = log_uniform(settings.tone_range, (n_records, 1), rng)
+    apart = (1 / APART, APART) if n_tones > 1 else (1.0, 1.0)
+    own = common * log_uniform(apart, (n_records, n_tones), rng)
+    return np.clip(own, *settings.tone_range)
 
 
 def log_uniform(bounds: tuple[float, float], shape: tuple[int, ...], rng: Rng) -> np.ndarray:

@@ -62,9 +62,7 @@ class Removal:
         return np.asarray(np.std(np.log(np.abs(self.levels) + 1e-300), axis=0))
 
 
-def remove_tones(
-    samples: Float[np.ndarray, " T"], rate_hz: float, hz: Sequence[float]
-) -> Removal:
+def remove_tones(samples: Float[np.ndarray, " T"], rate_hz: float, hz: Sequence[float]) -> Removal:
     """Take the tones near ``hz`` out of a recording (NaN in gaps), and fill the holes.
 
     The window is the longest after which nothing of the tones is left around them. Raises
@@ -147,7 +145,7 @@ def fit_tones(
     frequencies_hz: Sequence[float],
     window: int,
 ) -> Fit:
-    """Sines and cosines fitted in windows that overlap by three quarters, joined by their weights."""
+    """Sines and cosines fitted in windows that overlap by three quarters, joined by weights."""
     n, n_tones = len(whole), len(frequencies_hz)
     starts = np.unique(np.round(np.linspace(0, n - window, -(-4 * (n - window) // window) + 1)))
     weight = np.hanning(window + 2)[1:-1] + 1e-3

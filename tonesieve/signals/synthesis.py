@@ -20,10 +20,10 @@ from tonesieve.errors import UserError
 from tonesieve.signals.backgrounds import (
     Background,
     Rng,
+    draw_amplitudes,
     draw_levels,
     draw_stretches,
     load_background,
-    log_uniform,
 )
 
 
@@ -97,8 +97,7 @@ def _draw_on_background(
     assert data.background is not None
     background = background_of(data)
     noise = draw_stretches(background, data.background.part, n_records, n_samples, rng=rng)
-    each = (n_records, data.n_components)
-    amplitudes = log_uniform(data.background.tone_range, each, rng)
+    amplitudes = draw_amplitudes(data.background, n_records, data.n_components, rng=rng)
     shape = (n_records, n_samples, data.n_components)
     levels = draw_levels(data.background, data.rate_hz, shape, rng=rng)
     drawn = inject(noise, amplitudes[:, None] * levels, data)

@@ -19,13 +19,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tonesieve.config import DataSettings, ModelSettings
-from tonesieve.kernels.averaging import ORDERS, average, n_features, n_state
+from tonesieve.kernels.averaging import FITS, average, n_features, n_state
 from tonesieve.learning.models.network import Part, State
 from tonesieve.learning.models.recurrent import Recurrent
 
 # Time constants: the first in samples, or half a period of the lowest tone; then each four times
 # the last.
 SHORTEST, FACTOR, N_TIMES = 4.0, 4.0, 5
+# What the weight of nothing begins at, as a logarithm.
+NOTHING = -3.0
 
 
 class Bank(Part):
@@ -47,12 +49,14 @@ class Bank(Part):
         self.weigher = Recurrent(
             n_features(N_TIMES), "lstm", size, n_layers=settings.n_layers, dropout=settings.dropout
         )
-        self.answer = nn.Linear(size, ORDERS * N_TIMES + 1 + 2)
+        self.answer = nn.Linear(size, FITS * N_TIMES + 1 + 2)
+        with torch.no_grad():  # begins with a mean of the averages, and no correction
+            self.answer.weight[-2:] = 0
+            self.answer.bias[-3:] = torch.tensor([NOTHING, 0.0, 0.0])
         n_numbers = n_state(n, N_TIMES, len(tables["whitening"]) - 1)
         # Twice: what float32 holds of a number, and the rest; else chunks would not equal one pass.
-        self.state_shapes = ((2, n_numbers), (n * settings.n_layers, size)) + (
-            (n * settings.n_layers, size),
-        )
+        carried = (n * settings.n_layers, size)
+        self.state_shapes = ((2, n_numbers), carried, carried)
 
     def forward(
         self, inputs: Float[Tensor, "B T F"], state: State
@@ -86,7 +90,7 @@ class Bank(Part):
         tables = [getattr(self, name).cpu().numpy().astype(np.float64) for name in TABLES]
         shape = (n_streams, n_samples, self.width)
         features = np.empty((*shape, n_features(N_TIMES)), dtype=np.float32)
-        averages = np.empty((*shape, ORDERS * N_TIMES, 2), dtype=np.float32)
+        averages = np.empty((*shape, FITS * N_TIMES, 2), dtype=np.float32)
         carriers = np.empty((*shape, 2), dtype=np.float32)
         average(samples, state, *tables, features, averages, carriers)
         coarse = state.astype(np.float32)
