@@ -61,9 +61,11 @@ FOOT = """
 - Injected tones: start phase uniform; amplitude log-uniform, from 20 dB below the recording's own
   tone (at least to -15 dB) to 10 dB above it (at least 15 dB); frequency and log-amplitude are
   Ornstein-Uhlenbeck processes whose deviation and pace are drawn log-uniformly, up to twice what
-  the recording's own tone was seen to do. Both the training and the test draw from this: a tone
-  that behaves otherwise is another task.
-- The network is a `bank` (20 averages a tone, whitened by what the training part tells of the
+  the recording's own tone was seen to do. Of the stretches to train on, half are a mix of two (one
+  recording holds few independent samples of the noise close to a tone), and the noise around the
+  tones is made louder or quieter by as much as it was seen to stray in the training part. The test
+  draws its tones in the same way: a tone that behaves otherwise is another task.
+- The network is a `bank` (24 averages a tone, whitened by what the training part tells of the
   noise's colour, weighed by a small LSTM). It is told neither SNR nor drift.
 """
 
@@ -101,6 +103,12 @@ def section(name: str) -> str:
         f"draws in each. Training: {training['seconds']:.0f} s on one core, "
         f"{training['parameters']:,} parameters.",
         "",
+        *(
+            f"Noise around {t['hz']:g} in the test part: "
+            f"{t['noise_by_part_db']['test'] - t['noise_by_part_db']['train']:+.1f} dB over that "
+            "in the training part.\n"
+            for t in found["tones"]
+        ),
         *table(injected["rows"]),
         "",
         *(f"- {text[0].upper()}{text[1:]}." for text in injected["says"]),

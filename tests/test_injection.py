@@ -140,6 +140,8 @@ def test_a_run_in_own_noise_holds_what_it_should(finished: Path) -> None:
     names = {row["extractor"] for row in figures["injected"]["rows"]}
     assert names == {"network", *injection.field()}
     assert len(figures["injected"]["says"]) == 2
+    assert figures["test"]["band"] is None
+    assert figures["generalisation"]["ratio"] is None
     assert figures["shifted"]["limit"] is None
     assert "data.background" in figures["shifted"]["limit_note"]
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
-from tonesieve.catalogue import change_config, read_override
+from tonesieve.catalogue import change_config, load_config, read_override
 from tonesieve.config import Config, with_background
 from tonesieve.errors import UserError
 from tonesieve.extractors.protocol import Extractor
@@ -39,6 +39,8 @@ MOST_GUARDED, STRETCHES = 0.1, 4
 BELOW_DB, ABOVE_DB, QUIET_DB, LOUD_DB = 20.0, 10.0, -15.0, 15.0
 # The largest standard deviation of a tone's log-amplitude lies between these.
 MOST_FADING = 0.3, 0.7
+# How far the noise around the tones is taken to stray, from and to; told from so many pieces.
+SWAY_DB, MOST_PIECES = (0.5, 10.0), 10
 # A residue this small beside the tone is rounding, not noise.
 NOTHING = 1e-6
 
@@ -83,8 +85,10 @@ def prepare(
     background = Background(noise.astype(np.float32).astype(float), rate, unit, parts)
     _check_parts(path, background, removal.frequencies_hz)
     found = _found(path, background, removal, hz)
-    changes = _settings(background, removal, found)
     words = dict(read_override(override) for override in overrides)
+    changes = _settings(background, removal, found)
+    if words.get("model.kind", load_config(source).model.kind) != "bank":
+        del changes["model.whitening"]
     where = " ".join([str(source), *overrides])
     config = change_config(source, {**changes, **words}, where=where)
     return OwnNoise(config, background, found)
@@ -160,6 +164,10 @@ def _found(
     for k, f in enumerate(removal.frequencies_hz):
         band = band_around(f, rate)
         noise = unit * band_rms(background.samples, rate, band)
+        by_part = {
+            name: float(20 * np.log10(unit * band_rms(background.part(name), rate, band) / noise))
+            for name in background.parts
+        }
         tones.append(
             {
                 "asked_hz": hz[k],
@@ -168,6 +176,7 @@ def _found(
                 "amplitude": float(amplitudes[k]),
                 "band_hz": list(band),
                 "noise_rms_in_band": noise,
+                "noise_by_part_db": by_part,
                 "snr_db": float(20 * np.log10(max(amplitudes[k], 1e-300) / noise / math.sqrt(2))),
                 "wander_hz": float(removal.wander_hz(rate)[k]),
                 "fading": float(removal.fading()[k]),
@@ -181,8 +190,25 @@ def _found(
         "noise_rms": unit,
         "removal_window_s": removal.window / rate,
         "parts_s": {n: [a / rate, b / rate] for n, (a, b) in background.parts.items()},
+        "sway_db": _sway_db(background, removal.frequencies_hz),
         "tones": tones,
     }
+
+
+def _sway_db(background: Background, frequencies_hz: Sequence[float]) -> float:
+    """How far the noise around the tones strays: twice its deviation over pieces of the train part.
+
+    Every piece has at least a few periods; of short recordings chance adds to what is found, for
+    there little is known.
+    """
+    rate, part = background.rate_hz, background.part("train")
+    strays = []
+    for f in frequencies_hz:
+        n_pieces = int(np.clip(len(part) * f / rate / (2 * LEAST_PERIODS), 2, MOST_PIECES))
+        pieces = [p for p in np.array_split(part, n_pieces) if np.isfinite(p).sum() > len(p) / 2]
+        levels = [band_rms(p, rate, band_around(f, rate)) for p in pieces]
+        strays.append(float(np.std(20 * np.log10(np.maximum(levels, 1e-30)))) if levels else 0.0)
+    return float(np.clip(2 * max(strays), *SWAY_DB))
 
 
 def _settings(background: Background, removal: Removal, found: dict[str, Any]) -> dict[str, Any]:
@@ -209,12 +235,17 @@ def _settings(background: Background, removal: Removal, found: dict[str, Any]) -
         "wander_hz": [0.02 / record_s, max(0.5 / record_s, 2 * loudest)],
         "fading": [0.01, float(np.clip(2 * max(removal.fading()), *MOST_FADING))],
         "change_s": [record_s / 20, 2 * record_s],
+        "sway_db": found["sway_db"],
     }
     return {
+        "data.regime": "free",
+        "data.start": "random",
+        "data.noise": "fresh",
         "data.background": own,
         "data.frequencies_hz": list(removal.frequencies_hz),
         "data.rate_hz": rate,
         "data.duration_s": n_stretch / rate,
+        "training.teacher": "none",
         "training.record_s": record_s,
         "training.chunk_samples": chunk,
         "evaluation.settle_s": n_stretch / rate / 4,

@@ -42,6 +42,8 @@ class BackgroundSettings(Settings):
     wander_hz: tuple[Positive, Positive] = (1e-3, 1e-1)  # s.d. of a tone's frequency
     fading: tuple[Positive, Positive] = (0.01, 0.3)  # s.d. of the logarithm of its amplitude
     change_s: tuple[Positive, Positive] = (1.0, 100.0)  # time in which both forget where they were
+    # In training the noise around the tones is louder or quieter by up to so much.
+    sway_db: Annotated[float, Field(ge=0, le=30)] = 0.0
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

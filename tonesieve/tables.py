@@ -7,6 +7,8 @@ from typing import Any
 
 # Rows of a course over the age.
 MOST_ROWS = 24
+# Parts of a recording whose noise differs by more are worth a word.
+NOTABLE_DB = 2.0
 VERDICTS = {
     "filter": "filter; it listens, and shifts along with S",
     "clock": "clock; it runs by itself from time 0 and does not listen",
@@ -92,6 +94,13 @@ def _recording_lines(found: dict[str, Any]) -> list[str]:
             f"tone:           {tone['hz']:g} Hz{there}, amplitude {tone['amplitude']:.3g}, "
             f"{tone['snr_db']:.1f} dB over the noise from {low:.4g} to {high:.4g} Hz"
         )
+        trained, tested = (tone["noise_by_part_db"][part] for part in ("train", "test"))
+        if abs(tested - trained) > NOTABLE_DB:
+            lines.append(
+                f"note:           the noise there is {abs(tested - trained):.1f} dB "
+                f"{'louder' if tested > trained else 'quieter'} in the part to test on than in the "
+                "one to train on"
+            )
     return lines
 
 

@@ -8,6 +8,7 @@ to judge on. Axes: B records, T samples, K tones.
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -28,6 +29,8 @@ SHARES = (0.55, 0.15, 0.30)
 MIXED = 0.5
 # How much (a factor) one tone of a record may be above or below what all are about.
 APART = 10 ** (10 / 20)
+# Octaves in which a change of the noise around a tone falls off.
+WIDTH = 0.5
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,29 @@ def centred(stretches: Float[np.ndarray, "B T"]) -> Float[np.ndarray, "B T"]:
     good = np.isfinite(stretches)
     mean = np.where(good, stretches, 0.0).sum(axis=1) / np.maximum(good.sum(axis=1), 1)
     return np.asarray(stretches - mean[:, None])
+
+
+def swayed(
+    noise: Float[np.ndarray, "B T"],
+    frequencies_hz: Sequence[float],
+    rate_hz: float,
+    sway_db: float,
+    *,
+    rng: Rng,
+) -> Float[np.ndarray, "B T"]:
+    """Noise that is louder or quieter around the tones, by up to ``sway_db``, gaps as they were.
+
+    What a recording's noise is tomorrow differs from today most where it is told from few periods:
+    close to a slow tone. A network that had heard one level alone would take it for certain.
+    """
+    octaves = np.fft.rfftfreq(noise.shape[1], 1 / rate_hz)
+    octaves[1:] = np.log2(octaves[1:])
+    octaves[0] = -np.inf
+    bumps = [np.exp(-(((octaves - np.log2(f)) / WIDTH) ** 2)) for f in frequencies_hz]
+    change_db = rng.uniform(-sway_db, sway_db, (len(noise), 1)) * np.max(bumps, axis=0)
+    spectrum = np.fft.rfft(np.nan_to_num(noise), axis=1) * 10 ** (change_db / 20)
+    changed = np.fft.irfft(spectrum, noise.shape[1], axis=1)
+    return np.where(np.isfinite(noise), changed, np.nan)
 
 
 def draw_levels(

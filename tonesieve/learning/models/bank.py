@@ -25,7 +25,7 @@ from tonesieve.learning.models.recurrent import Recurrent
 
 # Time constants: the first in samples, or half a period of the lowest tone; then each four times
 # the last.
-SHORTEST, FACTOR, N_TIMES = 4.0, 4.0, 5
+SHORTEST, FACTOR, N_TIMES = 4.0, 4.0, 6
 # What the weight of nothing begins at, as a logarithm.
 NOTHING = -3.0
 
