@@ -49,7 +49,7 @@ FOOT = """
 - The tone's own frequency is looked for within 1% of F; the filters are told it, too.
 - It is removed by harmonic least squares (all wanted tones, an offset, a slope) in windows that
   overlap by three quarters. The window is the longest after which nothing of the tone is left
-  around it: the slower it drifts, the narrower the notch.
+  around it in any quarter of the recording: the slower it drifts, the narrower the notch.
 - A notch takes out the noise in it as well, and a network that trained upon it would learn that
   there is no noise at the tone. So the notch is filled with what the same least squares find a few
   notch widths away on both sides, moved to the tone: real noise of the recording, of the level

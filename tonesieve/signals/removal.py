@@ -26,6 +26,7 @@ STEP = 2**0.5
 # The tone is gone where its surroundings, 0.7 to 2.5 inverse windows away, are no louder than so
 # many times what lies beyond, six to sixteen away.
 NEAR, BEYOND, LOUDER = (0.7, 2.5), (6.0, 16.0), 1.5
+MOST_PIECES = 4
 # A tone is looked for this far from where it was said to be; it is there at so many times the
 # median power around.
 SEARCH, THERE = 0.01, 30.0
@@ -176,7 +177,23 @@ def _gone(
     k: int,
     window: int,
 ) -> bool:
-    """Whether no tone is left around the hole that a window of this length makes."""
+    """Whether no tone is left around the hole that a window of this length makes, at any time.
+
+    Every quarter for itself, where it holds two windows: a tone that wandered in one alone would
+    be noise of a kind there that looks just like the tone.
+    """
+    n_pieces = int(np.clip(len(rest) // (2 * window), 1, MOST_PIECES))
+    pieces = np.array_split(rest, n_pieces)
+    return all(_piece_gone(piece, rate_hz, frequencies_hz, k, window) for piece in pieces)
+
+
+def _piece_gone(
+    rest: Float[np.ndarray, " T"],
+    rate_hz: float,
+    frequencies_hz: Sequence[float],
+    k: int,
+    window: int,
+) -> bool:
     frequencies, power = periodogram(rest, rate_hz, window="hann")
     away = np.abs(frequencies - frequencies_hz[k]) * window / rate_hz
     for other, f in enumerate(frequencies_hz):
