@@ -23,9 +23,9 @@ LEAST_PERIODS, LEAST_BEATS = 16, 1.5
 LEAST_WINDOWS = 2  # that fit the recording
 # Windows of this ratio are tried, the longest first.
 STEP = 2**0.5
-# The tone is gone where its surroundings, 0.7 to 2.5 inverse windows away, are no louder than so
-# many times what lies beyond, six to sixteen away.
-NEAR, BEYOND, LOUDER = (0.7, 2.5), (6.0, 16.0), 1.5
+# The tone is gone where neither its hole, up to an inverse window away, nor its surroundings, 0.7
+# to 2.5 away, are louder than so many times what lies beyond, six to sixteen away.
+WITHIN, NEAR, BEYOND, LOUDER = (0.0, 1.0), (0.7, 2.5), (6.0, 16.0), 1.5
 MOST_PIECES = 4
 # A tone is looked for this far from where it was said to be; it is there at so many times the
 # median power around.
@@ -200,11 +200,12 @@ def _piece_gone(
         if other != k:
             away[np.abs(frequencies - f) * window / rate_hz < NEAR[0]] = np.inf
     away[frequencies * window / rate_hz < NEAR[0]] = np.inf
-    near = (away >= NEAR[0]) & (away < NEAR[1])
+    rings = [(away >= low) & (away < high) for low, high in (WITHIN, NEAR)]
     beyond = (away >= BEYOND[0]) & (away < BEYOND[1])
-    if not near.any() or not beyond.any():
+    if not beyond.any():
         return True
-    return bool(power[near].mean() <= LOUDER * power[beyond].mean())
+    most = LOUDER * power[beyond].mean()
+    return all(power[ring].mean() <= most for ring in rings if ring.any())
 
 
 def _filling(
