@@ -65,9 +65,9 @@ FOOT = """
   recording holds few independent samples of the noise close to a tone), and the noise around the
   tones is made louder or quieter by as much as it was seen to stray in the training part. The test
   draws its tones in the same way: a tone that behaves otherwise is another task.
-- What it learns is the noise of the training part. Where the noise around the tone is another in the
-  test part (the tables say by how much), it is too cautious or too bold, and the filters, whose
-  knobs are chosen on the test part itself, are not.
+- What it learns is the noise of the training part. Where the noise around the tone is another in
+  the test part (it is said above by how much), it is too cautious or too bold, and the filters,
+  whose knobs are chosen on the test part itself, are not.
 - The network is a `bank` (24 averages a tone, whitened by what the training part tells of the
   noise's colour, weighed by a small LSTM). It is told neither SNR nor drift.
 """

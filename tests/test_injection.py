@@ -119,13 +119,13 @@ def test_the_table_is_what_the_filters_give(finished: Path, trained: Config) -> 
 @pytest.mark.parametrize(
     ("over", "stderr", "said"),
     [(-2.0, 0.5, "better (2.0 dB at 5 dB)"), (2.0, 0.5, "worse (2.0 dB at 5 dB)"),
-     (0.5, 0.5, "no different (+0.5 +- 0.5 dB at 5 dB)")],
+     (0.5, 0.5, "not clearly different (+0.5 +- 0.5 dB at 5 dB)")],
 )  # fmt: skip
 def test_the_verdict_says_what_the_figures_say(over: float, stderr: float, said: str) -> None:
     row = {"snr_db": 5.0}
     for choice in ("tuned", "hindsight"):
         row |= {f"over_{choice}_db": over, f"over_{choice}_stderr_db": stderr}
-    assert all(text.endswith(f"the network is {said}") for text in injection._says([row]))
+    assert all(text.endswith(f"the network is {said}") for text in injection._says([row], 9.0))
 
 
 def test_a_run_in_own_noise_holds_what_it_should(finished: Path) -> None:
@@ -139,7 +139,8 @@ def test_a_run_in_own_noise_holds_what_it_should(finished: Path) -> None:
     )
     names = {row["extractor"] for row in figures["injected"]["rows"]}
     assert names == {"network", *injection.field()}
-    assert len(figures["injected"]["says"]) == 2
+    rough = figures["injected"]["independent_stretches"] < 4
+    assert len(figures["injected"]["says"]) == 2 + rough
     assert figures["test"]["band"] is None
     assert figures["generalisation"]["ratio"] is None
     assert figures["shifted"]["limit"] is None

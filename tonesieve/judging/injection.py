@@ -36,7 +36,8 @@ N_SNRS, STEP_DB = 6, 5.0
 # Stretches overlap by half; each carries so many tones of other phase and drift.
 TONES_A_STRETCH, MOST_STRETCHES = 3, 12
 STARTUP = 0.25  # of a record, left out
-N_KNOBS = 9  # values of a knob, over a logarithmic scale
+FEW = 4.0  # stretches are too few to tell how far they scatter
+N_KNOBS = 13  # values of a knob, over a logarithmic scale
 NETWORK = "network"
 ANSWERS_NOTHING = ("mean", "random")
 
@@ -93,7 +94,7 @@ def judge_injected(
         "recording_snr_db": found,
         "rows": table.to_dict("records"),
         "verdict": verdict,
-        "says": _says(verdict),
+        "says": _says(verdict, test.n_independent),
     }, table
 
 
@@ -198,10 +199,11 @@ def _build(name: str, data: DataSettings) -> Classical:
 def _settings(name: str, data: DataSettings) -> Iterator[str]:
     """The default first, then a grid over its knobs."""
     yield name
-    lowest, half = min(data.frequencies_hz), data.rate_hz / 2
-    times = np.geomspace(1 / lowest, 4 * data.duration_s, N_KNOBS)
-    room = min(2 * float(_build(name, data).room_hz.min()), half)
-    widths = np.geomspace(min(0.5 / data.duration_s, room / 20), 0.99 * room, N_KNOBS)
+    lowest, length_s = min(data.frequencies_hz), data.duration_s
+    times = np.geomspace(max(1 / lowest, length_s / 200), 4 * length_s, N_KNOBS)
+    room = 1.98 * float(_build(name, data).room_hz.min())  # as wide as a band-pass can be
+    widest = min(room, 100 / length_s)
+    widths = np.geomspace(min(0.25 / length_s, widest / 20), widest, N_KNOBS)
     if name == "kalman":
         yield from (f"kalman:memory_s={t:.5g},noise={n:g}" for t in times for n in (0.1, 10.0))
     elif name == "least-squares":
@@ -270,20 +272,25 @@ def _verdict(judged: Sequence[Judged], test: Test) -> list[dict[str, Any]]:
     return found
 
 
-def _says(verdict: Sequence[dict[str, Any]]) -> list[str]:
+def _says(verdict: Sequence[dict[str, Any]], n_independent: float) -> list[str]:
     """In words: where the network wins, where it loses, and where nobody can tell."""
     said = []
     for choice, what in (
         ("tuned", "the best causal filter with one setting for all"),
         ("hindsight", "the best causal filter tuned in hindsight for every single record"),
     ):
-        parts: dict[str, list[str]] = {"better": [], "worse": [], "no different": []}
+        parts: dict[str, list[str]] = {"better": [], "worse": [], "not clearly different": []}
         for row in verdict:
             over, stderr = row[f"over_{choice}_db"], row[f"over_{choice}_stderr_db"]
             clear = abs(over) > 2 * stderr
-            kind = ("better" if over < 0 else "worse") if clear else "no different"
+            kind = ("better" if over < 0 else "worse") if clear else "not clearly different"
             size = f"{abs(over):.1f}" if clear else f"{over:+.1f} +- {stderr:.1f}"
             parts[kind].append(f"{size} dB at {row['snr_db']:g} dB")
         told = [f"{kind} ({', '.join(where)})" for kind, where in parts.items() if where]
         said.append(f"against {what}, the network is " + "; ".join(told))
+    if n_independent < FEW:
+        said.append(
+            f"only {n_independent:.1f} stretches fit the test part side by side: the standard "
+            "errors themselves are rough"
+        )
     return said
