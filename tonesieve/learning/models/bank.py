@@ -95,8 +95,9 @@ class Bank(Part):
         average(samples, state, *tables, features, averages, carriers)
         coarse = state.astype(np.float32)
         after = np.stack([coarse, (state - coarse).astype(np.float32)], axis=1)
-        found = (torch.from_numpy(a).to(inputs.device) for a in (after, features, averages))
-        return *found, torch.from_numpy(carriers).to(inputs.device)
+        found = (torch.from_numpy(a) for a in (after, features, averages, carriers))
+        one, two, three, four = (tensor.to(inputs.device) for tensor in found)
+        return one, two, three, four
 
 
 TABLES = ("turns", "gains", "whitening", "shares")
