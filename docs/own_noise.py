@@ -36,11 +36,12 @@ a stretch of the recording that it has not learned from. Every figure here comes
 
 How to read the tables: NMSE is the squared error over the tone's power in dB, less is better, 0 is
 what an answer of nothing scores; mean over stretches ± standard error. SNR is the tone's power over
-the noise's in the band from 0.8 to 1.25 times its frequency. A filter stands there three times: as
+the noise's in the band from 0.8 to 1.25 times its frequency. A filter stands there four times: as
 it is by default; *tuned*, with the one setting that is best on average over all these test records
-and SNRs; and in *hindsight*, with the best setting for every single record, chosen by the truth:
-no one can have that, it is a bound on what tuning could give. Both choices see the test's truth,
-which the network does not. What is left out: the first quarter of every stretch.
+and SNRs; *by SNR*, with the best at each SNR; and in *hindsight*, with the best setting for every
+single record, chosen by the truth: no one can have that, it is a bound on what tuning could give.
+All three choices see the test's truth, which the network does not. What is left out: the first
+quarter of every stretch.
 
 """
 FOOT = """

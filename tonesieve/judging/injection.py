@@ -1,9 +1,10 @@
 """Known tones put into a recording's held-out noise: who gets them back, by SNR.
 
 The truth is known, the noise is real. The extractor that learned is set beside every classical one,
-whose knobs are chosen in three ways: as they are by default; the one setting that is best on
-average over all records and SNRs; and, in hindsight, the best for each single record, which no one
-could choose who does not know the answer. Axes: B records, T samples, K tones, N SNRs.
+whose knobs are chosen in four ways: as they are by default; the one setting that is best on
+average over all records and SNRs; the best on average at each SNR; and, in hindsight, the best for
+each single record, which no one could choose who does not know the answer. Axes: B records,
+T samples, K tones, N SNRs.
 
 SNR: the tone's mean power over the power of the whole background in a band around it, from 0.8 to
 1.25 times its frequency. NMSE: the squared error over the tone's power, summed over a record's
@@ -40,6 +41,12 @@ FEW = 4.0  # stretches are too few to tell how far they scatter
 N_KNOBS = 13  # values of a knob, over a logarithmic scale
 NETWORK = "network"
 ANSWERS_NOTHING = ("mean", "random")
+# How knobs are chosen on the test records, and what the best causal filter then is.
+CHOICES = {
+    "tuned": "the one causal filter and setting that is best over all SNRs",
+    "by SNR": "the best causal filter at each SNR, tuned for that SNR",
+    "hindsight": "the best causal filter at each SNR, tuned in hindsight for every single record",
+}
 
 
 @dataclass(frozen=True)
@@ -223,7 +230,7 @@ def _rows(one: Judged, test: Test) -> Iterator[dict[str, Any]]:
     best = int(np.argmin(one.nmse_db.mean(axis=1)))
     choices = {"default": one.nmse_db[0]}
     if len(one.settings) > 1:
-        choices |= {"tuned": one.nmse_db[best], "hindsight": one.nmse_db.min(axis=0)}
+        choices |= {choice: _chosen(one, test, choice) for choice in CHOICES}
     for choice, scores in choices.items():
         for snr in np.unique(test.snr_db):
             mine = test.snr_db == snr
@@ -249,22 +256,39 @@ def _mean(
     return float(means.mean()), float(means.std(ddof=1) / math.sqrt(worth))
 
 
-def _verdict(judged: Sequence[Judged], test: Test) -> list[dict[str, Any]]:
-    """By SNR: the network over the best causal filter, in hindsight and with one setting for all.
+def _chosen(one: Judged, test: Test, choice: str) -> Float[np.ndarray, " B"]:
+    """An extractor's scores under a choice of its knobs."""
+    if choice == "hindsight":
+        return np.asarray(one.nmse_db.min(axis=0))
+    if choice == "tuned":
+        return one.nmse_db[int(np.argmin(one.nmse_db.mean(axis=1)))]
+    found = np.empty_like(test.snr_db)
+    for snr in np.unique(test.snr_db):
+        mine = test.snr_db == snr
+        found[mine] = one.nmse_db[int(np.argmin(one.nmse_db[:, mine].mean(axis=1)))][mine]
+    return found
 
-    Less than 0 dB is a win. The standard error is of the difference on the same stretches.
+
+def _verdict(judged: Sequence[Judged], test: Test) -> list[dict[str, Any]]:
+    """By SNR: the network over the best causal filter under every choice of knobs.
+
+    With one setting for all it is one filter for all SNRs, too; else the best at each. Less than
+    0 dB is a win. The standard error is of the difference on the same stretches.
     """
     network, *classical = judged
     causal = [one for one in classical if one.causal]
-    hindsight = {one.name: one.nmse_db.min(axis=0) for one in causal}
-    tuned = {one.name: one.nmse_db[int(np.argmin(one.nmse_db.mean(axis=1)))] for one in causal}
+    scores = {
+        choice: {one.name: _chosen(one, test, choice) for one in causal} for choice in CHOICES
+    }
+    overall = min(scores["tuned"], key=lambda name: float(scores["tuned"][name].mean()))
     found = []
     for snr in np.unique(test.snr_db):
         mine = test.snr_db == snr
         row: dict[str, Any] = {"snr_db": float(snr)}
-        for choice, scores in (("hindsight", hindsight), ("tuned", tuned)):
-            best = min(scores, key=lambda name: float(scores[name][mine].mean()))
-            over = (network.nmse_db[0] - scores[best])[mine]
+        for choice, of in scores.items():
+            best = min(of, key=lambda name, of=of: float(of[name][mine].mean()))  # type: ignore[misc]
+            best = overall if choice == "tuned" else best
+            over = (network.nmse_db[0] - of[best])[mine]
             mean, stderr = _mean(over, test.stretch[mine], test.n_independent)
             row |= {f"{choice}_best": best, f"over_{choice}_db": mean}
             row[f"over_{choice}_stderr_db"] = stderr
@@ -275,10 +299,7 @@ def _verdict(judged: Sequence[Judged], test: Test) -> list[dict[str, Any]]:
 def _says(verdict: Sequence[dict[str, Any]], n_independent: float) -> list[str]:
     """In words: where the network wins, where it loses, and where nobody can tell."""
     said = []
-    for choice, what in (
-        ("tuned", "the best causal filter with one setting for all"),
-        ("hindsight", "the best causal filter tuned in hindsight for every single record"),
-    ):
+    for choice, what in CHOICES.items():
         parts: dict[str, list[str]] = {"better": [], "worse": [], "not clearly different": []}
         for row in verdict:
             over, stderr = row[f"over_{choice}_db"], row[f"over_{choice}_stderr_db"]
