@@ -31,6 +31,10 @@ CUT = {
     ],
     "window10": ["training.epochs=1", "data.duration_s=1", "training.patience=null"],
     "clock": ["training.epochs=2"],
+    "examples/seismometer/seismometer_200hz.csv": [
+        "training.epochs=1", "training.batches_per_epoch=4", "data.duration_s=3",
+        "evaluation.settle_s=1", "evaluation.shifted_records=2",
+    ],
     "limit10": ["training.batches_per_epoch=5", "evaluation.shifted_records=2"],
 }  # fmt: skip
 # Sweeps that look for what a claim may have come from.
@@ -182,7 +186,7 @@ def test_a_clock_and_a_deaf_model_are_found_out(workplace: Path) -> None:
 
 
 def test_the_documents_name_what_is_there() -> None:
-    pages = ["docs/benchmarks.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+    pages = ["docs/benchmarks.md", "docs/own-noise.md", "CONTRIBUTING.md", "CHANGELOG.md"]
     for document in [*DOCUMENTS, *pages]:
         text = (REPOSITORY / document).read_text(encoding="utf-8")
         for target in re.findall(r"\]\(([^)#]+)\)", text):
@@ -218,7 +222,7 @@ def test_the_tables_are_those_of_the_kept_results() -> None:
 
 
 @pytest.mark.usefixtures("makers")
-@pytest.mark.parametrize("name", ["sweep_tables", "claims", "page"])
+@pytest.mark.parametrize("name", ["sweep_tables", "claims", "page", "own_noise"])
 def test_the_pages_are_those_of_the_kept_results(name: str) -> None:
     maker = importlib.import_module(name)
     assert maker.PAGE.read_text(encoding="utf-8") == maker.page()

@@ -122,6 +122,12 @@ ZOO: dict[str, Entry] = {
         {"kind": "observer", "n_layers": 2},
         margin=2.0,  # linear in the samples, where the best is not
     ),
+    # 24 averages: 81 features, and 25 weights and a correction of two numbers for every tone.
+    "bank": Entry(
+        layer(4, 81) + linear(H, 27) + K * K,
+        {"kind": "bank"},
+        margin=3.5,  # made for long records: of these it must not know how large a tone is
+    ),
     "oscillators, norm, attention": Entry(
         linear(1, H) + OSCILLATORS + 2 * H + ADDITIVE + READOUT,
         {"kind": "lru", "layer_norm": True, "attention": "pooled"},

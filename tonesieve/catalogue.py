@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from tonesieve.config import Config, from_yaml, make_config, parse_value, parse_yaml
+from tonesieve.config import Config, from_yaml, make_config, parse_value, parse_yaml, placed
 from tonesieve.errors import UserError
 
 DEFAULT = "sieve"
@@ -75,10 +75,9 @@ def load_config(source: str | Path = DEFAULT, overrides: Sequence[str] = ()) -> 
         3
     """
     text, where = _read(source)
-    if not overrides:
-        return from_yaml(text, where=where)
-    changes = dict(_read_override(override) for override in overrides)
-    return _changed(text, changes, where, f"{where} with {' '.join(overrides)}")
+    changes = dict(read_override(override) for override in overrides)
+    told = f"{where} with {' '.join(overrides)}" if overrides else where
+    return placed(_changed(text, changes, where, told), Path(where).parent)
 
 
 def change_config(source: str | Path, changes: Mapping[str, Any], *, where: str) -> Config:
@@ -87,7 +86,7 @@ def change_config(source: str | Path, changes: Mapping[str, Any], *, where: str)
     ``where`` says where the changes stand, for the `UserError` of a wrong one.
     """
     text, origin = _read(source)
-    return _changed(text, changes, origin, where)
+    return placed(_changed(text, changes, origin, where), Path(origin).parent)
 
 
 def _changed(text: str, changes: Mapping[str, Any], origin: str, where: str) -> Config:
@@ -117,7 +116,8 @@ def _read(source: str | Path) -> tuple[str, str]:
         raise UserError(f"{path}: cannot be read as text ({error})") from None
 
 
-def _read_override(override: str) -> tuple[str, Any]:
+def read_override(override: str) -> tuple[str, Any]:
+    """Key and value of a ``section.key=value``."""
     key, equals, value = override.partition("=")
     if not equals or not key:
         raise UserError(f"{override}: not an override; write section.key=value")

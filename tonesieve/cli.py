@@ -6,7 +6,7 @@ import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -76,13 +76,37 @@ def run(
     resume: Annotated[
         Path | None, typer.Option(help="Go on with an interrupted run in this directory.")
     ] = None,
+    recording: Annotated[
+        Path | None,
+        typer.Option(help="Recording whose own noise to train in; needs --hz."),
+    ] = None,
+    hz: Annotated[
+        list[float] | None, typer.Option(help="Tone to learn in the recording; again for more.")
+    ] = None,
+    column: Annotated[
+        str | None, typer.Option(help="Column or channel of the recording, by name or number.")
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(help="Samples per second (default: from the file or its times).")
+    ] = None,
+    time: Annotated[str | None, typer.Option(help="Time column of the recording.")] = None,
     json_: Json = False,
 ) -> None:
     """Train, judge and show: signals, training, evaluation, pictures, into one run directory."""
-    source, overrides = _split_settings(settings)
+    source, overrides = _split_settings(settings, default=None)
     if resume is None:
-        result = tonesieve.run(source, overrides, out=out, reporter=Console())
-    elif settings or out:
+        result = tonesieve.run(
+            source,
+            overrides,
+            out=out,
+            recording=recording,
+            hz=hz or (),
+            column=column,
+            rate_hz=rate,
+            time_column=time,
+            reporter=Console(),
+        )
+    elif settings or out or recording or hz or column or time or rate is not None:
         raise UserError("--resume takes its settings and folder from the run; name neither")
     else:
         result = tonesieve.resume(resume, reporter=Console())
@@ -308,12 +332,12 @@ def _fail(message: str, code: int) -> None:
     sys.exit(code)
 
 
-def _split_settings(words: list[str] | None) -> tuple[str, tuple[str, ...]]:
+def _split_settings(words: list[str] | None, default: Any = DEFAULT) -> tuple[Any, tuple[str, ...]]:
     """The source of the settings, if one is named, and the overrides."""
     named = [w for w in words or () if "=" not in w]
     if len(named) > 1:
         raise UserError(f"{named[1]}: a second preset or file; name one, then section.key=value")
-    return (named or [DEFAULT])[0], tuple(w for w in words or () if "=" in w)
+    return (named or [default])[0], tuple(w for w in words or () if "=" in w)
 
 
 def _listed(summaries: dict[str, str]) -> str:

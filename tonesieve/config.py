@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 import yaml
@@ -23,6 +24,8 @@ from tonesieve.settings import (
 
 # Sections of the settings that a training follows from.
 TRAINED = ("data", "model", "training")
+# Tones that a bank takes: the work grows with the cube of their number.
+MOST_IN_BANK = 8
 
 
 class Config(Settings):
@@ -105,6 +108,11 @@ class Config(Settings):
                 "training.state_reset: a selector in the initial state is lost when the state "
                 "is never reset; use state_reset: component"
             )
+        if model.kind == "bank" and data.n_components > MOST_IN_BANK:
+            raise ValueError(
+                f"model.kind: a bank tells at most {MOST_IN_BANK} tones apart, and "
+                f"data.frequencies_hz has {data.n_components}"
+            )
         if training.devices > training.batch_size:
             raise ValueError(
                 f"training.devices: {training.devices} for batches of {training.batch_size}; "
@@ -124,6 +132,11 @@ class Config(Settings):
                 raise ValueError(
                     "training.teacher: is for fresh noise; set data.noise: fresh, or teacher: none"
                 )
+            if data.background is not None:
+                raise ValueError(
+                    "training.teacher: no best estimate is known in a recording's noise; "
+                    "set teacher: none"
+                )
             if not own:
                 raise ValueError(
                     "training.teacher: is for windows, and for lanes with records of their own; "
@@ -138,6 +151,11 @@ class Config(Settings):
                     "training.teacher: answers from the samples so far, and the model sees later "
                     "ones (taps, bidirectional); set teacher: none"
                 )
+        if training.balance == "tone" and not (self.own_records and data.noise == "fresh"):
+            raise ValueError(
+                "training.balance: tone is for lanes with records of their own (data.noise: fresh, "
+                "training.lanes: contiguous, model.window: 1); set those, or balance: none"
+            )
         if training.balance == "age" and not own:
             raise ValueError(
                 "training.balance: is for lanes with records of their own (data.noise: fresh, "
@@ -223,6 +241,28 @@ class _StrictLoader(yaml.SafeLoader):
                 problem=f"the key {twice!r} stands twice", problem_mark=node.start_mark
             )
         return super().construct_mapping(node, deep=deep)
+
+
+def placed(config: Config, folder: Path) -> Config:
+    """The settings with a background's file where it lies: a relative name is of this folder."""
+    background = config.data.background
+    if background is None:
+        return config
+    return with_background(config, str(folder.resolve() / background.file))
+
+
+def portable(config: Config) -> Config:
+    """The settings with a background's bare name, as they stand in the folder that holds it."""
+    background = config.data.background
+    return config if background is None else with_background(config, Path(background.file).name)
+
+
+def with_background(config: Config, file: str) -> Config:
+    """The settings with their background in another file."""
+    assert config.data.background is not None
+    background = config.data.background.model_copy(update={"file": file})
+    data = config.data.model_copy(update={"background": background})
+    return config.model_copy(update={"data": data})
 
 
 def to_yaml(settings: Config | DataSettings) -> str:

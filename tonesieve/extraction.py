@@ -80,7 +80,7 @@ def filter_source(name: str, hz: Sequence[float]) -> SourceFor:
         )
         extractor = build_filter(name, tones, rate_hz, gain=tone_gain(data))
         memory = extractor.delay or 10**12
-        return Source(extractor, data, memory, name, linear=True)
+        return Source(extractor, data, memory, name, linear=True, hears_gaps=True)
 
     return build
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from tonesieve.catalogue import DEFAULT, load_config
 from tonesieve.signals.datasets import save
-from tonesieve.signals.synthesis import draw_exercise
+from tonesieve.signals.synthesis import draw_exercise, of_part
 
 
 def generate(
@@ -24,7 +24,7 @@ def generate(
 
     Answers what was written. Raises `UserError` as `load_config` and `datasets.save` do.
     """
-    data = load_config(source, overrides).data
+    data = of_part(load_config(source, overrides).data, split)
     seed = data.train_seed if split == "train" else data.test_seed
     save(draw_exercise(data, seed=seed), Path(out), force=force)
     return {

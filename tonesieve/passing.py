@@ -90,16 +90,18 @@ class Preparation:
     """What an extractor that knows the whole recording hears of it, and what its answers are."""
 
     def __init__(self, recording: Recording, surveys: list[Survey], source: Source) -> None:
-        self._recording, self._linear = recording, source.linear
-        column = np.array([[s.mean, s.rms, power_of_two(_largest(s))] for s in surveys])
+        self._recording, self._hears_gaps = recording, source.hears_gaps
+        column = np.array(
+            [[s.mean, s.rms, source.unit or power_of_two(_largest(s))] for s in surveys]
+        )
         mean, rms, unit = column.T[:, :, None]
         self._unit, self._mean = unit, mean / unit
         self._times = np.ones_like(unit)
-        self.scale = unit * source.unit
+        self.scale = unit * source.gain
         if not source.linear:
             level = np.where(rms > 0, rms / unit, 1.0)
             self._times = np.where(rms > 0, input_rms(source.data) / level, 0.0)
-            self.scale = rms * source.unit / input_rms(source.data)
+            self.scale = rms * source.gain / input_rms(source.data)
         self._bridge = Bridge(source.frequencies_hz, recording.rate_hz)
         self._state = self._bridge.initial_state(len(surveys))
 
@@ -110,7 +112,7 @@ class Preparation:
 
     def bridged(self, mixture: Float[np.ndarray, "C T"]) -> Float[np.ndarray, "C T"]:
         """Without gaps, for what has learned of none; blocks in turn, one way only."""
-        if self._linear:
+        if self._hears_gaps:
             return mixture
         filled, self._state = self._bridge.step(np.ascontiguousarray(mixture), self._state)
         return filled
@@ -182,7 +184,7 @@ def _in_stretches(
     while start < n:
         stop = n if n - start <= STRETCH + SHARED else start + STRETCH
         heard = prepared.read(start, stop)
-        if not source.linear:
+        if not source.hears_gaps:
             heard = Preparation(recording, surveys, source).bridged(heard)
         answer = source.extractor.extract(heard) * prepared.scale[..., None]
         if held is not None:

@@ -133,7 +133,7 @@ class Readings:
         age = at + 1
         if self._both:
             age = np.minimum(age, self.recording.n_samples - at)
-        gains = self._gain.at(age.astype(float)) * self.source.unit**2
+        gains = self._gain.at(age.astype(float)) * self.source.gain**2
         found = []
         for k, level in enumerate(self._levels):
             amplitude, phase, hz = self.read(k, start, stop)
@@ -156,7 +156,7 @@ class Readings:
 
     def _noise_gain(self) -> NoiseGain:
         source, recording = self.source, self.recording
-        quick = source.linear or isinstance(source.extractor, CompiledNetwork)
+        quick = source.hears_gaps or isinstance(source.extractor, CompiledNetwork)
         n = min(recording.n_samples, LONGEST if quick else FEW)
         prepared = Preparation(recording, self.surveys, source)
         heard = prepared.bridged(prepared.read(0, n))[0]

@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +20,14 @@ from typing import Any
 from filelock import FileLock, Timeout
 from matplotlib.figure import Figure
 
+from tonesieve import own_noise
 from tonesieve.advice import warnings_for
 from tonesieve.catalogue import DEFAULT, load_config
 from tonesieve.config import Config, to_yaml
 from tonesieve.errors import UserError
 from tonesieve.extractors.protocol import Extractor
 from tonesieve.extractors.recurrent import CompiledNetwork
-from tonesieve.extractors.streaming import Source
+from tonesieve.extractors.streaming import Source, network_source
 from tonesieve.files import TEMPORARY, write_text
 from tonesieve.judging import figures as draw
 from tonesieve.judging.evaluation import N_PARTS, Evaluation, evaluate_extractor
@@ -51,24 +52,51 @@ OnEpoch = Callable[[History], None]
 
 
 def run(
-    source: str | Path | Config = DEFAULT,
+    source: str | Path | Config | None = None,
     overrides: tuple[str, ...] = (),
     *,
     out: str | Path | None = None,
+    recording: str | Path | None = None,
+    hz: Sequence[float] = (),
+    column: str | None = None,
+    rate_hz: float | None = None,
+    time_column: str | None = None,
     reporter: Reporter | None = None,
     on_epoch: OnEpoch = lambda history: None,
 ) -> dict[str, Any]:
     """Train, judge and show: everything goes into a new directory ``out``.
+
+    With ``recording`` in the noise of a recording (``column``, ``rate_hz`` as in
+    `read_recording`), for the tones near ``hz``: they are taken out, known ones are put in, and
+    the network learns to get these back; the settings, by default the preset `own`, are filled in.
 
     ``source`` and ``overrides`` as in `load_config`; ``out`` defaults to ``runs/NAME-TIME``.
     ``on_epoch`` hears the history after every epoch, once its checkpoint is written. Answers the
     metrics, and as ``run`` the directory. Raises `UserError` when ``out`` exists and is not an
     empty folder.
     """
-    config = source if isinstance(source, Config) else load_config(source, overrides)
+    own = None
+    if recording is not None:
+        if isinstance(source, Config):
+            raise UserError("--recording: fills settings in; name a preset or file for the others")
+        source = source or own_noise.PRESET
+        own = own_noise.prepare(
+            recording,
+            hz,
+            source=source,
+            overrides=overrides,
+            column=column,
+            rate_hz=rate_hz,
+            time=time_column,
+        )
+        config = own.config
+    elif hz or any(given is not None for given in (column, rate_hz, time_column)):
+        raise UserError("--hz, --column, --rate, --time: are for a --recording; name one")
+    else:
+        config = source if isinstance(source, Config) else load_config(source or DEFAULT, overrides)
     check_devices(config)
     folder = _default_out(config) if out is None else Path(out)
-    _create(folder, config)
+    _create(folder, config, own)
     return resume(folder, reporter=reporter, on_epoch=on_epoch)
 
 
@@ -102,7 +130,8 @@ def resume(
         extractor = as_compiled(tensors, config) or as_extractor(trained.network, config)
         evaluation = _judge(folder, config, extractor, reporter)
         _draw_training(folder, config, trained)
-        result = {**evaluation.figures, "training": _training_figures(config, trained)}
+        injected = _judge_injected(folder, config, extractor, reporter)
+        result = {**evaluation.figures, **injected, "training": _training_figures(config, trained)}
         _write_metrics(folder, result)
         (folder / CHECKPOINT).unlink(missing_ok=True)
     return {"run": str(folder), **result}
@@ -125,7 +154,8 @@ def evaluate(
         evaluation = _judge(folder, loaded.config, loaded.extractor, reporter)
         if rival is not None:
             _draw_against(folder, loaded.config, evaluation, rival)
-        result = {**evaluation.figures, "training": kept["training"]}
+        injected = _judge_injected(folder, loaded.config, loaded.extractor, reporter)
+        result = {**evaluation.figures, **injected, "training": kept["training"]}
         _write_metrics(folder, result)
     return {"run": str(folder), **result}
 
@@ -167,8 +197,8 @@ def _default_out(config: Config) -> Path:
     return next(path for path in taken if not path.exists())
 
 
-def _create(folder: Path, config: Config) -> None:
-    """Make a run directory with its settings, in one piece."""
+def _create(folder: Path, config: Config, own: own_noise.OwnNoise | None) -> None:
+    """Make a run directory with its settings, and the background to train in, in one piece."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: exists; choose another --out, or go on with --resume {folder}")
     try:
@@ -176,6 +206,8 @@ def _create(folder: Path, config: Config) -> None:
         temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
         temporary.chmod(0o755)
         try:
+            if config.data.background is not None:
+                config = own_noise.keep(temporary, config, own)
             write_text(temporary / CONFIG, to_yaml(config))
             os.replace(temporary, folder)
         finally:
@@ -226,6 +258,18 @@ def _judge(folder: Path, config: Config, extractor: Extractor, reporter: Reporte
     _draw(folder, config, evaluation)
     _draw_attention(folder, config, extractor, evaluation)
     return evaluation
+
+
+def _judge_injected(
+    folder: Path, config: Config, extractor: Extractor, reporter: Reporter
+) -> dict[str, Any]:
+    """Beside the filters in the recording's held-out noise, where there is a recording."""
+    if config.data.background is None:
+        return {}
+    with threads(config), reporter.task("comparing", own_noise.n_parts()) as task:
+        figures, picture = own_noise.judge(folder, config, extractor, on_part=task.reach)
+    _save_picture(folder, "injected", picture, config)
+    return figures
 
 
 def _training_figures(config: Config, trained: Trained) -> dict[str, Any]:
@@ -341,4 +385,4 @@ def source_of(folder: str | Path) -> Iterator[Source]:
     loaded = load_run(folder)
     config = loaded.config
     with threads(config):
-        yield Source(loaded.extractor, config.data, memory_of(config), str(folder))
+        yield network_source(loaded.extractor, config.data, memory_of(config), str(folder))

@@ -30,6 +30,30 @@ class Settings(BaseModel):
         return value
 
 
+class BackgroundSettings(Settings):
+    """Noise from a recording, and the tones that are put upon it (`tonesieve run --recording`)."""
+
+    file: Annotated[str, Field(min_length=1)]  # relative to the file that says so
+    part: Literal["train", "validation", "test"] = "train"  # of the recording
+    unit: Positive = 1.0  # what an RMS of 1 is in the recording
+    found: tuple[NotNegative, ...] = ()  # amplitudes of its own tones, in RMS of the background
+    # Tones are drawn log-uniformly from all these ranges, each [low, high].
+    tone_range: tuple[Positive, Positive] = (0.1, 10.0)  # amplitude, in RMS of the background
+    wander_hz: tuple[Positive, Positive] = (1e-3, 1e-1)  # s.d. of a tone's frequency
+    fading: tuple[Positive, Positive] = (0.01, 0.3)  # s.d. of the logarithm of its amplitude
+    change_s: tuple[Positive, Positive] = (1.0, 100.0)  # time in which both forget where they were
+    # In training the noise around the tones is louder or quieter by up to so much.
+    sway_db: Annotated[float, Field(ge=0, le=30)] = 0.0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for name in ("tone_range", "wander_hz", "fading", "change_s"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name}: must be [low, high] with low <= high")
+        return self
+
+
 class DataSettings(Settings):
     """What goes in: the tones, their jitter, and the noise upon them."""
 
@@ -60,6 +84,8 @@ class DataSettings(Settings):
     gap_s: Positive = 0.1  # mean length of a gap
     frequency_drift: Annotated[float, Field(ge=0, le=0.1)] = 0.0  # s.d., relative to each tone
     drift_time_s: Positive = 30.0  # time in which a frequency forgets where it was
+    # Noise from a recording in place of all the above: it brings its own tones' amplitudes.
+    background: BackgroundSettings | None = None
 
     @property
     def n_samples(self) -> int:
@@ -91,6 +117,8 @@ class DataSettings(Settings):
                 f"phases_rad: {len(self.phases_rad)} phases for {self.n_components} "
                 "frequencies; give one for each"
             )
+        if self.background is not None:
+            self._check_background()
         low, high = self.amplitude_range
         if low > high or high == 0:
             raise ValueError("amplitude_range: must be [low, high] with 0 <= low <= high, high > 0")
@@ -100,6 +128,14 @@ class DataSettings(Settings):
                 "samples; a record has 2 to 1e8"
             )
         return self
+
+    def _check_background(self) -> None:
+        if self.regime != "free" or self.noise != "fresh":
+            raise ValueError("background: is for regime free and noise fresh; set both")
+        others = ("snr_db", "pink_snr_db", "impulse_rate_hz", "frequency_drift")
+        given = [name for name in others if getattr(self, name)]
+        if given:
+            raise ValueError(f"{given[0]}: a background brings its own; leave it away")
 
 
 RECURRENT = ("lstm", "gru", "rnn")
@@ -114,6 +150,7 @@ SUITS: dict[str, tuple[str, ...]] = {
     "channels": ("cnn-lstm",),
     "kernel_size": ("cnn-lstm", "tcn"),
     "span_penalty": ("adaptive",),
+    "whitening": ("bank",),
 }
 
 
@@ -126,6 +163,7 @@ class ModelSettings(Settings):
         "rnn",
         "lru",
         "observer",
+        "bank",
         "cnn-lstm",
         "multi-scale",
         "feed-forward",
@@ -156,6 +194,8 @@ class ModelSettings(Settings):
     channels: Annotated[int, Field(ge=1, le=8192)] = 64  # of the convolution before an LSTM
     kernel_size: Annotated[int, Field(ge=2, le=1024)] | None = None  # None: cnn-lstm 5, tcn 3
     span_penalty: NotNegative = 0.01  # added to the loss for a learned window as long as context
+    # Coefficients upon the samples before, that make the noise white when added to the present one.
+    whitening: Annotated[tuple[float, ...], Field(max_length=64)] = ()
     # Learned beside the signal, from outputs of their own: which component is asked for, and its
     # quadrature (the cosine to the target's sine, which together tell the phase).
     tasks: tuple[Literal["identity", "phase"], ...] = ()
@@ -205,6 +245,11 @@ class ModelSettings(Settings):
         if self.kind == "observer" and self.selector in ("input", "initial_state"):
             raise ValueError(
                 f"selector: {self.selector} is nothing to an observer, which has all tones at "
+                "once; use readout"
+            )
+        if self.kind == "bank" and self.selector != "readout":
+            raise ValueError(
+                f"selector: {self.selector} is nothing to a bank, which answers all tones at "
                 "once; use readout"
             )
         if self.tasks and self.selector in ("readout", "none"):
@@ -260,7 +305,10 @@ class TrainingSettings(Settings):
     teacher: Literal["none", "posterior"] = "none"
     # age: samples of every age count by how large their error is relative to others of that age,
     # so that the small errors of a settled stream are learned from as much as those at its start.
-    balance: Literal["none", "age"] = "none"
+    # tone: the error of a chunk counts relative to the tone's power in it, and on a logarithmic
+    # scale (the geometric mean over streams and tones), so that quiet and loud tones, hard and
+    # easy stretches count alike.
+    balance: Literal["none", "age", "tone"] = "none"
     balance_floor: Positive = 1e-5  # an error this small is small enough
 
 

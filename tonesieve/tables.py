@@ -8,6 +8,8 @@ from typing import Any
 
 # Rows of a course over the age.
 MOST_ROWS = 24
+# Parts of a recording whose noise differs by more are worth a word.
+NOTABLE_DB = 2.0
 VERDICTS = {
     "filter": "filter; it listens, and shifts along with S",
     "clock": "clock; it runs by itself from time 0 and does not listen",
@@ -18,6 +20,8 @@ VERDICTS = {
 
 def metrics_text(result: dict[str, Any]) -> str:
     """The closing lines of a run."""
+    if "injected" in result:
+        return injected_text(result)
     test, train, shifted = result["test"], result["train"], result["shifted"]
     overall, training = result["generalisation"], result["training"]
     rows = [["component", "train MSE", "test MSE", "test R2", "correlation", "gap", "other tones"]]
@@ -53,6 +57,52 @@ def metrics_text(result: dict[str, Any]) -> str:
             *(f"WARNING: {text}" for text in result.get("warnings", [])),
         ]
     )
+
+
+def injected_text(result: dict[str, Any]) -> str:
+    """The closing lines of a run in a recording's own noise."""
+    injected, training = result["injected"], result["training"]
+    snrs = sorted({row["snr_db"] for row in injected["rows"]})
+    rows = [["NMSE, dB, at an SNR of", "knobs", *(f"{s:g} dB" for s in snrs)]]
+    found: dict[tuple[bool, str, str], list[str]] = {}
+    for row in injected["rows"]:
+        cell = f"{row['nmse_db']:.1f} +- {row['stderr_db']:.1f}"
+        found.setdefault((row["causal"], row["extractor"], row["knobs"]), []).append(cell)
+    for (causal, name, knobs), cells in sorted(found.items(), key=lambda item: not item[0][0]):
+        about = knobs if name != "network" else "learned"
+        rows.append([name if causal else f"{name} (needs the future)", about, *cells])
+    lines = [table(rows), ""]
+    if "recording" in result:
+        lines += _recording_lines(result["recording"])
+    lines += [
+        f"test:           {injected['stretches']} held-out stretches of "
+        f"{injected['seconds_a_stretch']:.4g} s ({injected['independent_stretches']:.1f} side by "
+        f"side), {injected['tones_a_stretch']} tones in each; hindsight: the best for each record",
+        *(f"verdict:        {text}" for text in injected["says"]),
+        f"training:       {training['epochs']} epochs (best {training['best_epoch']}), "
+        f"{training['seconds']:.0f} s, {training['parameters']:,} parameters",
+        f"run:            {result['run']}",
+    ]
+    return "\n".join(lines)
+
+
+def _recording_lines(found: dict[str, Any]) -> list[str]:
+    lines = []
+    for tone in found["tones"]:
+        there = "" if tone["stands_out"] else " (does not stand out)"
+        low, high = tone["band_hz"]
+        lines.append(
+            f"tone:           {tone['hz']:g} Hz{there}, amplitude {tone['amplitude']:.3g}, "
+            f"{tone['snr_db']:.1f} dB over the noise from {low:.4g} to {high:.4g} Hz"
+        )
+        trained, tested = (tone["noise_by_part_db"][part] for part in ("train", "test"))
+        if abs(tested - trained) > NOTABLE_DB:
+            lines.append(
+                f"note:           the noise there is {abs(tested - trained):.1f} dB "
+                f"{'louder' if tested > trained else 'quieter'} in the part to test on than in the "
+                "one to train on"
+            )
+    return lines
 
 
 def _limit_text(shifted: dict[str, Any]) -> str:

@@ -52,6 +52,8 @@ def compare(
     if records < 2:
         raise UserError(f"--records {records}: must be 2 or more, for a standard error")
     loaded = [load_run(folder) for folder in runs]
+    for folder, one in zip(runs, loaded, strict=True):
+        _check_synthetic("compare", folder, one)
     first = loaded[0].config
     for folder, other in zip(runs, loaded, strict=True):
         _check_alike(str(folder), other, str(runs[0]), loaded[0])
@@ -96,9 +98,18 @@ def probe(folder: str | Path, *, reporter: Reporter | None = None) -> dict[str, 
     `UserError` for a folder that is no finished run.
     """
     loaded = load_run(folder)
+    _check_synthetic("probe", folder, loaded)
     with threads(loaded.config), (reporter or Reporter()).task("probing", N_PROBES) as task:
         figures = probe_extractor(loaded.extractor, loaded.config, on_part=task.reach)
     return {"run": str(folder), "name": loaded.config.name, **figures}
+
+
+def _check_synthetic(verb: str, folder: str | Path, one: LoadedRun) -> None:
+    if one.config.data.background is not None:
+        raise UserError(
+            f"{verb}: is for synthetic signals, and {folder} learned in a recording's noise; "
+            f"`tonesieve evaluate {folder}` puts it beside the filters there"
+        )
 
 
 def _view(one: LoadedRun) -> View | None:

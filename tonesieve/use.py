@@ -10,7 +10,7 @@ from typing import Any
 from tonesieve.catalogue import FILTER_NAMES
 from tonesieve.errors import UserError
 from tonesieve.extraction import SourceFor, extract_recording, filter_source
-from tonesieve.extractors.streaming import Source, Stream
+from tonesieve.extractors.streaming import Source, Stream, network_source
 from tonesieve.live import SAVE_EVERY_S, LabStream, feed_of, run_stream
 from tonesieve.loading import load_compiled, memory_of
 from tonesieve.recordings.contents import check_rate
@@ -24,7 +24,7 @@ def source_at(with_: str | Path, hz: Sequence[float]) -> AbstractContextManager[
     compiled = load_compiled(with_)
     if compiled is not None:
         config = compiled.config
-        return nullcontext(Source(compiled, config.data, memory_of(config), str(with_)))
+        return nullcontext(network_source(compiled, config.data, memory_of(config), str(with_)))
     from tonesieve.runs import source_of  # PyTorch is for what the compiled core does not know
 
     return source_of(with_)

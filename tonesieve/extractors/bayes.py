@@ -82,6 +82,7 @@ def free_noise_power(data: DataSettings) -> float:
         "pink_snr_db": data.pink_snr_db is not None,
         "clip_level": data.clip_level is not None,
         "frequency_drift": data.frequency_drift > 0,
+        "background": data.background is not None,
     }
     for name in (name for name, given in other.items() if given):
         raise UserError(

@@ -34,17 +34,27 @@ class Source:
     data: DataSettings
     memory_samples: int  # how far back it can have learned to look
     name: str
-    linear: bool = False  # any scale will do: the signal is taken as it is
+    linear: bool = False  # any scale will do: the signal is taken as it is, or
+    unit: float | None = None  # at this scale, where it is known
+    hears_gaps: bool = False  # NaN is a gap to it; what has learned of none hears the forecast
 
     @property
-    def unit(self) -> float:
-        """What one of its answers is in the signal that it hears."""
+    def gain(self) -> float:
+        """What one of its answers is in the mixture that it hears."""
         return tone_gain(self.data)
 
     @property
     def frequencies_hz(self) -> tuple[float, ...]:
         """Its tones."""
         return self.data.frequencies_hz
+
+
+def network_source(
+    extractor: Extractor, data: DataSettings, memory_samples: int, name: str
+) -> Source:
+    """A trained network; one that learned in a recording's noise takes it in that one's unit."""
+    unit = None if data.background is None else data.background.unit
+    return Source(extractor, data, memory_samples, name, unit is not None, unit)
 
 
 class Stream:
@@ -66,7 +76,7 @@ class Stream:
         self._bridge = Bridge(source.frequencies_hz, source.data.rate_hz)
         self.state: dict[str, Any] = {
             "extractor": extractor.initial_state(n_channels),
-            "bridge": None if source.linear else self._bridge.initial_state(n_channels),
+            "bridge": None if source.hears_gaps else self._bridge.initial_state(n_channels),
             "shape": _initial_shape(n_channels),
             "n_samples": 0,
         }
@@ -83,12 +93,14 @@ class Stream:
         bridge = None
         if source.linear:
             level, shape = _first_good(heard, state["shape"])
-            mixture, scale = heard - level, np.ones((1, 1))
+            scale: np.ndarray = np.full((1, 1), source.unit or 1.0)
+            mixture = (heard - level) / scale
         else:
             centred, rms, shape = running_shape(heard, state["shape"])
-            mixture, bridge = self._bridge.step(centred, state["bridge"])
-            mixture = mixture * input_rms(source.data)
+            mixture = centred * input_rms(source.data)
             scale = rms / input_rms(source.data)
+        if not source.hears_gaps:
+            mixture, bridge = self._bridge.step(mixture, state["bridge"])
         tones, extractor = self._extractor.step(mixture, state["extractor"])
         self.state = {
             "extractor": extractor,
@@ -96,7 +108,7 @@ class Stream:
             "shape": shape,
             "n_samples": state["n_samples"] + samples.shape[1],
         }
-        return tones * (scale * source.unit)[..., None]
+        return tones * (scale * source.gain)[..., None]
 
     def save(self, path: Path) -> None:
         """Write the state in one piece, so that `restore` goes on to the very same answers."""

@@ -12,7 +12,7 @@ from jaxtyping import Float64
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from tonesieve.config import Config, from_yaml, to_yaml
+from tonesieve.config import Config, from_yaml, placed, portable, to_yaml
 from tonesieve.errors import UserError
 from tonesieve.files import replacing
 
@@ -25,7 +25,7 @@ def save_weights(
 ) -> None:
     """Write named arrays, the settings that they belong to, and notes (JSON) in one piece."""
     # One key, since the order of several would differ from file to file.
-    about = {"version": VERSION, "config": to_yaml(config), "notes": notes}
+    about = {"version": VERSION, "config": to_yaml(portable(config)), "notes": notes}
     # Not ascontiguousarray, which makes a vector of a scalar.
     whole = {name: np.asarray(array, order="C") for name, array in tensors.items()}
     with replacing(path) as file:
@@ -46,7 +46,8 @@ def load_weights(path: Path) -> tuple[dict[str, np.ndarray], Config, dict[str, A
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, TypeError) as error:
         raise UserError(f"{path}: cut short, or not a checkpoint of tonesieve ({error})") from None
-    return tensors, from_yaml(about["config"], where=str(path)), about["notes"]
+    config = placed(from_yaml(about["config"], where=str(path)), path.parent)
+    return tensors, config, about["notes"]
 
 
 def fitting(

@@ -241,6 +241,42 @@ def errors_by_age(scenes: Sequence[Scene], runs: Sequence[str], best: str) -> Fi
     return figure
 
 
+def error_by_snr(rows: pd.DataFrame, own_snr_db: Sequence[float], network: str) -> Figure:
+    """NMSE against SNR: the network thick, filters tuned in hindsight thin, causal ones beside
+    those that need the future; ``own_snr_db`` marks the recording's own tones.
+    """
+    figure = Figure(figsize=(10, 5), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    learned = rows[rows["extractor"] == network]
+    others = rows[(rows["extractor"] != network)]
+    for axes, causal in zip(panels, (True, False), strict=True):
+        mine = others[others["causal"] == causal]
+        for at, (name, some) in enumerate(mine.groupby("extractor", sort=False)):
+            given = "hindsight" if (some["knobs"] == "hindsight").any() else "default"
+            shown = some[some["knobs"] == given]
+            style: Style = {"color": PALE[at % len(PALE)], "linewidth": 1.2, "marker": "."}
+            style["linestyle"] = DASHES[1 + at % (len(DASHES) - 1)]
+            axes.plot(shown["snr_db"], shown["nmse_db"], label=f"{name}, {given}", **style)
+        axes.errorbar(
+            learned["snr_db"],
+            learned["nmse_db"],
+            learned["stderr_db"],
+            color=STRONG[0],
+            linewidth=2.2,
+            capsize=3,
+            label="network (causal)",
+        )
+        for n, snr in enumerate(own_snr_db):
+            label = "the recording's own" if n == 0 else None
+            axes.axvline(snr, color=INK, linewidth=0.8, linestyle=":", label=label)
+        title = "causal filters" if causal else "filters that need the future"
+        axes.set(xlabel="SNR in the band around the tone (dB)", title=title)
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False, fontsize="small")
+    panels[0].set_ylabel("error over the tone's power, NMSE (dB)")
+    return figure
+
+
 def _sheet(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots()

@@ -17,7 +17,7 @@ from tonesieve.learning.models.attention import Attention
 from tonesieve.learning.models.convolution import LearnedWindow
 from tonesieve.learning.models.network import Network
 from tonesieve.learning.network_extractor import NetworkExtractor, StatefulNetwork, as_extractor
-from tonesieve.signals.synthesis import draw_exercise
+from tonesieve.signals.synthesis import draw_exercise, of_part
 
 # Enough of the test record to see what the activations are like.
 N_SAMPLES = 1000
@@ -132,7 +132,7 @@ def _activations(network: Network, config: Config) -> dict[str, dict[str, float]
         return hook
 
     hooks = [layer.register_forward_hook(catch(name)) for name, layer in network.stages()]
-    record = draw_exercise(config.data, seed=config.data.test_seed)
+    record = draw_exercise(of_part(config.data, "test"), seed=config.data.test_seed)
     try:
         as_extractor(network, config).extract(record.mixture[:, : N_SAMPLES + config.model.window])
     finally:

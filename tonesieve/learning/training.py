@@ -229,7 +229,7 @@ def _balanced(
     loss: Tensor,
 ) -> Tensor:
     """The loss with the errors of every age counted alike, if it is asked for."""
-    if config.training.balance == "none":
+    if config.training.balance != "age":
         return loss
     squared = ((answers - batch.targets) ** 2).mean(dim=2)
     ages = ages_of(batch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from tonesieve.config import Config
@@ -19,18 +20,29 @@ from tonesieve.learning.layouts import (
 from tonesieve.learning.models.network import Network
 from tonesieve.learning.network_extractor import as_extractor
 from tonesieve.learning.tasks import positions
-from tonesieve.signals.synthesis import Records
+from tonesieve.signals.synthesis import Records, of_part
 
 # With fresh noise nothing of a record need be held back: validation draws this much of its own.
 N_SAMPLES = 128_000
 MIN_RECORDS = 8
 N_WINDOWS = 8192
+# Relative errors below this (60 dB) are small enough; tones of less power than the other are none.
+FLOOR, TINY = 1e-6, 1e-30
 
 
 def batch_loss(config: Config, outputs: Tensor, batch: Batch) -> Tensor:
     """Mean squared error over all positions, or over the last of every window."""
+    if config.training.balance == "tone":
+        return relative_error(outputs, batch.targets)
     part = positions(config)
     return nn.functional.mse_loss(outputs[:, part], batch.targets[:, part])
+
+
+def relative_error(outputs: Float[Tensor, "B T O"], targets: Float[Tensor, "B T O"]) -> Tensor:
+    """Error over power, of every stream and tone; the geometric mean of them."""
+    error = ((outputs - targets) ** 2).mean(dim=1)
+    relative = error / (targets**2).mean(dim=1).clamp(min=TINY)
+    return torch.exp(torch.log(relative + FLOOR).mean())
 
 
 @torch.inference_mode()
@@ -46,10 +58,22 @@ def validation_loss(config: Config, network: Network, device: torch.device) -> f
         return _windows_loss(config, network, device)
     fresh = config.data.noise == "fresh"
     records = _fresh_records(config) if fresh else training_record(config)
-    error = as_extractor(network, config).extract(records.mixture) - records.targets
+    answers = as_extractor(network, config).extract(records.mixture)
+    if config.training.balance == "tone":
+        return _by_chunk(config, answers, records.targets)
+    error = answers - records.targets
     if config.training.balance == "age" and fresh:
         return geometric_mean((error**2).mean(axis=2), config.training.balance_floor)
     return float(np.mean(error[:, 0 if fresh else config.n_train :] ** 2))
+
+
+def _by_chunk(
+    config: Config, answers: Float[np.ndarray, "B T K"], targets: Float[np.ndarray, "B T K"]
+) -> float:
+    """The relative error as in training, chunk by chunk; its geometric mean."""
+    whole = [torch.from_numpy(a) for a in (answers, targets)]
+    chunks = zip(*(a.split(config.training.chunk_samples, dim=1) for a in whole), strict=True)
+    return float(np.exp(np.mean([np.log(float(relative_error(*chunk))) for chunk in chunks])))
 
 
 def _windows_loss(config: Config, network: Network, device: torch.device) -> float:
@@ -70,7 +94,8 @@ def _windows_loss(config: Config, network: Network, device: torch.device) -> flo
 def _fresh_records(config: Config) -> Records:
     n_samples, _ = fresh_shape(config)
     n_records = max(MIN_RECORDS, N_SAMPLES // n_samples)
-    return draw_fresh(config, n_records, n_samples, rng=_rng(config))
+    held = config.model_copy(update={"data": of_part(config.data, "validation")})
+    return draw_fresh(held, n_records, n_samples, rng=_rng(config))
 
 
 def _rng(config: Config) -> np.random.Generator:

@@ -8,16 +8,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Complex, Float, Int
 from scipy.signal import lfilter
 
 from tonesieve.config import DataSettings
-
-Rng = np.random.Generator
+from tonesieve.errors import UserError
+from tonesieve.signals.backgrounds import (
+    Background,
+    Rng,
+    draw_amplitudes,
+    draw_levels,
+    draw_stretches,
+    load_background,
+    swayed,
+)
 
 
 @dataclass(frozen=True)
@@ -58,13 +66,16 @@ def draw_records(
     """Draw records of ``n_samples`` samples, each with its own noise and, if asked, start.
 
     ``starts`` (samples; locked regime) sets the start times; without it they are 0 or drawn, as
-    ``data.start`` says. The free regime draws a phase and amplitude a tone instead.
+    ``data.start`` says. The free regime draws a phase and amplitude a tone instead; with
+    ``data.background`` they stand upon stretches of a recording's own noise.
 
     Example:
         >>> records = draw_records(DataSettings(), 2, 500, rng=np.random.default_rng(1))
         >>> records.mixture.shape, records.targets.shape
         ((2, 500), (2, 500, 4))
     """
+    if data.background is not None:
+        return _draw_on_background(data, n_records, n_samples, rng, quadratures)
     # Start and phase come from a generator of their own, so that the noise does not depend on
     # whether they are drawn.
     start, amplitude = _draw_tones(data, n_records, starts, rng.spawn(1)[0])
@@ -78,6 +89,54 @@ def draw_records(
         mixture[gaps(data, n_records, n_samples, rng=rng)] = np.nan
     cosines = amplitude[:, None, :] * np.cos(2 * np.pi * cycles) if quadratures else None
     return Records(mixture, targets, data, cosines)
+
+
+def _draw_on_background(
+    data: DataSettings, n_records: int, n_samples: int, rng: Rng, quadratures: bool
+) -> Records:
+    """Tones of drawn amplitude that wander and fade, upon stretches of a recording's noise."""
+    assert data.background is not None
+    background = background_of(data)
+    noise = draw_stretches(background, data.background.part, n_records, n_samples, rng=rng)
+    if data.background.part == "train" and data.background.sway_db:
+        sway_db = data.background.sway_db
+        noise = swayed(noise, data.frequencies_hz, data.rate_hz, sway_db, rng=rng)
+    amplitudes = draw_amplitudes(data.background, n_records, data.n_components, rng=rng)
+    shape = (n_records, n_samples, data.n_components)
+    levels = draw_levels(data.background, data.rate_hz, shape, rng=rng)
+    drawn = inject(noise, amplitudes[:, None] * levels, data)
+    return drawn if quadratures else replace(drawn, quadratures=None)
+
+
+def inject(
+    noise: Float[np.ndarray, "B T"], levels: Complex[np.ndarray, "B T K"], data: DataSettings
+) -> Records:
+    """Tones of these complex amplitudes added to noise; what is wanted of them, as records."""
+    steps = np.array([float(turn) for turn in _turns(data)])
+    swing = levels * np.exp(2j * np.pi * np.arange(noise.shape[1])[:, None] * steps)
+    # The mixture is a mean, so a target is as many times larger as there are tones.
+    targets = data.n_components * swing
+    return Records(noise + swing.imag.sum(axis=2), targets.imag, data, targets.real)
+
+
+def background_of(data: DataSettings) -> Background:
+    """The background that the settings name; raises `UserError` for one that does not fit."""
+    assert data.background is not None
+    background = load_background(data.background.file)
+    if background.rate_hz != data.rate_hz:
+        raise UserError(
+            f"{data.background.file}: has {background.rate_hz:g} Hz, and data.rate_hz is "
+            f"{data.rate_hz:g}"
+        )
+    return background
+
+
+def of_part(data: DataSettings, part: str) -> DataSettings:
+    """The same on another part of the background; as they are where there is none."""
+    if data.background is None:
+        return data
+    other = data.background.model_copy(update={"part": part})
+    return data.model_copy(update={"background": other})
 
 
 def common_period_samples(data: DataSettings) -> int:
@@ -117,7 +176,12 @@ def mixture_power(data: DataSettings) -> float:
 
 
 def input_rms(data: DataSettings) -> float:
-    """Root mean square of the mixture with its noise; clipping and gaps not counted."""
+    """Root mean square of the mixture with its noise; clipping and gaps not counted.
+
+    A background has 1 by itself, and the tones upon it are of many sizes: 1.
+    """
+    if data.background is not None:
+        return 1.0
     power = mixture_power(data)
     total = power
     for snr_db in (data.snr_db, data.pink_snr_db):
@@ -135,8 +199,10 @@ def tone_response(data: DataSettings) -> complex:
     """How a target stands in the mixture: amplitude (of a target of amplitude 1) and phase.
 
     E[A exp(i phi)] / K: the mean amplitude, times sinc(phase_scale) at the mean jitter's angle
-    pi phase_scale, over K.
+    pi phase_scale, over K. Tones upon a background do not jitter.
     """
+    if data.background is not None:
+        return 1 / data.n_components
     turned = np.exp(1j * np.pi * data.phase_scale) * np.sinc(data.phase_scale)
     return complex(np.mean(data.amplitude_range) / data.n_components * turned)
 

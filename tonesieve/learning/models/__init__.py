@@ -15,6 +15,7 @@ from torch import nn
 
 from tonesieve.config import Config, DataSettings, ModelSettings
 from tonesieve.learning.models.attention import transformer_parts
+from tonesieve.learning.models.bank import bank_parts
 from tonesieve.learning.models.convolution import (
     adaptive_parts,
     cnn_lstm_parts,
@@ -33,6 +34,7 @@ FAMILIES: dict[str, Callable[[ModelSettings, DataSettings, int], dict[str, Part]
     "rnn": partial(recurrent_parts, kind="rnn"),
     "lru": lru_parts,
     "observer": observer_parts,
+    "bank": bank_parts,
     "cnn-lstm": cnn_lstm_parts,
     "multi-scale": multi_scale_parts,
     "feed-forward": feed_forward_parts,

@@ -26,6 +26,8 @@ class Part(nn.Module, ABC):
 
     causal = True
     width: int  # of what it gives
+    # Whether what it gives is the tones themselves, which a readout may mix but not move.
+    mixes = False
     state_shapes: Shapes = ()
     # How many of its state tensors, from the first, a selector may set at the start.
     n_told = 0
@@ -61,7 +63,11 @@ class Network(nn.Module):
         self.n_outputs = n_components if self.selector == "readout" else 1
         width = list(parts.values())[-1].width
         self.dropout = nn.Dropout(settings.readout_dropout)
-        self.readout = nn.Linear(width, self.n_outputs)
+        mixes = list(parts.values())[-1].mixes
+        self.readout = nn.Linear(width, self.n_outputs, bias=not mixes)
+        if mixes:  # the mixture is the tones' mean
+            with torch.no_grad():
+                self.readout.weight.copy_(n_components * torch.eye(n_components))
         self.start = self.film = None
         if self.selector == "initial_state":
             told = [shape for p in parts.values() for shape in p.state_shapes[: p.n_told]]
