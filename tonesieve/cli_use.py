@@ -59,7 +59,9 @@ def extract(
     ] = False,
     band: Annotated[
         tuple[float, float] | None,
-        typer.Option(help="Band in Hz to compare power in (default: 2% either side of each tone)."),
+        typer.Option(
+            help="Band in Hz to compare power in (default: 2% either side of each tone, at least)."
+        ),
     ] = None,
     out: Annotated[
         Path | None,

@@ -27,6 +27,8 @@ BLOCK, LARGEST_BLOCK = 2**16, 2**22
 STRETCH = 2**20
 # Networks that need PyTorch are slow: their noise gain is measured on less.
 FEW = 2**11
+# Bins of a spectrum (Hann) that a steady tone takes to each side.
+RESOLVED = 2.0
 # Frequencies are summed up over so many blocks at most.
 MOST_BLOCKS = 64
 
@@ -53,7 +55,7 @@ class Readings:
         self.frequencies_hz = [source.frequencies_hz[k] for k in chosen]
         self.causal, self._chosen, self._tones = causal, list(chosen), tones
         self._readers = [ToneReader(f, recording.rate_hz) for f in self.frequencies_hz]
-        self._bands = [band_hz or (0.98 * f, 1.02 * f) for f in self.frequencies_hz]
+        self._bands = [band_hz or self._band(f) for f in self.frequencies_hz]
         self._block = int(
             np.clip(2 * max(reader.reach for reader in self._readers), BLOCK, LARGEST_BLOCK)
         )
@@ -119,6 +121,11 @@ class Readings:
                     }
                 )
         return found
+
+    def _band(self, f: float) -> tuple[float, float]:
+        """2% either side, and no less than the spectrum of so short a recording resolves."""
+        half = max(0.02 * f, RESOLVED / self.recording.duration_s)
+        return max(0.0, f - half), min(f + half, self.recording.rate_hz / 2)
 
     def _told(
         self,

@@ -211,8 +211,8 @@ def _settings(name: str, data: DataSettings) -> Iterator[str]:
     room = 1.98 * float(_build(name, data).room_hz.min())  # as wide as a band-pass can be
     widest = min(room, 100 / length_s)
     widths = np.geomspace(min(0.25 / length_s, widest / 20), widest, N_KNOBS)
-    if name == "kalman":
-        yield from (f"kalman:memory_s={t:.5g},noise={n:g}" for t in times for n in (0.1, 10.0))
+    if name in ("kalman", "tracker"):
+        yield from (f"{name}:memory_s={t:.5g},noise={n:g}" for t in times for n in (0.1, 10.0))
     elif name == "least-squares":
         yield from (f"least-squares:window_s={t:.5g}" for t in times)
     elif name == "least-squares-growing":
