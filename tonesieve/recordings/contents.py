@@ -9,18 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 
 from tonesieve.errors import UserError
 
-ROWS = 2**16  # in a block
-MOST_CHANNELS = 10_000
+ROWS = 2**16  # in a block, at most
+CELLS = 2**20  # numbers in a block: of many channels it holds fewer rows
+MOST_CHANNELS = 10_000  # in a file
+MOST_CHOSEN = 1000  # of them, taken out at once
 ALL = "all"
 TIME_NAMES = ("time", "t", "seconds", "timestamp", "datetime", "date", "utc", "mjd")
 # Units of a time column, by the ending of its name: seconds each.
 TIME_UNITS = {
     "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0, "d": 86400.0,
 }  # fmt: skip
+# A file that swells by more than this, to more than so many bytes, holds no recording.
+MOST_SWOLLEN, LARGE = 10_000, 2**30
+ORIGIN = 946_684_800  # seconds from 1970 to 2000; moments count from there
 # Samples, and where there is a time column seconds since any origin; NaN: missing.
 Block = tuple[Float[np.ndarray, "T C"], Float[np.ndarray, " T"] | None]
 
@@ -73,23 +78,85 @@ def choose(
 ) -> list[int]:
     """Which channels are asked for: by name, or by number from 1 where no name is like that.
 
-    Raises `UserError` where one is not there, or none is named and there are several.
+    Raises `UserError` where one is not there or its name stands twice, where none is named and
+    there are several, and for more than can be taken at once.
     """
+    if not names:
+        raise UserError(f"{path}: no {what} in it; one with samples is needed")
     if not wanted:
         if len(names) != 1:
             raise UserError(f"{path}: several {what}s; choose --column {_listed(names, ' or ')}")
         return [0]
-    chosen: list[int] = []
+    chosen: dict[int, None] = {}
     for name in wanted:
+        if names.count(name) > 1:
+            places = [str(i + 1) for i, other in enumerate(names) if other == name]
+            raise UserError(
+                f"{path}: several {what}s are named {shown(name, 40)!r}; choose by number, --column "
+                f"{_listed(places, ' or ')}"
+            )
         if name in names:
-            chosen.append(names.index(name))
+            chosen[names.index(name)] = None
         elif name == ALL:
-            chosen += range(len(names))
-        elif name.isdecimal() and 1 <= int(name) <= len(names):
-            chosen.append(int(name) - 1)
+            chosen |= dict.fromkeys(range(len(names)))
+        elif name.isdecimal() and len(name) < 9 and 1 <= int(name) <= len(names):
+            chosen[int(name) - 1] = None
         else:
-            raise UserError(f"{path}: no {what} {name!r}; there are {_listed(names, ', ')}")
-    return list(dict.fromkeys(chosen))
+            raise UserError(f"{path}: no {what} {shown(name, 40)!r}; there are {_listed(names, ', ')}")
+    if len(chosen) > MOST_CHOSEN:
+        raise UserError(
+            f"{path}: {len(chosen):,} {what}s at once; take at most {MOST_CHOSEN:,} at a time"
+        )
+    return list(chosen)
+
+
+def distinct(words: Sequence[str]) -> list[str]:
+    """Names of which none is empty and none stands twice: the second ``x`` becomes ``x.1``."""
+    names: dict[str, None] = {}
+    taken, count = set(words), dict[str, int]()
+    for i, word in enumerate(words):
+        name = word or f"Unnamed: {i}"
+        n = count.get(name, 0)
+        if n or name in names:
+            n = max(n, 1)
+            while f"{name}.{n}" in names or f"{name}.{n}" in taken:
+                n += 1
+            count[name], name = n + 1, f"{name}.{n}"
+        names[name] = None
+    return list(names)
+
+
+def rows_in_block(n_columns: int) -> int:
+    """How many rows of so many columns are read at once."""
+    return max(1, min(ROWS, CELLS // max(1, n_columns)))
+
+
+def check_size(path: Path, n_numbers: int) -> None:
+    """Refuse a small file that promises numbers without end: it would fill the disk.
+
+    Raises `UserError`.
+    """
+    size = path.stat().st_size
+    if n_numbers * 8 > max(LARGE, MOST_SWOLLEN * size):
+        raise UserError(
+            f"{path}: {size:,} bytes that would swell to {n_numbers * 8:,}; that is no recording"
+        )
+
+
+def since_origin(
+    counts: Int[np.ndarray, " T"], there: Bool[np.ndarray, " T"], per_second: float
+) -> Float[np.ndarray, " T"]:
+    """Moments counted in whole units since 1970, as seconds since 2000; NaN where none is there.
+
+    Subtracted as whole numbers, since the last digits of nanoseconds are lost in floats.
+    """
+    origin = ORIGIN * per_second
+    result = (counts - np.float64(origin)) / per_second
+    if per_second >= 1:
+        near = np.abs(counts.astype(np.float64)) < 2.0**62
+        exact = np.where(near, counts, int(origin)) - int(origin)
+        result = np.where(near, exact / per_second, result)
+    return np.where(there, result, np.nan)
 
 
 def time_scale(name: str) -> float | None:
@@ -126,6 +193,12 @@ def states_its_rate(path: Path, wanted: Wanted, what: str) -> None:
         raise UserError(f"{path}: {what} has no time column; leave --time away")
 
 
+def shown(text: object, most: int = 200) -> str:
+    """Text from a file or a library as one line that a terminal can show."""
+    line = "".join(c if c.isprintable() else " " for c in str(text)[: 10 * most])
+    return " ".join(line.split())[:most]
+
+
 def _listed(names: Sequence[str], between: str) -> str:
-    shown = between.join(names[:12])
-    return shown if len(names) <= 12 else f"{shown}, ... ({len(names)} in all)"
+    first = between.join(shown(name, 40) for name in names[:12])
+    return first if len(names) <= 12 else f"{first}, ... ({len(names)} in all)"

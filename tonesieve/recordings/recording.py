@@ -229,7 +229,7 @@ class _Verbatim:
 
     def __init__(self, recording: Recording) -> None:
         assert recording.form.times is not None
-        self._blocks = recording.form.times()
+        self._path, self._blocks = recording.path, recording.form.times()
         self._at_hand: list[Any] = []
 
     def take(self, n: int) -> Any:
@@ -237,16 +237,16 @@ class _Verbatim:
 
         parts = []
         while n:
-            if not self._at_hand:
-                self._at_hand = [next(self._blocks)]
-            block = self._at_hand.pop()
+            block = self._at_hand.pop() if self._at_hand else next(self._blocks, None)
+            if block is None:
+                raise UserError(f"{self._path}: changed while it was being read; start again")
             parts.append(block[:n])
             if len(block) > n:
                 self._at_hand = [block[n:]]
             n -= len(parts[-1])
         if parts and isinstance(parts[0], pd.Series):
             return pd.concat(parts).to_numpy()
-        return np.concatenate([np.asarray(part) for part in parts]) if parts else []
+        return parts  # as they are: Arrow knows more of them than NumPy
 
 
 def _collect(contents: Contents, scratch: Path) -> tuple[Spool, bool]:
