@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,7 +101,9 @@ def choose(
         elif name.isdecimal() and len(name) < 9 and 1 <= int(name) <= len(names):
             chosen[int(name) - 1] = None
         else:
-            raise UserError(f"{path}: no {what} {shown(name, 40)!r}; there are {_listed(names, ', ')}")
+            raise UserError(
+                f"{path}: no {what} {shown(name, 40)!r}; there are {_listed(names, ', ')}"
+            )
     if len(chosen) > MOST_CHOSEN:
         raise UserError(
             f"{path}: {len(chosen):,} {what}s at once; take at most {MOST_CHOSEN:,} at a time"
@@ -152,9 +153,9 @@ def since_origin(
     """
     origin = ORIGIN * per_second
     result = (counts - np.float64(origin)) / per_second
-    if per_second >= 1:
+    if 1 <= per_second <= 1e9:
         near = np.abs(counts.astype(np.float64)) < 2.0**62
-        exact = np.where(near, counts, int(origin)) - int(origin)
+        exact = np.where(near, counts, 0) - int(origin)
         result = np.where(near, exact / per_second, result)
     return np.where(there, result, np.nan)
 
@@ -179,10 +180,10 @@ def unit_in(name: str) -> str:
     return ""
 
 
-def check_rate(path: Path, rate_hz: float | None) -> None:
-    """Refuse a rate that is none."""
-    if rate_hz is not None and not 0 < rate_hz < math.inf:
-        raise UserError(f"{path}: --rate {rate_hz:g}: must be above 0 Hz")
+def check_rate(path: Path, rate_hz: float | None, *, whose: str = "--rate") -> None:
+    """Refuse a rate that is none, or of which a step is no number."""
+    if rate_hz is not None and not 1e-300 < rate_hz < 1e300:
+        raise UserError(f"{path}: {whose} {rate_hz:g}: must be above 0 Hz")
 
 
 def states_its_rate(path: Path, wanted: Wanted, what: str) -> None:

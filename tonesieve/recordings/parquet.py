@@ -106,6 +106,10 @@ class ParquetWriter:
         """Write the footer."""
         self._writer.close()
 
+    def drop(self) -> None:
+        """Let go of a file that is not to be."""
+        self._writer.close()
+
 
 def _column(times: Any, kind: Any) -> Any:
     import pyarrow as pa

@@ -133,6 +133,9 @@ class CsvWriter:
     def close(self) -> None:
         """Nothing is held back."""
 
+    def drop(self) -> None:
+        """Nothing is held."""
+
     def _put(self, text: str, encoding: str) -> None:
         self._file.write(text.encode(encoding, "replace"))
 
@@ -154,7 +157,7 @@ def _layout(path: Path) -> _Layout:
         raise UserError(f"{path}: not a CSV table (its first line does not end)")
     encoding = _encoding(raw)
     start = len(mark) + sum(map(len, comments))
-    head = [line.decode(encoding, "replace").rstrip("\r\n") for line in lines[len(comments):][:20]]
+    head = [line.decode(encoding, "replace").rstrip("\r\n") for line in lines[len(comments) :][:20]]
     separator = _separator(head)
     decimal = "," if separator != "," and _decimal_commas(head, separator) else "."
     words = [word.strip() for word in _cells(path, head[0], separator)]
