@@ -33,7 +33,7 @@ from tonesieve.recordings.contents import (
     distinct,
     rows_in_block,
     shown,
-    since_origin,
+    seconds_of,
     time_scale,
     unit_in,
 )
@@ -319,12 +319,7 @@ def _exactly(member: IO[bytes], n: int) -> bytes:
 def _seconds(array: _Array, values: np.ndarray) -> Float[np.ndarray, " T"]:
     if array.dtype.kind != "M":
         return values.astype(np.float64) * (time_scale(array.name) or 1.0)
-    unit, count = np.datetime_data(array.dtype)
-    if unit in ("Y", "M", "generic"):
-        raise ValueError(f"{array.name} counts in {unit}, not in seconds or parts of one")
-    per_second = float(np.timedelta64(1, "s") / np.timedelta64(1, unit)) / count
-    own = values.astype(values.dtype.newbyteorder("="))
-    return since_origin(own.view(np.int64), ~np.isnat(own), per_second)
+    return seconds_of(values)
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:

@@ -25,6 +25,11 @@ TIME_UNITS = {
 # A file that swells by more than this, to more than so many bytes, holds no recording.
 MOST_SWOLLEN, LARGE = 10_000, 2**30
 ORIGIN = 946_684_800  # seconds from 1970 to 2000; moments count from there
+# Units of moments.
+PER_SECOND = {
+    "W": 1 / 604800, "D": 1 / 86400, "h": 1 / 3600, "m": 1 / 60,
+    "s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9, "ps": 1e12, "fs": 1e15, "as": 1e18,
+}  # fmt: skip
 # Samples, and where there is a time column seconds since any origin; NaN: missing.
 Block = tuple[Float[np.ndarray, "T C"], Float[np.ndarray, " T"] | None]
 
@@ -91,8 +96,8 @@ def choose(
         if names.count(name) > 1:
             places = [str(i + 1) for i, other in enumerate(names) if other == name]
             raise UserError(
-                f"{path}: several {what}s are named {shown(name, 40)!r}; choose by number, --column "
-                f"{_listed(places, ' or ')}"
+                f"{path}: several {what}s are named {shown(name, 40)!r}; choose by number, "
+                f"--column {_listed(places, ' or ')}"
             )
         if name in names:
             chosen[names.index(name)] = None
@@ -142,6 +147,15 @@ def check_size(path: Path, n_numbers: int) -> None:
         raise UserError(
             f"{path}: {size:,} bytes that would swell to {n_numbers * 8:,}; that is no recording"
         )
+
+
+def seconds_of(moments: np.ndarray) -> Float[np.ndarray, " T"]:
+    """Moments, as NumPy has them, as seconds since 2000; NaN where there is none."""
+    unit, count = np.datetime_data(moments.dtype)
+    if unit not in PER_SECOND:
+        raise ValueError(f"times in units of {unit}, not of seconds or parts of one")
+    own = moments.astype(moments.dtype.newbyteorder("="))
+    return since_origin(own.view(np.int64), ~np.isnat(own), PER_SECOND[unit] / count)
 
 
 def since_origin(

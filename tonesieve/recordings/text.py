@@ -33,7 +33,7 @@ from tonesieve.recordings.contents import (
     distinct,
     rows_in_block,
     shown,
-    since_origin,
+    seconds_of,
     time_scale,
     unit_in,
 )
@@ -353,6 +353,4 @@ def _seconds(
             f"{path}: column {shown(name, 40)}, row {first_row + bad[0] + 1}: {cell!r} is neither "
             "a number of seconds nor a date and time as in 2008-01-01T00:00:00.005"
         )
-    whole = moments.dt.tz_localize(None).to_numpy()
-    per_second = float(np.timedelta64(1, "s") / np.timedelta64(1, np.datetime_data(whole.dtype)[0]))
-    return since_origin(whole.view(np.int64), ~np.isnat(whole), per_second)
+    return seconds_of(moments.dt.tz_localize(None).to_numpy())
