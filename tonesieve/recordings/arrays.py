@@ -32,8 +32,8 @@ from tonesieve.recordings.contents import (
     choose,
     distinct,
     rows_in_block,
-    shown,
     seconds_of,
+    shown,
     time_scale,
     unit_in,
 )
@@ -258,7 +258,7 @@ def _blocks(
             step = rows_in_block(sum(a.width for a in wanted) + 1)
             for start in range(0, n_rows, step):
                 n = min(step, n_rows - start)
-                columns = {}
+                columns: dict[tuple[_Array, int], np.ndarray] = {}
                 for array, source in sources.items():
                     block = source.read(n).astype(np.float64)
                     columns |= {(array, i): block[:, j] for j, i in enumerate(wanted[array])}

@@ -32,8 +32,8 @@ from tonesieve.recordings.contents import (
     choose,
     distinct,
     rows_in_block,
-    shown,
     seconds_of,
+    shown,
     time_scale,
     unit_in,
 )
@@ -306,7 +306,7 @@ def _samples(
 ) -> Float[np.ndarray, "T C"]:
     if all(kind.kind in "iuf" for kind in table.dtypes):
         return table.to_numpy(dtype=np.float64)
-    columns = [_numbers(path, layout, table[name], name, first_row) for name in table]
+    columns = [_numbers(path, layout, table[name], str(name), first_row) for name in table]
     return np.stack(columns, axis=1)
 
 
