@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from jaxtyping import Float
@@ -42,7 +42,7 @@ from tonesieve.recordings.spool import Spool
 RATE = "rate_hz"
 HEAD = 2**14  # bytes within which an array's header must end
 MOST_LISTED = 2**21  # bytes of the list of arrays
-_BROKEN = (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error,
+_BROKEN = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error,
            struct.error, RuntimeError, NotImplementedError)  # fmt: skip
 
 
@@ -214,7 +214,7 @@ def _check_list(path: Path) -> None:
         raise ValueError(f"a list of arrays of {size:,} bytes")
 
 
-def _header(name: str, member: IO[bytes]) -> tuple[_Array, bytes]:
+def _header(name: str, member: Any) -> tuple[_Array, bytes]:
     """What an array is, and the bytes after its header as far as they are at hand."""
     raw = BytesIO(member.read(HEAD))
     version = npy.read_magic(raw)
@@ -309,7 +309,7 @@ class _Columns:
         return np.hstack(parts) if array.by_column else parts[0][:, list(self._columns)]
 
 
-def _exactly(member: IO[bytes], n: int) -> bytes:
+def _exactly(member: Any, n: int) -> bytes:
     raw = member.read(n)
     if len(raw) < n:
         raise EOFError("an array is cut short")

@@ -92,13 +92,8 @@ class EdfWriter:
                 f"{path}: a rate of {rate_hz:g} Hz is none for .edf, which holds whole numbers of "
                 "samples a second; end --out with .csv, .parquet or .npz"
             )
-        self._path, self._to, self._channels, self._rate, self._spool = (
-            path,
-            to,
-            channels,
-            rate_hz,
-            spool,
-        )
+        self._path, self._to, self._channels = path, to, channels
+        self._rate, self._spool = rate_hz, spool
         self._n_record, self._record_s = round(n), form.record_s
 
     def write(self, times: Any, columns: Float[np.ndarray, "T C"]) -> None:
@@ -155,7 +150,8 @@ def _header(channel: Channel, rate: float, largest: float) -> dict[str, Any]:
     bound = float(f"{largest * 1.01:.3g}") if largest > 0 else 1.0
     if bound < 0.01:
         bound = math.ceil(bound * 1e5) / 1e5
-    bound = min(bound, 9_999_999.0)
+    if bound >= 1e4:
+        bound = min(math.ceil(bound), 9_999_999)
     return {
         "label": channel.name[:16],
         "dimension": channel.unit[:8],

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from tonesieve.errors import UserError
 
 # Rounding of time stamps: a step may be off by this share of itself.
-UNEVEN = 0.3
+UNEVEN = 0.34  # a step of three units comes out as four now and then
 # A pause this much off a whole number of samples is told.
 OFF_GRID = 0.1
 # Steps that the usual one is found from.
