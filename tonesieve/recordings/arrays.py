@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -31,6 +32,7 @@ from tonesieve.recordings.contents import (
     check_size,
     choose,
     distinct,
+    in_seconds,
     rows_in_block,
     seconds_of,
     shown,
@@ -44,6 +46,8 @@ HEAD = 2**14  # bytes within which an array's header must end
 MOST_LISTED = 2**21  # bytes of the list of arrays
 _BROKEN = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error,
            struct.error, RuntimeError, NotImplementedError)  # fmt: skip
+# What Python's own parser makes of a header that is none.
+_GARBLED = (SyntaxError, TokenError, TypeError, RecursionError, MemoryError, OverflowError)
 
 
 @dataclass(frozen=True)
@@ -223,7 +227,10 @@ def _header(name: str, member: Any) -> tuple[_Array, bytes]:
         raise ValueError(f"array format {version[0]}.{version[1]} is not known")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of headers that an old Python wrote
-        shape, by_column, dtype = read(raw)
+        try:
+            shape, by_column, dtype = read(raw)
+        except _GARBLED as error:
+            raise ValueError(f"{name}: its header cannot be read ({error})") from None
     if any(isinstance(n, bool) for n in shape):
         raise ValueError(f"{name} has shape {shape}")
     by_column = by_column and len(shape) == 2
@@ -260,7 +267,8 @@ def _blocks(
                 n = min(step, n_rows - start)
                 columns: dict[tuple[_Array, int], np.ndarray] = {}
                 for array, source in sources.items():
-                    block = source.read(n).astype(np.float64)
+                    with np.errstate(all="ignore"):  # wider floats, and odd kinds of NaN
+                        block = source.read(n).astype(np.float64)
                     columns |= {(array, i): block[:, j] for j, i in enumerate(wanted[array])}
                 times = (
                     None if time is None or clock is None else _seconds(time, clock.read(n)[:, 0])
@@ -318,7 +326,7 @@ def _exactly(member: Any, n: int) -> bytes:
 
 def _seconds(array: _Array, values: np.ndarray) -> Float[np.ndarray, " T"]:
     if array.dtype.kind != "M":
-        return values.astype(np.float64) * (time_scale(array.name) or 1.0)
+        return in_seconds(values, array.name)
     return seconds_of(values)
 
 

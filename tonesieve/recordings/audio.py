@@ -50,8 +50,9 @@ def open_audio(path: Path, wanted: Wanted) -> Contents:
     if kind not in KINDS[ending]:
         raise UserError(f"{path}: not {name} but {kind}; convert it first")
     _check_whole(path)
-    if n_rows < UNKNOWN:
-        check_size(path, n_rows * n_channels)
+    if n_rows >= UNKNOWN:
+        raise UserError(f"{path}: does not state its length (it came from a pipe); encode it again")
+    check_size(path, n_rows * n_channels)
     names = [str(i + 1) for i in range(n_channels)]
     chosen = choose(path, names, wanted.columns, what="channel")
     channels = tuple(Channel(names[i], "full scale") for i in chosen)
@@ -110,7 +111,7 @@ def _blocks(path: Path, name: str, chosen: list[int], n_rows: int) -> Iterator[B
         raise UserError(f"{path}: not {name} that can be read ({shown(error)})") from None
     if n_read == 0:
         raise UserError(f"{path}: empty; it holds no samples")
-    if n_read < n_rows < UNKNOWN:
+    if n_read < n_rows:
         raise UserError(f"{path}: cut short; {n_read} of {n_rows} samples can be read")
 
 

@@ -186,6 +186,12 @@ def time_scale(name: str) -> float | None:
     return None
 
 
+def in_seconds(times: np.ndarray, name: str) -> Float[np.ndarray, " T"]:
+    """Numbers of a time column of this name as seconds."""
+    with np.errstate(all="ignore"):  # what is too large is no time
+        return times.astype(np.float64) * (time_scale(name) or 1.0)
+
+
 def unit_in(name: str) -> str:
     """The unit that a column's name ends with, in brackets: ``level [mV]``, ``level (mV)``."""
     for opening, closing in ("[]", "()"):

@@ -49,7 +49,7 @@ def open_edf(path: Path, wanted: Wanted) -> Contents:
             rates = [float(rate) for rate in file.getSampleFrequencies()]
             lengths = [int(n) for n in file.getNSamples()]
             record_s = float(file.datarecord_duration)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, ArithmeticError) as error:
         raise _unreadable(path, error) from None
     chosen = choose(path, names, wanted.columns, what="signal")
     odd = [i for i in chosen if rates[i] != rates[chosen[0]]]
@@ -181,6 +181,8 @@ def _check_header(path: Path) -> None:
                 raise ValueError(f"a header of {n_header} bytes for {n_signals} signals")
             if n_records < 1:
                 raise ValueError(f"it states {n_records} data records")
+            if not 0 < float(head[244:252]) < math.inf:
+                raise ValueError(f"data records of {float(head[244:252]):g} s")
             file.seek(256 + 216 * n_signals)
             counts = [int(file.read(8)) for _ in range(n_signals)]
             if min(counts) < 1:
@@ -206,5 +208,5 @@ def _blocks(path: Path, chosen: Sequence[int], n_rows: int) -> Iterator[Block]:
             for start in range(0, n_rows, step):
                 n = min(step, n_rows - start)
                 yield np.stack([file.readSignal(i, start, n) for i in chosen], axis=1), None
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, ArithmeticError) as error:
         raise _unreadable(path, error) from None

@@ -21,6 +21,7 @@ from tonesieve.recordings.contents import (
     Wanted,
     check_size,
     choose,
+    in_seconds,
     rows_in_block,
     shown,
     since_origin,
@@ -180,7 +181,7 @@ def _seconds(path: Path, column: Any, name: str) -> Float[np.ndarray, " T"]:
         return since_origin(counts, there, per_second)
     if not (pa.types.is_integer(kind) or _is_real(kind)):
         raise UserError(f"{path}: column {name} holds {kind}, neither numbers nor moments")
-    return _floats(column) * (time_scale(name) or 1.0)
+    return in_seconds(_floats(column), name)
 
 
 def _is_real(kind: Any) -> bool:

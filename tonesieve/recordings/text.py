@@ -31,6 +31,7 @@ from tonesieve.recordings.contents import (
     Wanted,
     choose,
     distinct,
+    in_seconds,
     rows_in_block,
     seconds_of,
     shown,
@@ -343,7 +344,7 @@ def _seconds(
     """Times as seconds since any one origin."""
     numbers = _as_numbers(values, layout)
     if numbers.notna().sum() == values.notna().sum():
-        return numbers.to_numpy(dtype=np.float64) * (time_scale(name) or 1.0)
+        return in_seconds(numbers.to_numpy(dtype=np.float64), name)
     words = values.astype(str).where(values.notna())
     moments = pd.to_datetime(words, format="ISO8601", utc=True, errors="coerce")
     bad = np.flatnonzero(moments.isna() & values.notna())
