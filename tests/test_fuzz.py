@@ -281,7 +281,7 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes]]] = {
     "endless.csv": ("a line of over", lambda: b"x\n" + b"1" * (3 * 10**7)),
     "headless.csv": ("does not end", lambda: b"1" * (3 * 10**7)),
     "quote.csv": ("a quote", lambda: ROWS + b'"' + b"51,1\n" * 10**7),
-    "quotes.csv": ("is not a number", lambda: b"x\n" + b'"\n1\n' * 10**5),
+    "quotes.csv": ("", lambda: b"x\n" + b'"\n1\n' * 10**5),
     "odd.csv": ("", lambda: ROWS + b'50,"1'),
     "zeros.csv": ("zero bytes", lambda: ROWS + b" " * 2**20 + b"\n\0\n"),
     "infinite.csv": ("", lambda: ROWS + b"50,1e999\n51,-1e999\n52,1\n"),

@@ -18,6 +18,7 @@ from tonesieve.extractors.recurrent import CompiledNetwork
 from tonesieve.extractors.streaming import Source
 from tonesieve.judging.metrics import band_power
 from tonesieve.passing import Preparation, delay_of, reads_both_ways, run_array
+from tonesieve.recordings.contents import rows_in_block
 from tonesieve.recordings.recording import Recording
 from tonesieve.recordings.spool import Spool
 from tonesieve.recordings.survey import Survey, power_of_two
@@ -71,6 +72,17 @@ class Readings:
         rows = self._tones.read(start, stop)
         shaped = rows.reshape(len(rows), len(self.surveys), -1)
         return shaped.transpose(1, 0, 2)[..., self._chosen]
+
+    def _tones_of(self, c: int, start: int, stop: int) -> Float[np.ndarray, "T K"]:
+        """Those of one channel; of the others few are held at a time."""
+        step = rows_in_block(self._tones.n_columns)
+        places = [c * len(self.source.frequencies_hz) + k for k in self._chosen]
+        return np.concatenate(
+            [
+                self._tones.read(at, min(at + step, stop))[:, places]
+                for at in range(start, stop, step)
+            ]
+        )
 
     def columns(
         self, start: int, stop: int, *, remove: bool, full: bool, gap: Sequence[bool]
@@ -219,7 +231,8 @@ class Readings:
         n, sums = recording.n_samples, np.zeros(4)
         for start in range(0, n, STRETCH):
             stop = min(start + STRETCH, n)
-            raw, tones = recording.read(start, stop)[c] / unit, self.tones(start, stop)[c] / unit
+            raw, tones = recording.channel(c, start, stop) / unit, self._tones_of(c, start, stop)
+            tones = tones / unit
             good = np.isfinite(raw)
             samples = np.where(good, raw, tones.sum(axis=1) + self.surveys[c].mean / unit)
             residual = samples - tones.sum(axis=1)

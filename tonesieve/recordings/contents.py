@@ -23,7 +23,7 @@ TIME_UNITS = {
     "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0, "d": 86400.0,
 }  # fmt: skip
 # A file that swells by more than this, to more than so many bytes, holds no recording.
-MOST_SWOLLEN, LARGE = 10_000, 2**30
+MOST_SWOLLEN, LARGE = 4000, 2**30
 ORIGIN = 946_684_800  # seconds from 1970 to 2000; moments count from there
 # Units of moments.
 PER_SECOND = {

@@ -82,10 +82,17 @@ class Recording:
             result[:, there] = samples[row[there] - first].T
         return result
 
+    def channel(self, c: int, start: int, stop: int) -> Float[np.ndarray, " T"]:
+        """Samples of one channel; of the others few are held at a time."""
+        step = rows_in_block(self.rows.n_columns)
+        stop = min(stop, self.n_samples)
+        parts = [self.read(at, min(at + step, stop))[c] for at in range(max(0, start), stop, step)]
+        return np.concatenate(parts) if parts else np.zeros(0)
+
     @property
     def samples(self) -> Float[np.ndarray, " T"]:
         """The first channel in one piece."""
-        return self.read(0, self.n_samples)[0]
+        return self.channel(0, 0, self.n_samples)
 
     def seconds(self, start: int, stop: int) -> Float[np.ndarray, " T2"]:
         """Times of the rows among these samples: as the file has them, or since its start."""
