@@ -99,6 +99,12 @@ def test_a_modified_julian_date(tmp_path: Path) -> None:
     assert recording.rate_hz == pytest.approx(1, rel=1e-5)  # a day's ninth digit is 0.1 ms
 
 
+def test_decimal_commas_after_many_whole_numbers(tmp_path: Path) -> None:
+    text = "x;y\n" + "1;2\n" * 500 + "3,25;4\n"
+    recording = read_recording(written(tmp_path / "a.csv", text), columns=["x"], rate_hz=1.0)
+    assert recording.samples[-1] == 3.25
+
+
 @pytest.mark.parametrize("late", [False, True])
 def test_an_older_table_of_characters(tmp_path: Path, late: bool) -> None:
     head = "time_s,note,x\n" if late else "time_s,note,größe [µV]\n"
@@ -384,6 +390,14 @@ def test_edf_of_any_scale(tmp_path: Path, scale: float) -> None:
     np.savez(tmp_path / "a.npz", **{"level [µV]": x}, rate_hz=100.0)
     again = copied(read_recording(tmp_path / "a.npz"), tmp_path / "b.edf")
     np.testing.assert_allclose(everything(again)[0], x, atol=scale * 2e-4 + 1e-9)
+
+
+def test_edf_names_stay_apart(tmp_path: Path) -> None:
+    names = ["a channel of so long a name 1", "a channel of so long a name 2", "other", "größe"]
+    np.savez(tmp_path / "a.npz", **{n: np.arange(8.0) for n in names}, rate_hz=4.0)
+    again = copied(read_recording(tmp_path / "a.npz", columns=["all"]), tmp_path / "b.edf")
+    assert len({channel.name for channel in again.channels}) == 4
+    assert read_recording(tmp_path / "b.edf", columns=["a channel o~2"]).n_samples == 8
 
 
 @pytest.mark.parametrize("scale", [1e-9, 1e8])

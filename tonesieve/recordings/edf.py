@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ class EdfWriter:
 
         n_rows, largest = len(self._spool), self._largest()
         with EdfWriter(str(self._to), len(self._channels), FILETYPE_EDFPLUS) as file:
-            for i, channel in enumerate(self._channels):
+            for i, channel in enumerate(_labelled(self._channels)):
                 file.setSignalHeader(i, _header(channel, self._rate, float(largest[i])))
             if self._record_s != 1:
                 with warnings.catch_warnings():
@@ -145,6 +146,15 @@ class EdfWriter:
             raise RuntimeError("is the disk full?")
 
 
+def _labelled(channels: Sequence[Channel]) -> list[Channel]:
+    """Channels with names of sixteen characters, as the format has them, none of them twice."""
+    names = [channel.name[:16].strip() for channel in channels]
+    return [
+        replace(channel, name=name if names.count(name) == 1 else f"{name[:11]}~{i + 1}")
+        for i, (channel, name) in enumerate(zip(channels, names, strict=True))
+    ]
+
+
 def _header(channel: Channel, rate: float, largest: float) -> dict[str, Any]:
     # Eight characters are all that a bound has in the file: a number that is the same in both.
     bound = float(f"{largest * 1.01:.3g}") if largest > 0 else 1.0
@@ -153,7 +163,7 @@ def _header(channel: Channel, rate: float, largest: float) -> dict[str, Any]:
     if bound >= 1e4:
         bound = min(math.ceil(bound), 9_999_999)
     return {
-        "label": channel.name[:16],
+        "label": channel.name,
         "dimension": channel.unit[:8],
         "sample_frequency": rate,
         "physical_max": bound,

@@ -158,8 +158,8 @@ def _layout(path: Path) -> _Layout:
         raise UserError(f"{path}: not a CSV table (its first line does not end)")
     encoding = _encoding(raw)
     start = len(mark) + sum(map(len, comments))
-    head = [line.decode(encoding, "replace").rstrip("\r\n") for line in lines[len(comments) :][:20]]
-    separator = _separator(head)
+    head = [line.decode(encoding, "replace").rstrip("\r\n") for line in lines[len(comments) :]]
+    separator = _separator(head[:20])
     decimal = "," if separator != "," and _decimal_commas(head, separator) else "."
     words = [word.strip() for word in _cells(path, head[0], separator)]
     if len(words) > MOST_CHANNELS:
@@ -199,6 +199,7 @@ def _separator(head: Sequence[str]) -> str:
 
 
 def _decimal_commas(head: Sequence[str], separator: str) -> bool:
+    # All of the start is looked at: the first numbers may be whole ones.
     cells = (cell.strip(' "') for line in head for cell in line.split(separator))
     return any(_DECIMAL_COMMA.fullmatch(cell) for cell in cells)
 
