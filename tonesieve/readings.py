@@ -117,6 +117,7 @@ class Readings:
 
     def figures(self, names: Sequence[str]) -> list[dict[str, Any]]:
         """Of every channel and tone: power before and after, amplitude, frequency followed."""
+        followed = [self._followed(k) for k in range(len(self.frequencies_hz))]
         found = []
         for c, channel in enumerate(self.recording.channels):
             for k, (f, name) in enumerate(zip(self.frequencies_hz, names, strict=True)):
@@ -125,7 +126,7 @@ class Readings:
                     {
                         "column": f"{channel.name}_{name}" if several else name,
                         "hz": f,
-                        **self._followed(c, k),
+                        **followed[k][c],
                         "band_hz": list(self._bands[k]),
                         **self._powers(c, k),
                     }
@@ -200,16 +201,22 @@ class Readings:
             level.take(residual / unit)
         return level
 
-    def _followed(self, c: int, k: int) -> dict[str, float | None]:
-        """Mean amplitude, and the frequency: its mean, weighed by power, and its range."""
+    def _followed(self, k: int) -> list[dict[str, float | None]]:
+        """Of every channel: mean amplitude, and the frequency: its mean, weighed by power, and its
+        range."""
         blocks = list(self.blocks())
         amplitudes, frequencies = [], []
         for start, stop in blocks[:: -(-len(blocks) // MOST_BLOCKS)]:
             amplitude, _, hz = self.read(k, start, stop)
             step = max(1, self._readers[k].window // 4)
-            amplitudes.append(amplitude[c, ::step])
-            frequencies.append(hz[c, ::step])
-        amplitude, hz = np.concatenate(amplitudes), np.concatenate(frequencies)
+            amplitudes.append(amplitude[:, ::step])
+            frequencies.append(hz[:, ::step])
+        pairs = zip(np.hstack(amplitudes), np.hstack(frequencies), strict=True)
+        return [self._summary(amplitude, hz) for amplitude, hz in pairs]
+
+    def _summary(
+        self, amplitude: Float[np.ndarray, " T"], hz: Float[np.ndarray, " T"]
+    ) -> dict[str, float | None]:
         unit = power_of_two(float(amplitude.max(initial=0.0)))
         weights = (amplitude / unit) ** 2
         if not weights.sum() > 0:
