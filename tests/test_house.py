@@ -45,6 +45,7 @@ ROOMS = [
     "recordings.spool",
     "recordings.contents",
     "recordings.timing",
+    "recordings.lines",
     "recordings.text",
     "recordings.parquet",
     "recordings.audio",

@@ -36,6 +36,8 @@ from tonesieve.recordings.survey import Survey, survey
 from tonesieve.reporting import Reporter
 from tonesieve.signals.synthesis import tone_gain
 
+# A tone may be larger than the recording, and its band larger still.
+LARGEST = 1e305
 # Filters are made for the recording at hand.
 SourceFor = Callable[[float, str], Source]
 
@@ -308,6 +310,11 @@ def _check_heard(recording: Recording, surveys: list[Survey]) -> None:
     for channel, one in zip(recording.channels, surveys, strict=True):
         if one.gaps.n_samples == one.n_samples:
             raise UserError(f"{recording.path}: {channel.name} holds no number at all")
+        if max(abs(one.lowest), abs(one.highest)) > LARGEST:
+            raise UserError(
+                f"{recording.path}: {channel.name} reaches from {one.lowest:g} to {one.highest:g}; "
+                "scale it, there are hardly any larger numbers"
+            )
 
 
 def _check_band(recording: Recording, band_hz: tuple[float, float] | None) -> None:

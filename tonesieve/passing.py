@@ -15,14 +15,15 @@ from tonesieve.errors import UserError
 from tonesieve.extractors.bridging import Bridge
 from tonesieve.extractors.protocol import CausalExtractor, Extractor, is_causal
 from tonesieve.extractors.streaming import Source, Stream
+from tonesieve.recordings.contents import rows_in_block
 from tonesieve.recordings.recording import Recording
 from tonesieve.recordings.resampling import resample
 from tonesieve.recordings.spool import Spool
 from tonesieve.recordings.survey import Survey, power_of_two
 from tonesieve.signals.synthesis import input_rms
 
-# Samples between two looks at the progress bar.
-BLOCK = 2**16
+# Numbers of a channel's state and answer, about: so many samples less are taken of many channels.
+WIDTH = 16
 # What needs the future takes so many samples at once; neighbouring stretches share so many.
 STRETCH, SHARED = 2**20, 2**16
 # At another rate than its own, a recording is resampled in one piece.
@@ -50,9 +51,10 @@ def take_out(
         tones.append(_flat(_resampled(recording, surveys, source, on_samples)))
     elif causal:
         stream = Stream(source, len(recording.channels))
-        for start in range(0, n, BLOCK):
-            tones.append(_flat(stream.feed(recording.read(start, start + BLOCK))))
-            on_samples(min(start + BLOCK, n))
+        block = rows_in_block(WIDTH * len(recording.channels))
+        for start in range(0, n, block):
+            tones.append(_flat(stream.feed(recording.read(start, start + block))))
+            on_samples(min(start + block, n))
     elif is_causal(source.extractor):
         _both_ways(recording, surveys, source, source.extractor, tones, on_samples)
     else:
@@ -128,22 +130,22 @@ def _both_ways(
 ) -> None:
     """Backwards first, kept on the way; then forwards, the two joined as they meet."""
     n, n_channels = recording.n_samples, len(recording.channels)
-    done = 0
+    block, done = rows_in_block(WIDTH * n_channels), 0
     backward = None
     if reads_both_ways(source, causal=False):
         backward = Spool(tones.n_columns, tones.folder)
         prepared = Preparation(recording, surveys, source)
         state = extractor.initial_state(n_channels)
-        for stop in range(n, 0, -BLOCK):
-            heard = prepared.read(max(0, stop - BLOCK), stop)[:, ::-1]
+        for stop in range(n, 0, -block):
+            heard = prepared.read(max(0, stop - block), stop)[:, ::-1]
             answer, state = extractor.step(prepared.bridged(np.ascontiguousarray(heard)), state)
             backward.append(_flat(answer))
             done += heard.shape[1]
             on_samples(done)
     prepared = Preparation(recording, surveys, source)
     state = extractor.initial_state(n_channels)
-    for start in range(0, n, BLOCK):
-        heard = prepared.bridged(prepared.read(start, start + BLOCK))
+    for start in range(0, n, block):
+        heard = prepared.bridged(prepared.read(start, start + block))
         answer, state = extractor.step(heard, state)
         if backward is not None:
             other = backward.read(n - start - heard.shape[1], n - start)[::-1]

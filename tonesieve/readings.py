@@ -18,6 +18,7 @@ from tonesieve.extractors.recurrent import CompiledNetwork
 from tonesieve.extractors.streaming import Source
 from tonesieve.judging.metrics import band_power
 from tonesieve.passing import Preparation, delay_of, reads_both_ways, run_array
+from tonesieve.recordings.contents import rows_in_block
 from tonesieve.recordings.recording import Recording
 from tonesieve.recordings.spool import Spool
 from tonesieve.recordings.survey import Survey, power_of_two
@@ -74,6 +75,17 @@ class Readings:
         shaped = rows.reshape(len(rows), len(self.surveys), -1)
         return shaped.transpose(1, 0, 2)[..., self._chosen]
 
+    def _tones_of(self, c: int, start: int, stop: int) -> Float[np.ndarray, "T K"]:
+        """Those of one channel; of the others few are held at a time."""
+        step = rows_in_block(self._tones.n_columns)
+        places = [c * len(self.source.frequencies_hz) + k for k in self._chosen]
+        return np.concatenate(
+            [
+                self._tones.read(at, min(at + step, stop))[:, places]
+                for at in range(start, stop, step)
+            ]
+        )
+
     def columns(
         self, start: int, stop: int, *, remove: bool, full: bool, gap: Sequence[bool]
     ) -> Float[np.ndarray, "T N"]:
@@ -107,6 +119,7 @@ class Readings:
 
     def figures(self, names: Sequence[str]) -> list[dict[str, Any]]:
         """Of every channel and tone: power before and after, amplitude, frequency followed."""
+        followed = [self._followed(k) for k in range(len(self.frequencies_hz))]
         found = []
         for c, channel in enumerate(self.recording.channels):
             for k, (f, name) in enumerate(zip(self.frequencies_hz, names, strict=True)):
@@ -115,7 +128,7 @@ class Readings:
                     {
                         "column": f"{channel.name}_{name}" if several else name,
                         "hz": f,
-                        **self._followed(c, k),
+                        **followed[k][c],
                         "band_hz": list(self._bands[k]),
                         **self._powers(c, k),
                     }
@@ -195,16 +208,22 @@ class Readings:
             level.take(residual / unit)
         return level
 
-    def _followed(self, c: int, k: int) -> dict[str, float | None]:
-        """Mean amplitude, and the frequency: its mean, weighed by power, and its range."""
+    def _followed(self, k: int) -> list[dict[str, float | None]]:
+        """Of every channel: mean amplitude, and the frequency: its mean, weighed by power, and its
+        range."""
         blocks = list(self.blocks())
         amplitudes, frequencies = [], []
         for start, stop in blocks[:: -(-len(blocks) // MOST_BLOCKS)]:
             amplitude, _, hz = self.read(k, start, stop)
             step = max(1, self._readers[k].window // 4)
-            amplitudes.append(amplitude[c, ::step])
-            frequencies.append(hz[c, ::step])
-        amplitude, hz = np.concatenate(amplitudes), np.concatenate(frequencies)
+            amplitudes.append(amplitude[:, ::step])
+            frequencies.append(hz[:, ::step])
+        pairs = zip(np.hstack(amplitudes), np.hstack(frequencies), strict=True)
+        return [self._summary(amplitude, hz) for amplitude, hz in pairs]
+
+    def _summary(
+        self, amplitude: Float[np.ndarray, " T"], hz: Float[np.ndarray, " T"]
+    ) -> dict[str, float | None]:
         unit = power_of_two(float(amplitude.max(initial=0.0)))
         weights = (amplitude / unit) ** 2
         if not weights.sum() > 0:
@@ -226,7 +245,8 @@ class Readings:
         n, sums = recording.n_samples, np.zeros(4)
         for start in range(0, n, STRETCH):
             stop = min(start + STRETCH, n)
-            raw, tones = recording.read(start, stop)[c] / unit, self.tones(start, stop)[c] / unit
+            raw, tones = recording.channel(c, start, stop) / unit, self._tones_of(c, start, stop)
+            tones = tones / unit
             good = np.isfinite(raw)
             samples = np.where(good, raw, tones.sum(axis=1) + self.surveys[c].mean / unit)
             residual = samples - tones.sum(axis=1)

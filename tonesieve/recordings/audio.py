@@ -12,13 +12,15 @@ from jaxtyping import Float
 
 from tonesieve.errors import UserError
 from tonesieve.recordings.contents import (
-    ROWS,
     Block,
     Channel,
     Contents,
     Form,
     Wanted,
+    check_size,
     choose,
+    rows_in_block,
+    shown,
     states_its_rate,
 )
 
@@ -27,6 +29,8 @@ KINDS = {".wav": ("WAV", "WAVEX", "RF64"), ".flac": ("FLAC",)}
 UNBOUNDED = ("FLOAT", "DOUBLE")
 # What a WAV file of 32-bit sizes can hold; larger ones are RF64.
 MOST_BYTES = 2**31
+# Frames of a file that does not say.
+UNKNOWN = 2**62
 
 
 def open_audio(path: Path, wanted: Wanted) -> Contents:
@@ -42,10 +46,13 @@ def open_audio(path: Path, wanted: Wanted) -> Contents:
             subtype, rate, kind = file.subtype, file.samplerate, file.format
             n_channels, n_rows = file.channels, file.frames
     except (soundfile.LibsndfileError, ValueError) as error:
-        raise UserError(f"{path}: not {name} that can be read ({error})") from None
+        raise UserError(f"{path}: not {name} that can be read ({shown(error)})") from None
     if kind not in KINDS[ending]:
         raise UserError(f"{path}: not {name} but {kind}; convert it first")
     _check_whole(path)
+    if n_rows >= UNKNOWN:
+        raise UserError(f"{path}: does not state its length (it came from a pipe); encode it again")
+    check_size(path, n_rows * n_channels)
     names = [str(i + 1) for i in range(n_channels)]
     chosen = choose(path, names, wanted.columns, what="channel")
     channels = tuple(Channel(names[i], "full scale") for i in chosen)
@@ -67,10 +74,8 @@ class AudioWriter:
             )
         kind = "FLAC" if form.ending == ".flac" else "WAV"
         subtype = form.subtype or ("PCM_24" if kind == "FLAC" else "DOUBLE")
-        if kind == "FLAC" and subtype not in soundfile.available_subtypes("FLAC"):
-            subtype = "PCM_24"
-        if kind == "WAV" and subtype not in soundfile.available_subtypes("WAV"):
-            subtype = "PCM_24"
+        if not (subtype.startswith("PCM") or subtype in UNBOUNDED):
+            subtype = "PCM_24"  # others lose what a tone is made of, and some change its length
         if kind == "WAV" and n_rows * n_channels * 8 > MOST_BYTES:
             kind = "RF64"
         if kind == "FLAC" and n_channels > 8:
@@ -89,16 +94,21 @@ class AudioWriter:
         """Complete the header."""
         self._sound.close()
 
+    def drop(self) -> None:
+        """Let go of a file that is not to be."""
+        self._sound.close()
+
 
 def _blocks(path: Path, name: str, chosen: list[int], n_rows: int) -> Iterator[Block]:
     n_read = 0
     try:
         with soundfile.SoundFile(path) as file:
-            for block in file.blocks(ROWS, dtype="float64", always_2d=True):
+            n = rows_in_block(file.channels)
+            for block in file.blocks(n, dtype="float64", always_2d=True):
                 n_read += len(block)
                 yield block[:, chosen], None
     except (soundfile.LibsndfileError, ValueError) as error:
-        raise UserError(f"{path}: not {name} that can be read ({error})") from None
+        raise UserError(f"{path}: not {name} that can be read ({shown(error)})") from None
     if n_read == 0:
         raise UserError(f"{path}: empty; it holds no samples")
     if n_read < n_rows:
@@ -108,8 +118,10 @@ def _blocks(path: Path, name: str, chosen: list[int], n_rows: int) -> Iterator[B
 def _check_whole(path: Path) -> None:
     """A WAV file shorter than its own header says was cut off."""
     with path.open("rb") as file:
-        head = file.read(8)
+        head = file.read(28)
     size = int.from_bytes(head[4:8], "little")
+    if head[:4] == b"RF64" and head[12:16] == b"ds64":
+        size = int.from_bytes(head[20:28], "little")
     streamed = size in (0, 2**32 - 1)  # a writer that could not go back to say
-    if head[:4] == b"RIFF" and not streamed and size + 8 > path.stat().st_size + 1:
+    if head[:4] in (b"RIFF", b"RF64") and not streamed and size + 8 > path.stat().st_size + 1:
         raise UserError(f"{path}: cut short; its header promises {size + 8} bytes")

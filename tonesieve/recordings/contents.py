@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 
 from tonesieve.errors import UserError
 
-ROWS = 2**16  # in a block
-MOST_CHANNELS = 10_000
+ROWS = 2**16  # in a block, at most
+CELLS = 2**20  # numbers in a block: of many channels it holds fewer rows
+MOST_CHANNELS = 10_000  # in a file
+MOST_CHOSEN = 1000  # of them, taken out at once
 ALL = "all"
 TIME_NAMES = ("time", "t", "seconds", "timestamp", "datetime", "date", "utc", "mjd")
 # Units of a time column, by the ending of its name: seconds each.
 TIME_UNITS = {
     "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0, "d": 86400.0,
+}  # fmt: skip
+# A file that swells by more than this, to more than so many bytes, holds no recording.
+MOST_SWOLLEN, LARGE = 4000, 2**30
+ORIGIN = 946_684_800  # seconds from 1970 to 2000; moments count from there
+# Units of moments.
+PER_SECOND = {
+    "W": 1 / 604800, "D": 1 / 86400, "h": 1 / 3600, "m": 1 / 60,
+    "s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9, "ps": 1e12, "fs": 1e15, "as": 1e18,
 }  # fmt: skip
 # Samples, and where there is a time column seconds since any origin; NaN: missing.
 Block = tuple[Float[np.ndarray, "T C"], Float[np.ndarray, " T"] | None]
@@ -73,23 +82,96 @@ def choose(
 ) -> list[int]:
     """Which channels are asked for: by name, or by number from 1 where no name is like that.
 
-    Raises `UserError` where one is not there, or none is named and there are several.
+    Raises `UserError` where one is not there or its name stands twice, where none is named and
+    there are several, and for more than can be taken at once.
     """
+    if not names:
+        raise UserError(f"{path}: no {what} in it; one with samples is needed")
     if not wanted:
         if len(names) != 1:
             raise UserError(f"{path}: several {what}s; choose --column {_listed(names, ' or ')}")
         return [0]
-    chosen: list[int] = []
+    chosen: dict[int, None] = {}
     for name in wanted:
+        if names.count(name) > 1:
+            places = [str(i + 1) for i, other in enumerate(names) if other == name]
+            raise UserError(
+                f"{path}: several {what}s are named {shown(name, 40)!r}; choose by number, "
+                f"--column {_listed(places, ' or ')}"
+            )
         if name in names:
-            chosen.append(names.index(name))
+            chosen[names.index(name)] = None
         elif name == ALL:
-            chosen += range(len(names))
-        elif name.isdecimal() and 1 <= int(name) <= len(names):
-            chosen.append(int(name) - 1)
+            chosen |= dict.fromkeys(range(len(names)))
+        elif name.isdecimal() and len(name) < 9 and 1 <= int(name) <= len(names):
+            chosen[int(name) - 1] = None
         else:
-            raise UserError(f"{path}: no {what} {name!r}; there are {_listed(names, ', ')}")
-    return list(dict.fromkeys(chosen))
+            raise UserError(
+                f"{path}: no {what} {shown(name, 40)!r}; there are {_listed(names, ', ')}"
+            )
+    if len(chosen) > MOST_CHOSEN:
+        raise UserError(
+            f"{path}: {len(chosen):,} {what}s at once; take at most {MOST_CHOSEN:,} at a time"
+        )
+    return list(chosen)
+
+
+def distinct(words: Sequence[str]) -> list[str]:
+    """Names of which none is empty and none stands twice: the second ``x`` becomes ``x.1``."""
+    names: dict[str, None] = {}
+    taken, count = set(words), dict[str, int]()
+    for i, word in enumerate(words):
+        name = word or f"Unnamed: {i}"
+        n = count.get(name, 0)
+        if n or name in names:
+            n = max(n, 1)
+            while f"{name}.{n}" in names or f"{name}.{n}" in taken:
+                n += 1
+            count[name], name = n + 1, f"{name}.{n}"
+        names[name] = None
+    return list(names)
+
+
+def rows_in_block(n_columns: int) -> int:
+    """How many rows of so many columns are read at once."""
+    return max(1, min(ROWS, CELLS // max(1, n_columns)))
+
+
+def check_size(path: Path, n_numbers: int) -> None:
+    """Refuse a small file that promises numbers without end: it would fill the disk.
+
+    Raises `UserError`.
+    """
+    size = path.stat().st_size
+    if n_numbers * 8 > max(LARGE, MOST_SWOLLEN * size):
+        raise UserError(
+            f"{path}: {size:,} bytes that would swell to {n_numbers * 8:,}; that is no recording"
+        )
+
+
+def seconds_of(moments: np.ndarray) -> Float[np.ndarray, " T"]:
+    """Moments, as NumPy has them, as seconds since 2000; NaN where there is none."""
+    unit, count = np.datetime_data(moments.dtype)
+    if unit not in PER_SECOND:
+        raise ValueError(f"times in units of {unit}, not of seconds or parts of one")
+    own = moments.astype(moments.dtype.newbyteorder("="))
+    return since_origin(own.view(np.int64), ~np.isnat(own), PER_SECOND[unit] / count)
+
+
+def since_origin(
+    counts: Int[np.ndarray, " T"], there: Bool[np.ndarray, " T"], per_second: float
+) -> Float[np.ndarray, " T"]:
+    """Moments counted in whole units since 1970, as seconds since 2000; NaN where none is there.
+
+    Subtracted as whole numbers, since the last digits of nanoseconds are lost in floats.
+    """
+    origin = ORIGIN * per_second
+    result = (counts - np.float64(origin)) / per_second
+    if 1 <= per_second <= 1e9:
+        near = np.abs(counts.astype(np.float64)) < 2.0**62
+        exact = np.where(near, counts, 0) - int(origin)
+        result = np.where(near, exact / per_second, result)
+    return np.where(there, result, np.nan)
 
 
 def time_scale(name: str) -> float | None:
@@ -104,6 +186,12 @@ def time_scale(name: str) -> float | None:
     return None
 
 
+def in_seconds(times: np.ndarray, name: str) -> Float[np.ndarray, " T"]:
+    """Numbers of a time column of this name as seconds."""
+    with np.errstate(all="ignore"):  # what is too large is no time
+        return times.astype(np.float64) * (time_scale(name) or 1.0)
+
+
 def unit_in(name: str) -> str:
     """The unit that a column's name ends with, in brackets: ``level [mV]``, ``level (mV)``."""
     for opening, closing in ("[]", "()"):
@@ -112,10 +200,10 @@ def unit_in(name: str) -> str:
     return ""
 
 
-def check_rate(path: Path, rate_hz: float | None) -> None:
-    """Refuse a rate that is none."""
-    if rate_hz is not None and not 0 < rate_hz < math.inf:
-        raise UserError(f"{path}: --rate {rate_hz:g}: must be above 0 Hz")
+def check_rate(path: Path, rate_hz: float | None, *, whose: str = "--rate") -> None:
+    """Refuse a rate that is none, or of which a step is no number."""
+    if rate_hz is not None and not 1e-300 < rate_hz < 1e300:
+        raise UserError(f"{path}: {whose} {rate_hz:g}: must be above 0 Hz")
 
 
 def states_its_rate(path: Path, wanted: Wanted, what: str) -> None:
@@ -126,6 +214,12 @@ def states_its_rate(path: Path, wanted: Wanted, what: str) -> None:
         raise UserError(f"{path}: {what} has no time column; leave --time away")
 
 
+def shown(text: object, most: int = 200) -> str:
+    """Text from a file or a library as one line that a terminal can show."""
+    line = "".join(c if c.isprintable() else " " for c in str(text)[: 10 * most])
+    return " ".join(line.split())[:most]
+
+
 def _listed(names: Sequence[str], between: str) -> str:
-    shown = between.join(names[:12])
-    return shown if len(names) <= 12 else f"{shown}, ... ({len(names)} in all)"
+    first = between.join(shown(name, 40) for name in names[:12])
+    return first if len(names) <= 12 else f"{first}, ... ({len(names)} in all)"

@@ -12,14 +12,19 @@ from jaxtyping import Float
 
 from tonesieve.errors import UserError
 from tonesieve.recordings.contents import (
-    ROWS,
+    MOST_CHANNELS,
     TIME_NAMES,
     Block,
     Channel,
     Contents,
     Form,
     Wanted,
+    check_size,
     choose,
+    in_seconds,
+    rows_in_block,
+    shown,
+    since_origin,
     time_scale,
     unit_in,
 )
@@ -38,9 +43,11 @@ def open_parquet(path: Path, wanted: Wanted) -> Contents:
 
     try:
         with ParquetFile(path) as file:
-            schema = file.schema_arrow
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise UserError(f"{path}: not a Parquet file that can be read ({_reason(error)})") from None
+            schema, n_rows = file.schema_arrow, file.metadata.num_rows
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        raise _unreadable(path, error) from None
+    if len(schema) > MOST_CHANNELS:
+        raise UserError(f"{path}: {len(schema)} columns; at most {MOST_CHANNELS:,} can be read")
     time = _time_column(path, schema, wanted)
     names = [
         field.name
@@ -50,6 +57,10 @@ def open_parquet(path: Path, wanted: Wanted) -> Contents:
     if not names:
         raise UserError(f"{path}: no column of numbers; one with samples is needed")
     chosen = [names[i] for i in choose(path, names, wanted.columns)]
+    twice = next((n for n in [*chosen, time] if n is not None and schema.names.count(n) > 1), None)
+    if twice is not None:
+        raise UserError(f"{path}: several columns are named {shown(twice, 40)!r}; rename them")
+    check_size(path, n_rows * len(chosen))
     if wanted.rate_hz is None and time is None:
         raise UserError(
             f"{path}: no time column ({', '.join(TIME_NAMES)}); name it with --time, or give the "
@@ -88,7 +99,7 @@ class ParquetWriter:
         """Rows: a time column, or None, and then numbers."""
         import pyarrow as pa
 
-        arrays = [] if times is None else [pa.array(times, type=self._schema.field(0).type)]
+        arrays = [] if times is None else [_column(times, self._schema.field(0).type)]
         arrays += [pa.array(np.ascontiguousarray(column)) for column in columns.T]
         self._writer.write_table(pa.table(arrays, schema=self._schema))
 
@@ -96,13 +107,25 @@ class ParquetWriter:
         """Write the footer."""
         self._writer.close()
 
+    def drop(self) -> None:
+        """Let go of a file that is not to be."""
+        self._writer.close()
+
+
+def _column(times: Any, kind: Any) -> Any:
+    import pyarrow as pa
+
+    if isinstance(times, np.ndarray):
+        return pa.array(times, type=kind)
+    return pa.concat_arrays(times) if times else pa.array([], type=kind)
+
 
 def _time_column(path: Path, schema: Any, wanted: Wanted) -> str | None:
     import pyarrow as pa
 
     if wanted.time is not None:
         if wanted.time not in schema.names:
-            there = ", ".join(schema.names[:12])
+            there = shown(", ".join(schema.names[:12]))
             raise UserError(f"{path}: --time {wanted.time}: no such column; there are {there}")
         return wanted.time
     free = [field for field in schema if field.name not in wanted.columns]
@@ -117,11 +140,12 @@ def _batches(path: Path, names: Sequence[str]) -> Iterator[Any]:
 
     try:
         with ParquetFile(path) as file:
-            yield from file.iter_batches(ROWS, columns=list(dict.fromkeys(names)))
-    except (pa.ArrowException, OSError, ValueError) as error:
+            own = list(dict.fromkeys(names))
+            yield from file.iter_batches(rows_in_block(len(own)), columns=own)
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{path}: not a Parquet file that can be read ({_reason(error)})") from None
+        raise _unreadable(path, error) from None
 
 
 def _blocks(path: Path, chosen: Sequence[str], time: str | None) -> Iterator[Block]:
@@ -152,14 +176,12 @@ def _seconds(path: Path, column: Any, name: str) -> Float[np.ndarray, " T"]:
     kind = column.type
     if pa.types.is_timestamp(kind):
         per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[kind.unit]
-        whole = column.cast(pa.int64()).to_numpy(zero_copy_only=False)
-        first = whole[np.isfinite(whole.astype(np.float64))][:1]
-        # Whole numbers are counted from an origin of our own: their last digits would be lost.
-        origin = int(first[0]) // (per_second * 86400 * 3650) if first.size else 0
-        return (whole - origin * per_second * 86400 * 3650) / per_second
+        there = column.is_valid().to_numpy(zero_copy_only=False)
+        counts = column.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
+        return since_origin(counts, there, per_second)
     if not (pa.types.is_integer(kind) or _is_real(kind)):
         raise UserError(f"{path}: column {name} holds {kind}, neither numbers nor moments")
-    return _floats(column) * (time_scale(name) or 1.0)
+    return in_seconds(_floats(column), name)
 
 
 def _is_real(kind: Any) -> bool:
@@ -172,5 +194,6 @@ def _unit(field: Any) -> str:
     return (field.metadata or {}).get(UNIT, b"").decode("utf-8", "replace") or unit_in(field.name)
 
 
-def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+def _unreadable(path: Path, error: Exception) -> UserError:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return UserError(f"{path}: not a Parquet file that can be read ({shown(reason)})")

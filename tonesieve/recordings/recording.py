@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -19,7 +19,15 @@ from jaxtyping import Float
 
 from tonesieve.errors import UserError
 from tonesieve.files import replacing
-from tonesieve.recordings.contents import ROWS, Channel, Contents, Form, Wanted, check_rate
+from tonesieve.recordings.contents import (
+    Channel,
+    Contents,
+    Form,
+    Wanted,
+    check_rate,
+    rows_in_block,
+    shown,
+)
 from tonesieve.recordings.spool import Spool
 from tonesieve.recordings.timing import Grid, even, grid_of
 
@@ -74,10 +82,17 @@ class Recording:
             result[:, there] = samples[row[there] - first].T
         return result
 
+    def channel(self, c: int, start: int, stop: int) -> Float[np.ndarray, " T"]:
+        """Samples of one channel; of the others few are held at a time."""
+        step = rows_in_block(self.rows.n_columns)
+        stop = min(stop, self.n_samples)
+        parts = [self.read(at, min(at + step, stop))[c] for at in range(max(0, start), stop, step)]
+        return np.concatenate(parts) if parts else np.zeros(0)
+
     @property
     def samples(self) -> Float[np.ndarray, " T"]:
         """The first channel in one piece."""
-        return self.read(0, self.n_samples)[0]
+        return self.channel(0, 0, self.n_samples)
 
     def seconds(self, start: int, stop: int) -> Float[np.ndarray, " T2"]:
         """Times of the rows among these samples: as the file has them, or since its start."""
@@ -113,12 +128,17 @@ def read_recording(
     module, name = _OPENERS[path.suffix.lower()]
     wanted = Wanted(tuple(columns), rate_hz, time)
     opened = import_module(f"tonesieve.recordings.{module}")
-    contents: Contents = getattr(opened, name)(path, wanted)
-    rows, timed = _collect(contents, scratch or Path(tempfile.gettempdir()))
+    try:
+        contents: Contents = getattr(opened, name)(path, wanted)
+        rows, timed = _collect(contents, scratch or Path(tempfile.gettempdir()))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or shown(error)}") from None
+    except MemoryError:
+        raise UserError(f"{path}: cannot be read: it asks for more memory than there is") from None
     if not len(rows):
         raise UserError(f"{path}: empty; it holds no samples")
     if contents.rate_hz is not None:
-        check_rate(path, contents.rate_hz)
+        check_rate(path, contents.rate_hz, whose="it states a rate of")
         grid = even(contents.rate_hz)
     else:
         grid = grid_of(path, lambda: _times(rows), len(rows))
@@ -139,23 +159,39 @@ class _Writer(Protocol):
 
     def close(self) -> None: ...
 
+    def drop(self) -> None: ...
+
 
 class Sink:
     """Takes columns for the samples of a recording, and writes those that are rows of it."""
 
     def __init__(
-        self, recording: Recording, writer: _Writer, *, timed: bool, verbatim: bool, bounded: bool
+        self,
+        recording: Recording,
+        path: Path,
+        writer: _Writer,
+        *,
+        timed: bool,
+        verbatim: bool,
+        bounded: bool,
     ) -> None:
-        self._recording, self._writer, self._timed = recording, writer, timed
+        self._recording, self._path, self._writer, self._timed = recording, path, writer, timed
         self._verbatim = _Verbatim(recording) if verbatim else None
-        self._bounded = bounded
+        # Sound has no times: a sample that is lost must take its place there.
+        self._whole = path.suffix.lower() not in TABLES
+        self._bounded, self._gapless = bounded, bounded or path.suffix.lower() == ".edf"
         self.n_clipped = 0  # numbers beyond full scale, which the format cuts off
 
     def write(self, start: int, columns: Float[np.ndarray, "T N"]) -> None:
         """Columns for the samples from ``start`` on, one block after the other."""
         stop = start + len(columns)
         _, there = self._recording.grid.rows_at(start, stop)
-        own = columns[there]
+        own = columns if self._whole else columns[there]
+        if self._gapless and not np.isfinite(own).all():
+            raise UserError(
+                f"{self._path}: the recording has gaps, which {self._path.suffix} cannot tell from "
+                "zeros; end --out with .csv, .parquet or .npz"
+            )
         times = None
         if self._verbatim is not None:
             times = self._verbatim.take(len(own))
@@ -163,7 +199,8 @@ class Sink:
             times = self._recording.seconds(start, stop)
         if self._bounded:
             self.n_clipped += int(np.sum(np.abs(own) > 1.0))
-        self._writer.write(times, own)
+        with _guarded(self._path):
+            self._writer.write(times, own)
 
 
 @contextmanager
@@ -180,9 +217,17 @@ def writing(
     if ending not in FORMATS:
         raise UserError(f"{path}: ending {path.suffix!r}; writable are {', '.join(FORMATS)}")
     with replacing(path, force=force) as file:
-        sink, writer = _begin(recording, columns, path, file, ending)
-        yield sink
-        _guarded(path, writer.close)
+        with _guarded(path):
+            sink, writer = _begin(recording, columns, path, file, ending)
+        try:
+            yield sink
+            with _guarded(path):
+                writer.close()
+        except BaseException:
+            # Before the file is: else a library completes it later, in whatever is open by then.
+            with suppress(Exception):
+                writer.drop()
+            raise
 
 
 def _begin(
@@ -190,8 +235,7 @@ def _begin(
 ) -> tuple[Sink, _Writer]:
     same = recording.form.ending == ending
     form = recording.form if same else Form(ending)
-    names = [column.name for column in columns]
-    n_rows, rate = len(recording.rows), recording.rate_hz
+    rate = recording.rate_hz
     timed = ending in TABLES and (not same or form.time_name is not None)
     verbatim = timed and form.times is not None
     time_name = (form.time_name if verbatim else "time_s") if timed else None
@@ -202,26 +246,27 @@ def _begin(
     elif ending == ".parquet":
         writer = module.ParquetWriter(file, time_name, columns, form)
     elif ending == ".npz":
-        spool = Spool(len(names) + bool(time_name), path.parent)
-        writer = module.NpzWriter(file, [*([time_name] if time_name else []), *names], rate, spool)
+        spool = Spool(len(columns) + bool(time_name), path.parent)
+        writer = module.NpzWriter(file, time_name, columns, rate, form, spool)
     elif ending == ".edf":
-        spool = Spool(len(names), path.parent)
+        spool = Spool(len(columns), path.parent)
         writer = module.EdfWriter(path, Path(file.name), columns, rate, form, spool)
     else:
-        writer = module.AudioWriter(path, file, len(names), rate, n_rows, form)
+        n = recording.n_samples
+        writer = module.AudioWriter(path, file, len(columns), rate, n, form)
     bounded = getattr(writer, "subtype", "DOUBLE") not in ("FLOAT", "DOUBLE")
-    sink = Sink(recording, writer, timed=timed, verbatim=verbatim, bounded=bounded)
+    sink = Sink(recording, path, writer, timed=timed, verbatim=verbatim, bounded=bounded)
     return sink, writer
 
 
-def _guarded(path: Path, close: Any) -> None:
-    """A library that meets a full disk says so in a way of its own."""
+@contextmanager
+def _guarded(path: Path) -> Iterator[None]:
+    """A library that meets a full disk, or what it cannot write, says so in a way of its own."""
     try:
-        close()
+        yield
     except (AssertionError, RuntimeError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{path}: cannot be written: {error or 'is the disk full?'}") from None
+        reason = shown(error) or "is the disk full?"
+        raise UserError(f"{path}: cannot be written: {reason}") from None
 
 
 class _Verbatim:
@@ -229,7 +274,7 @@ class _Verbatim:
 
     def __init__(self, recording: Recording) -> None:
         assert recording.form.times is not None
-        self._blocks = recording.form.times()
+        self._path, self._blocks = recording.path, recording.form.times()
         self._at_hand: list[Any] = []
 
     def take(self, n: int) -> Any:
@@ -237,16 +282,16 @@ class _Verbatim:
 
         parts = []
         while n:
-            if not self._at_hand:
-                self._at_hand = [next(self._blocks)]
-            block = self._at_hand.pop()
+            block = self._at_hand.pop() if self._at_hand else next(self._blocks, None)
+            if block is None:
+                raise UserError(f"{self._path}: changed while it was being read; start again")
             parts.append(block[:n])
             if len(block) > n:
                 self._at_hand = [block[n:]]
             n -= len(parts[-1])
         if parts and isinstance(parts[0], pd.Series):
             return pd.concat(parts).to_numpy()
-        return np.concatenate([np.asarray(part) for part in parts]) if parts else []
+        return parts  # as they are: Arrow knows more of them than NumPy
 
 
 def _collect(contents: Contents, scratch: Path) -> tuple[Spool, bool]:
@@ -261,8 +306,9 @@ def _collect(contents: Contents, scratch: Path) -> tuple[Spool, bool]:
 
 
 def _times(rows: Spool) -> Iterator[Float[np.ndarray, " T"]]:
-    for start in range(0, len(rows), ROWS):
-        yield rows.read(start, start + ROWS)[:, 0]
+    step = rows_in_block(rows.n_columns)
+    for start in range(0, len(rows), step):
+        yield rows.read(start, start + step)[:, 0]
 
 
 def tone_names(frequencies_hz: Sequence[float]) -> list[str]:

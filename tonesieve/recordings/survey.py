@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from tonesieve.recordings.contents import ROWS
+from tonesieve.recordings.contents import rows_in_block
 from tonesieve.recordings.recording import Recording
 
 # Stretches that are named one by one.
@@ -17,6 +17,8 @@ MOST_NAMED = 1000
 CLIPPED_RUN = 3
 # Of all samples in the outermost share of the range, clipping has most at the extreme itself.
 NEAR = 0.02
+# A range of few levels: so many of them count as outermost.
+LEVELS = 5
 # Fewer than this are chance.
 LEAST_CLIPPED = 10
 
@@ -84,22 +86,20 @@ class Survey:
 
 
 def survey(recording: Recording) -> list[Survey]:
-    """Every channel's; two passes over the recording."""
-    n = recording.n_samples
-    found = []
-    for c in range(len(recording.channels)):
-        lowest, highest, first = np.inf, -np.inf, np.nan
-        gaps = Stretches()
-        for start in range(0, n, ROWS):
-            block = recording.read(start, start + ROWS)[c]
-            good = np.isfinite(block)
-            gaps.add(start, ~good)
-            if good.any():
-                first = float(block[good][0]) if np.isnan(first) else first
-                lowest = min(lowest, float(block[good].min()))
-                highest = max(highest, float(block[good].max()))
-        found.append(_second_pass(recording, c, first, lowest, highest, gaps))
-    return found
+    """Every channel's; two passes over the recording, whatever its channels."""
+    n, channels = recording.n_samples, range(len(recording.channels))
+    step = rows_in_block(len(channels))
+    ranges = [_Range() for _ in channels]
+    for start in range(0, n, step):
+        block = recording.read(start, start + step)
+        for c in channels:
+            ranges[c].add(start, block[c])
+    sums = [_Sums(one) for one in ranges]
+    for start in range(0, n, step):
+        block = recording.read(start, start + step)
+        for c in channels:
+            sums[c].add(start, block[c])
+    return [one.survey(n) for one in sums]
 
 
 def power_of_two(largest: float) -> float:
@@ -109,35 +109,77 @@ def power_of_two(largest: float) -> float:
     return float(2.0 ** max(-1022, np.floor(np.log2(largest))))
 
 
-def _second_pass(
-    recording: Recording, c: int, first: float, lowest: float, highest: float, gaps: Stretches
-) -> Survey:
-    unit = power_of_two(max(abs(lowest), abs(highest)))
-    total, squares, n_good, n_near = 0.0, 0.0, 0, 0
-    clipped, run = Stretches(), _Runs()
-    reach = NEAR * (highest / unit - lowest / unit) * unit if highest > lowest else 0.0
-    for start in range(0, recording.n_samples, ROWS):
-        block = recording.read(start, start + ROWS)[c]
+class _Range:
+    """The first pass over a channel: its ends, and what lies next to them."""
+
+    def __init__(self) -> None:
+        self.first, self.gaps = np.nan, Stretches()
+        self.lowest = self.above = np.inf
+        self.highest = self.below = -np.inf
+
+    def add(self, start: int, block: Float[np.ndarray, " T"]) -> None:
+        """A block that begins at sample ``start``."""
+        missing = ~np.isfinite(block)
+        self.gaps.add(start, missing)
+        good = block[~missing]
+        if not len(good):
+            return
+        self.first = float(good[0]) if np.isnan(self.first) else self.first
+        low, high = min(self.lowest, float(good.min())), max(self.highest, float(good.max()))
+        inner = [x for x in (self.lowest, self.above) if low < x < np.inf]
+        self.above = min([*inner, float(np.min(good, where=good > low, initial=np.inf))])
+        inner = [x for x in (self.highest, self.below) if -np.inf < x < high]
+        self.below = max([*inner, float(np.max(good, where=good < high, initial=-np.inf))])
+        self.lowest, self.highest = low, high
+
+
+class _Sums:
+    """The second pass: level, and samples that stand at the very ends of the range."""
+
+    def __init__(self, found: _Range) -> None:
+        self._found = found
+        low, high = found.lowest, found.highest
+        self._unit = power_of_two(max(abs(low), abs(high)))
+        # In halves: the whole range may be more than the largest number.
+        wide = NEAR * (high / 2 - low / 2) if high > low else 0.0
+        self._above = 2 * max(wide, LEVELS / 2 * (min(found.above, high) - low) if wide else 0.0)
+        self._below = 2 * max(wide, LEVELS / 2 * (high - max(found.below, low)) if wide else 0.0)
+        self._total, self._squares, self._n_good, self._n_near, self._n_ends = 0.0, 0.0, 0, 0, 0
+        self._clipped, self._run = Stretches(), _Runs()
+
+    def add(self, start: int, block: Float[np.ndarray, " T"]) -> None:
+        """A block that begins at sample ``start``."""
+        low, high, unit = self._found.lowest, self._found.highest, self._unit
         good = block[np.isfinite(block)]
-        scaled = good / unit - first / unit
-        total, squares = total + float(scaled.sum()), squares + float((scaled**2).sum())
-        n_good += len(good)
-        extreme = (block == lowest) | (block == highest)
-        n_near += int(np.sum((good >= highest - reach) | (good <= lowest + reach)))
-        clipped.add(start, run.long(extreme))
-    mean = total / n_good if n_good else 0.0
-    variance = max(squares / n_good - mean**2, 0.0) if n_good else 0.0
-    natural = highest == lowest or clipped.n_samples < max(LEAST_CLIPPED, n_near / 2)
-    return Survey(
-        n_samples=recording.n_samples,
-        first=first,
-        mean=(first / unit + mean) * unit,
-        rms=float(np.sqrt(variance)) * unit,
-        lowest=lowest,
-        highest=highest,
-        gaps=gaps,
-        clipped=Stretches() if natural else clipped,
-    )
+        scaled = good / unit - self._found.first / unit
+        self._total += float(scaled.sum())
+        self._squares += float((scaled**2).sum())
+        self._n_good += len(good)
+        near = (good >= high - self._below) | (good <= low + self._above)
+        self._n_near += int(np.sum(near))
+        extreme = (block == low) | (block == high)
+        self._n_ends += int(np.sum(extreme))
+        self._clipped.add(start, self._run.long(extreme))
+
+    def survey(self, n_samples: int) -> Survey:
+        """All that was found."""
+        found, unit = self._found, self._unit
+        mean = self._total / self._n_good if self._n_good else 0.0
+        variance = max(self._squares / self._n_good - mean**2, 0.0) if self._n_good else 0.0
+        # A square wave stands at its ends by nature.
+        natural = self._n_ends == self._n_good or self._clipped.n_samples < max(
+            LEAST_CLIPPED, self._n_near / 2
+        )
+        return Survey(
+            n_samples=n_samples,
+            first=found.first,
+            mean=(found.first / unit + mean) * unit,
+            rms=float(np.sqrt(variance)) * unit,
+            lowest=found.lowest,
+            highest=found.highest,
+            gaps=found.gaps,
+            clipped=Stretches() if natural else self._clipped,
+        )
 
 
 class _Runs:

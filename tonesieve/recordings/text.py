@@ -11,6 +11,8 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from io import BytesIO
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,7 +23,6 @@ from jaxtyping import Float
 from tonesieve.errors import UserError
 from tonesieve.recordings.contents import (
     MOST_CHANNELS,
-    ROWS,
     TIME_NAMES,
     Block,
     Channel,
@@ -29,24 +30,41 @@ from tonesieve.recordings.contents import (
     Form,
     Wanted,
     choose,
+    distinct,
+    in_seconds,
+    rows_in_block,
+    seconds_of,
+    shown,
     time_scale,
     unit_in,
 )
+from tonesieve.recordings.lines import pieces
 
 HEAD = 2**20  # bytes within which the header must end
-_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(e[+-]?\d+)?", re.IGNORECASE)
+MOST_QUOTED = 2**22  # bytes of a quoted cell
+_LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")
+_DECIMAL_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+(e[+-]?[0-9]+)?", re.IGNORECASE)
+# Numbers as pandas reads them: no hexadecimal ones, no underscores, no other digits.
+_NUMBER = re.compile(
+    r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|[+-]?(inf|infinity)|nan", re.IGNORECASE
+)
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:|$)")
+_OPEN = (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError, ValueError)
+_IN_QUOTES = "EOF inside string"
+_TOO_MANY = re.compile(r"Expected (\d+) fields in line (\d+), saw (\d+)")
 
 
 @dataclass(frozen=True)
 class _Layout:
     """How the text is laid out, read off its first lines."""
 
-    n_comments: int
-    names: list[str]
-    bare: bool  # no header: numbers from the first line on
+    start: int  # the byte where the rows begin
+    words: list[str]  # the columns' names as they stand in the file
+    names: list[str]  # made distinct
     separator: str
     decimal: str
     encoding: str
+    mark: bool  # the file begins with a byte order mark
 
 
 def open_csv(path: Path, wanted: Wanted) -> Contents:
@@ -64,7 +82,9 @@ def open_csv(path: Path, wanted: Wanted) -> Contents:
     names = [name for name in layout.names if name != time]
     if not names:
         raise UserError(f"{path}: no column beside {time}; one with samples is needed")
-    chosen = [names[i] for i in choose(path, names, wanted.columns)]
+    at = layout.names.index(time) if time is not None else len(layout.names)
+    words = [*layout.words[:at], *layout.words[at + 1 :]]
+    chosen = [names[i] for i in choose(path, words, wanted.columns)]
     if wanted.rate_hz is None and time is None:
         raise UserError(
             f"{path}: no time column ({', '.join(TIME_NAMES)}); name it with --time, or give the "
@@ -76,7 +96,7 @@ def open_csv(path: Path, wanted: Wanted) -> Contents:
         times=None if time is None else partial(_as_written, path, layout, time),
         separator=layout.separator,
         decimal=layout.decimal,
-        encoding=layout.encoding,
+        encoding="utf-8-sig" if layout.mark else layout.encoding,
     )
     channels = tuple(Channel(name, unit_in(name)) for name in chosen)
     timed = time if wanted.rate_hz is None else None
@@ -100,7 +120,7 @@ class CsvWriter:
             "decimal": form.decimal,
         }
         header = pd.DataFrame(columns=pd.Index(names))
-        self._put(header.to_csv(**{**self._how, "header": True}))
+        self._put(header.to_csv(**{**self._how, "header": True}), form.encoding)
 
     def write(self, times: Any, columns: Float[np.ndarray, "T C"]) -> None:
         """Rows: a time column, or None, and then numbers."""
@@ -108,67 +128,101 @@ class CsvWriter:
         table = table.astype(dict.fromkeys(self._whole, np.int64))
         if times is not None:
             table.insert(0, "time", times)
-        self._put(table.to_csv(**self._how))
+        # A byte order mark stands before the header alone.
+        self._put(table.to_csv(**self._how), self._form.encoding.removesuffix("-sig"))
 
     def close(self) -> None:
         """Nothing is held back."""
 
-    def _put(self, text: str) -> None:
-        self._file.write(text.encode(self._form.encoding))
+    def drop(self) -> None:
+        """Nothing is held."""
+
+    def _put(self, text: str, encoding: str) -> None:
+        self._file.write(text.encode(encoding, "replace"))
 
 
 def _layout(path: Path) -> _Layout:
+    """Read off the start of the file; the rest is not looked at."""
     with path.open("rb") as file:
         raw = file.read(HEAD)
-    encoding = "utf-8-sig" if raw.startswith(b"\xef\xbb\xbf") else "utf-8"
-    try:
-        text = raw.decode(encoding)
-    except UnicodeDecodeError as error:
-        # A character may have been cut in two at the end; else an older table of characters.
-        whole = len(raw) == HEAD and error.start > len(raw) - 4
-        text = raw[: error.start].decode(encoding) if whole else raw.decode("latin-1")
-        encoding = encoding if whole else "latin-1"
-    if "\0" in text:
+    if b"\0" in raw:
         raise UserError(f"{path}: not a CSV table (it holds zero bytes)")
-    lines = text.splitlines()
-    n_comments = next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
-    if n_comments == len(lines):
+    mark = b"\xef\xbb\xbf" if raw.startswith(b"\xef\xbb\xbf") else b""
+    lines = _LINE.findall(raw, len(mark))
+    comments = list(takewhile(_passed_over, lines))
+    first = next((i for i, line in enumerate(lines) if not line.startswith(b"#")), len(comments))
+    if len(comments) == len(lines):
         raise UserError(f"{path}: empty; a header line and numbers are needed")
-    if len(raw) == HEAD and n_comments >= len(lines) - 1:
+    header = lines[len(comments)]
+    if len(raw) == HEAD and len(comments) == len(lines) - 1:
         raise UserError(f"{path}: not a CSV table (its first line does not end)")
-    first = lines[n_comments]
-    separator = next((c for c in ",;\t" if c in first), ",")
-    body = [line for line in lines[n_comments : n_comments + 20] if line]
-    if separator == "," and _DECIMAL_COMMA.fullmatch(first.strip()) and ";" not in first:
-        separator = ","
-    if ";" in first and all(";" in line for line in body):
-        separator = ";"
-    cells = [cell.strip() for line in body for cell in line.split(separator)]
-    commas = separator != "," and any(_DECIMAL_COMMA.fullmatch(cell) for cell in cells)
-    words = next(csv.reader([first], delimiter=separator, skipinitialspace=True), [])
+    encoding = _encoding(raw)
+    start = len(mark) + sum(map(len, comments))
+    head = [line.decode(encoding, "replace").rstrip("\r\n") for line in lines[len(comments) :]]
+    separator = _separator(head[:20])
+    decimal = "," if separator != "," and _decimal_commas(head, separator) else "."
+    words = [word.strip() for word in _cells(path, head[0], separator)]
     if len(words) > MOST_CHANNELS:
         raise UserError(f"{path}: {len(words)} columns; at most {MOST_CHANNELS:,} can be read")
-    bare = bool(words) and all(_is_number(w.replace(",", ".") if commas else w) for w in words)
-    names = [str(i + 1) for i in range(len(words))] if bare else _distinct(words)
-    return _Layout(n_comments, names, bare, separator, "," if commas else ".", encoding)
+    bare = _holds_values(words, decimal)
+    if bare:  # then blank lines above are missing samples too
+        words = [str(i + 1) for i in range(len(words))]
+        start = len(mark) + sum(map(len, lines[:first]))
+    else:
+        start += len(header)
+    return _Layout(start, words, distinct(words), separator, decimal, encoding, bool(mark))
 
 
-def _distinct(words: Sequence[str]) -> list[str]:
-    """Names as pandas makes them: none stays empty, and one that stands twice gets a number."""
-    names: list[str] = []
-    for i, word in enumerate(words):
-        name, n = word or f"Unnamed: {i}", 0
-        while name in names:
-            n += 1
-            name = f"{word}.{n}"
-        names.append(name)
-    return names
+def _passed_over(line: bytes) -> bool:
+    return line.startswith(b"#") or not line.strip()
+
+
+def _encoding(raw: bytes) -> str:
+    """UTF-8, or else an older table of characters."""
+    try:
+        raw.decode()
+    except UnicodeDecodeError as error:
+        # A character may have been cut in two at the end.
+        return "utf-8" if len(raw) == HEAD and error.start > len(raw) - 4 else "latin-1"
+    return "utf-8"
+
+
+def _separator(head: Sequence[str]) -> str:
+    """What divides all of the first lines alike; a comma may be a decimal point or in a name."""
+    lines = [line for line in head if line.strip()]
+    for separator in ";\t,":
+        counts = {line.count(separator) for line in lines}
+        if 0 not in counts and (separator == "," or len(counts) == 1):
+            return separator
+    # Lines that differ, as some with cells missing do.
+    return next((c for c in ";\t," if c in lines[0]), ",")
+
+
+def _decimal_commas(head: Sequence[str], separator: str) -> bool:
+    # All of the start is looked at: the first numbers may be whole ones.
+    cells = (cell.strip(' "') for line in head for cell in line.split(separator))
+    return any(_DECIMAL_COMMA.fullmatch(cell) for cell in cells)
+
+
+def _cells(path: Path, line: str, separator: str) -> list[str]:
+    try:
+        return next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
+    except csv.Error as error:  # a cell of over 128 kB
+        raise UserError(f"{path}: not a CSV table ({error})") from None
+
+
+def _holds_values(words: Sequence[str], decimal: str) -> bool:
+    """Whether a first line is no header: numbers, dates and empty cells alone."""
+    if words and not words[0] and list(words[1:]) == [str(i) for i in range(len(words) - 1)]:
+        return False  # columns that pandas numbered
+    filled = [word.replace(decimal, ".") for word in words if word]
+    return bool(filled) and all(_NUMBER.fullmatch(w) or _DATE.match(w) for w in filled)
 
 
 def _time_column(path: Path, layout: _Layout, wanted: Wanted) -> str | None:
     if wanted.time is not None:
         if wanted.time not in layout.names:
-            there = ", ".join(layout.names[:12])
+            there = shown(", ".join(layout.names[:12]))
             raise UserError(f"{path}: --time {wanted.time}: no such column; there are {there}")
         return wanted.time
     free = (name for name in layout.names if name not in wanted.columns)
@@ -177,41 +231,59 @@ def _time_column(path: Path, layout: _Layout, wanted: Wanted) -> str | None:
 
 def _tables(path: Path, layout: _Layout, **how: Any) -> Iterator[pd.DataFrame]:
     """Blocks of rows, blank lines at the end left away."""
-    n_blank, blank = 0, None
-    try:
-        with warnings.catch_warnings():
-            # Rows longer than the header would lose their ends.
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            with pd.read_csv(
-                path,
-                skiprows=layout.n_comments + (0 if layout.bare else 1),
-                header=None,
-                names=layout.names,
-                index_col=False,
-                skip_blank_lines=False,  # a blank line is a missing sample, not nothing
-                skipinitialspace=True,
-                sep=layout.separator,
-                decimal=layout.decimal,
-                encoding=layout.encoding,
-                chunksize=ROWS,
-                **how,
-            ) as tables:
-                for table in tables:
-                    filled = np.flatnonzero(table.notna().any(axis=1))
-                    if not filled.size:
-                        n_blank, blank = n_blank + len(table), table.iloc[:1]
-                        continue
-                    if n_blank and blank is not None:
-                        yield pd.concat([blank] * n_blank)
-                    yield table.iloc[: filled[-1] + 1]
-                    n_blank, blank = len(table) - 1 - int(filled[-1]), table.iloc[-1:]
-    except pd.errors.EmptyDataError:
-        return
-    except (pd.errors.ParserError, pd.errors.ParserWarning, ValueError, OSError) as error:
-        if isinstance(error, UserError):
-            raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
-        raise UserError(f"{path}: not a CSV table ({reason})") from None
+    pending, failed, n_rows = b"", 0, 0
+    with path.open("rb") as file:
+        file.seek(layout.start)
+        for piece in pieces(path, file, rows_in_block(len(layout.names))):
+            pending += piece
+            if len(pending) < 2 * failed:
+                continue
+            try:
+                table = _parsed(pending, layout, how)
+            except _OPEN as error:
+                if _IN_QUOTES not in str(error) or len(pending) > MOST_QUOTED:
+                    raise _no_table(path, error, n_rows) from None
+                failed = len(pending)  # a quoted cell may go on over any number of lines
+                continue
+            yield table
+            n_rows += len(table)
+            pending, failed = b"", 0
+    if pending:
+        try:
+            yield _parsed(pending, layout, how)
+        except _OPEN as error:
+            raise _no_table(path, error, n_rows) from None
+
+
+def _parsed(piece: bytes, layout: _Layout, how: dict[str, Any]) -> pd.DataFrame:
+    with warnings.catch_warnings():
+        # Rows longer than the header would lose their ends.
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        return pd.read_csv(
+            BytesIO(piece),
+            header=None,
+            names=layout.names,
+            index_col=False,
+            skip_blank_lines=False,  # a blank line is a missing sample, not nothing
+            skipinitialspace=True,
+            low_memory=False,  # the types of all rows alike
+            sep=layout.separator,
+            decimal=layout.decimal,
+            encoding=layout.encoding,
+            encoding_errors="replace",  # numbers and times have none that could be replaced
+            **how,
+        )
+
+
+def _no_table(path: Path, error: Exception, n_rows: int) -> UserError:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+    found = _TOO_MANY.search(reason)
+    if found:
+        most, line, n = map(int, found.groups())
+        reason = f"row {n_rows + line} has {n} cells, {most} are named"
+    elif _IN_QUOTES in reason:
+        reason = f"a quote that opens at row {n_rows + 1} or later is not closed"
+    return UserError(f"{path}: not a CSV table ({shown(reason)})")
 
 
 def _blocks(
@@ -219,9 +291,8 @@ def _blocks(
 ) -> Iterator[Block]:
     n_rows = 0
     for table in _tables(path, layout):
-        columns = [_numbers(path, table[name], name, n_rows) for name in chosen]
-        times = None if time is None else _seconds(path, table[time], time, n_rows)
-        yield np.stack(columns, axis=1), times
+        times = None if time is None else _seconds(path, layout, table[time], time, n_rows)
+        yield _samples(path, layout, table[list(chosen)], n_rows), times
         n_rows += len(table)
     if not n_rows:
         raise UserError(f"{path}: empty; a header line and numbers are needed")
@@ -232,45 +303,56 @@ def _as_written(path: Path, layout: _Layout, time: str) -> Iterator[pd.Series]:
         yield table[time]
 
 
-def _numbers(path: Path, values: pd.Series, name: str, first_row: int) -> Float[np.ndarray, " T"]:
-    numbers = pd.to_numeric(values, errors="coerce")
-    truth = pd.api.types.is_bool_dtype(values)
-    bad = np.flatnonzero(truth | (numbers.isna() & values.notna()))
+def _samples(
+    path: Path, layout: _Layout, table: pd.DataFrame, first_row: int
+) -> Float[np.ndarray, "T C"]:
+    if all(kind.kind in "iuf" for kind in table.dtypes):
+        return table.to_numpy(dtype=np.float64)
+    columns = [_numbers(path, layout, table[name], str(name), first_row) for name in table]
+    return np.stack(columns, axis=1)
+
+
+def _numbers(
+    path: Path, layout: _Layout, values: pd.Series, name: str, first_row: int
+) -> Float[np.ndarray, " T"]:
+    numbers = _as_numbers(values, layout)
+    bad = np.flatnonzero(numbers.isna() & values.notna())
     if bad.size:
-        shown = str(values.iloc[bad[0]])[:40]
+        cell = shown(values.iloc[bad[0]], 40)
         raise UserError(
-            f"{path}: column {name}, row {first_row + bad[0] + 1}: {shown!r} is not a number"
+            f"{path}: column {shown(name, 40)}, row {first_row + bad[0] + 1}: {cell!r} is not a "
+            "number"
         )
     return numbers.to_numpy(dtype=np.float64)
 
 
-def _seconds(path: Path, values: pd.Series, name: str, first_row: int) -> Float[np.ndarray, " T"]:
+def _as_numbers(values: pd.Series, layout: _Layout) -> pd.Series:
+    """Numbers among cells that pandas took for text since one of them is; NaN for those."""
+    if pd.api.types.is_bool_dtype(values):
+        return pd.Series(np.nan, index=values.index)
+    if pd.api.types.is_numeric_dtype(values):
+        return values
+    words = values.where(values.isna(), values.astype(str).str.strip())
+    if layout.decimal != ".":
+        words = words.str.replace(layout.decimal, ".", regex=False)
+    clean = words.where(words.astype(str).str.fullmatch(_NUMBER))
+    return pd.to_numeric(clean, errors="coerce")
+
+
+def _seconds(
+    path: Path, layout: _Layout, values: pd.Series, name: str, first_row: int
+) -> Float[np.ndarray, " T"]:
     """Times as seconds since any one origin."""
-    if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
-        return values.to_numpy(dtype=np.float64) * (time_scale(name) or 1.0)
-    numbers = pd.to_numeric(values, errors="coerce")
+    numbers = _as_numbers(values, layout)
     if numbers.notna().sum() == values.notna().sum():
-        return numbers.to_numpy(dtype=np.float64) * (time_scale(name) or 1.0)
-    moments = pd.to_datetime(values.astype(str), format="ISO8601", utc=True, errors="coerce")
+        return in_seconds(numbers.to_numpy(dtype=np.float64), name)
+    words = values.astype(str).where(values.notna())
+    moments = pd.to_datetime(words, format="ISO8601", utc=True, errors="coerce")
     bad = np.flatnonzero(moments.isna() & values.notna())
     if bad.size:
-        shown = str(values.iloc[bad[0]])[:40]
+        cell = shown(values.iloc[bad[0]], 40)
         raise UserError(
-            f"{path}: column {name}, row {first_row + bad[0] + 1}: {shown!r} is neither a number "
-            "of seconds nor a date and time as in 2008-01-01T00:00:00.005"
+            f"{path}: column {shown(name, 40)}, row {first_row + bad[0] + 1}: {cell!r} is neither "
+            "a number of seconds nor a date and time as in 2008-01-01T00:00:00.005"
         )
-    return seconds_of(moments)
-
-
-def seconds_of(moments: pd.Series) -> Float[np.ndarray, " T"]:
-    """Moments as seconds since 2000; NaN where there is none."""
-    since = moments - pd.Timestamp("2000-01-01", tz="UTC")
-    return since.dt.total_seconds().to_numpy(dtype=np.float64)
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
+    return seconds_of(moments.dt.tz_localize(None).to_numpy())
