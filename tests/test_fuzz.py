@@ -449,14 +449,19 @@ VALUES = {
 
 @pytest.mark.parametrize("ending", [".csv", ".wav"])
 @pytest.mark.parametrize("how", [{}, {"causal": True}, {"remove": True}, {"full": True}], ids=str)
+@pytest.mark.parametrize("kind", ["tracker", "lock-in"])
 @pytest.mark.parametrize("name", VALUES)
-def test_extraction_of_hostile_values(tmp_path: Path, name: str, how: dict, ending: str) -> None:
+def test_extraction_of_hostile_values(
+    tmp_path: Path, name: str, kind: str, how: dict, ending: str
+) -> None:
     if ending == ".wav" and "full" in how:
         return
     np.savez(tmp_path / "a.npz", x=VALUES[name], rate_hz=1000.0)
     out = tmp_path / f"b{ending}"
-    extract_recording(tmp_path / "a.npz", filter_source("lock-in", [3.0]), out=out, **how)
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["a.npz", out.name, "b.json"])
+    extract_recording(tmp_path / "a.npz", filter_source(kind, [3.0]), out=out, **how)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
+        ["a.npz", out.name, f"{out.name}.json"]
+    )
     found = read_recording(out, columns=["all"])
     assert len(found.rows) == 4000
     rows = found.read(0, 4000)
@@ -466,7 +471,7 @@ def test_extraction_of_hostile_values(tmp_path: Path, name: str, how: dict, endi
             there |= ~np.isfinite(VALUES[name])
         if channel.name not in ("tone_low", "tone_high", "amplitude_low", "amplitude_high"):
             assert there.all(), channel.name
-    told = json.loads((tmp_path / "b.json").read_text())
+    told = json.loads((tmp_path / f"{out.name}.json").read_text())
     json.dumps(told, allow_nan=False)
 
 

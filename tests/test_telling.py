@@ -263,8 +263,8 @@ def test_blocks_and_stretches_leave_no_seam(
         for name in ("tracker", "zero-phase"):
             answer = extract(path, [49.93], with_=name, full=True, force=True)
             found[name] = pd.read_csv(answer["out"])
-        for module, size in (("passing.BLOCK", 700), ("readings.BLOCK", 512),
-                             ("readings.LARGEST_BLOCK", 1024), ("recordings.recording.ROWS", 300),
+        for module, size in ( ("readings.BLOCK", 512),
+                             ("readings.LARGEST_BLOCK", 1024), ("recordings.contents.ROWS", 300),
                              ("passing.STRETCH", 3000), ("passing.SHARED", 800)):  # fmt: skip
             monkeypatch.setattr(f"tonesieve.{module}", size)
     for name in whole:

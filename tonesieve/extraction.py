@@ -112,8 +112,8 @@ def extract_recording(
     (90%) and the residual. Rows in gaps are answered by the forecast, and marked in a column
     ``gap``. ``causal`` uses no sample later than the one that is answered; otherwise the whole
     recording serves. ``band_hz`` is where power is compared before and after (default: 2% either
-    side of each tone, or as little as the recording resolves). The figures are answered, and written beside the output as JSON; with
-    ``picture`` a PNG too.
+    side of each tone, or as little as the recording resolves). The figures are answered, and
+    written beside the output as JSON; with ``picture`` a PNG too.
 
     Raises `UserError` for what `read_recording` refuses, a frequency that the source does not
     know, a recording that is too short or too slow, and an output that exists.

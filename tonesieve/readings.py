@@ -23,7 +23,8 @@ from tonesieve.recordings.recording import Recording
 from tonesieve.recordings.spool import Spool
 from tonesieve.recordings.survey import Survey, power_of_two
 
-BLOCK, LARGEST_BLOCK = 2**16, 2**22
+# Samples of all channels together that are read at once; of one channel no fewer than the last.
+BLOCK, LARGEST_BLOCK, LEAST = 2**16, 2**22, 2**10
 # Power is compared over stretches of so many samples at most.
 STRETCH = 2**20
 # Networks that need PyTorch are slow: their noise gain is measured on less.
@@ -58,7 +59,11 @@ class Readings:
         self._readers = [ToneReader(f, recording.rate_hz) for f in self.frequencies_hz]
         self._bands = [band_hz or self._band(f) for f in self.frequencies_hz]
         self._block = int(
-            np.clip(2 * max(reader.reach for reader in self._readers), BLOCK, LARGEST_BLOCK)
+            np.clip(
+                2 * max(reader.reach for reader in self._readers),
+                max(LEAST, BLOCK // len(surveys)),
+                max(LEAST, LARGEST_BLOCK // len(surveys)),
+            )
         )
         self._gain = self._noise_gain() if bands else None
         self._levels = [self._level(k) for k in range(len(self._chosen))] if bands else []

@@ -24,6 +24,7 @@ BELOW, UNKNOWN = 4, 100.0
 # Evidence lasts so many memories, a memory no longer than so many samples; and what speaks for
 # frequencies as named to begin with, as a logarithm of odds.
 LATELY, LONGEST, FAVOUR = 4.0, 1e7, 1.0
+LARGEST = 1e140
 
 # Means (B, D) and covariances (B, D, D), and the samples so far.
 KalmanState = tuple[Float[np.ndarray, "B D"], Float[np.ndarray, "B D D"], int]
@@ -149,7 +150,8 @@ class TrackingKalman(OscillatorKalman):
         self, samples: Float[np.ndarray, "B T"], state: TrackerState
     ) -> tuple[Float[np.ndarray, "B T K"], TrackerState]:
         """Answer a chunk of any length."""
-        heard = np.ascontiguousarray(samples)
+        # Beyond that, squares would be no numbers.
+        heard = np.clip(np.ascontiguousarray(samples), -LARGEST, LARGEST)
         farthest = self.farthest_hz / self.rate_hz
         steady, one, stays = self._run(heard, state[0], 0 * farthest)
         moving, other, follows = self._run(heard, state[1], farthest)

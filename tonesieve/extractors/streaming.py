@@ -24,6 +24,8 @@ from tonesieve.files import replacing
 from tonesieve.signals.synthesis import input_rms, tone_gain
 
 FORMAT = "tonesieve-stream"
+# Numbers beyond this, or below its inverse, are scaled before they are squared.
+EXTREME = 1e100
 
 
 @dataclass(frozen=True)
@@ -93,8 +95,9 @@ class Stream:
         bridge = None
         if source.linear:
             level, shape = _first_good(heard, state["shape"])
-            scale: np.ndarray = np.full((1, 1), source.unit or 1.0)
-            mixture = (heard - level) / scale
+            away, scale, shape = _scaled(heard - level, shape)
+            mixture = away / (source.unit or 1.0)
+            scale = scale * (source.unit or 1.0)
         else:
             centred, rms, shape = running_shape(heard, state["shape"])
             mixture = centred * input_rms(source.data)
@@ -150,8 +153,8 @@ ShapeState = dict[str, np.ndarray]
 
 def _initial_shape(n_channels: int) -> ShapeState:
     still = np.zeros((n_channels, 1))
-    return {"origin": np.full_like(still, np.nan), "unit": still, "count": still, "sum": still,
-            "squares": still}  # fmt: skip
+    names = ("scale", "unit", "count", "sum", "squares")
+    return {"origin": np.full_like(still, np.nan), **dict.fromkeys(names, still)}
 
 
 def _first_good(
@@ -164,6 +167,27 @@ def _first_good(
         if np.isnan(origin[c, 0]) and good.size:
             origin[c, 0] = row[good[0]]
     return np.nan_to_num(origin), {**state, "origin": origin}
+
+
+def _scaled(
+    away: Float[np.ndarray, "C T"], state: ShapeState
+) -> tuple[Float[np.ndarray, "C T"], Float[np.ndarray, "C 1"], ShapeState]:
+    """Distances so large, or so small, that their squares are no numbers, over a power of two.
+
+    Told by the first that is not 0, and kept.
+    """
+    scale = state["scale"].copy()
+    for c, row in enumerate(away):
+        told = np.flatnonzero(np.isfinite(row) & (row != 0))
+        if scale[c, 0] == 0 and told.size:
+            first = abs(float(row[told[0]]))
+            usual = 1 / EXTREME < first < EXTREME
+            scale[c, 0] = 1.0 if usual else 2.0 ** np.floor(np.log2(first))
+    known = np.where(scale > 0, scale, 1.0)
+    with np.errstate(over="ignore"):  # after a tiny one a huge one may come
+        return np.where(np.isnan(away), np.nan, np.nan_to_num(away / known)), known, {
+            **state, "scale": scale,
+        }  # fmt: skip
 
 
 def running_shape(
