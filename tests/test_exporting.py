@@ -198,6 +198,7 @@ def test_a_window_of_any_learned_length(span: float) -> None:
 REFUSED = {
     "attention": ["attention, weighted", "attention, pooled", "attention, memory", "transformer",
                   "attention, 4 heads", "oscillators, norm, attention", "every option"],
+    "fitted by least squares": ["bank"],
     "begins anew at every sample": ["multi-scale"],
     "reads both ways": ["bidirectional lstm", "bidirectional gru, 2 layers"],
 }  # fmt: skip

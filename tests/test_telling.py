@@ -9,11 +9,12 @@ import pandas as pd
 import pytest
 
 from tonesieve import UserError, extract
-from tonesieve.extraction import extract_recording, filter_source
+from tonesieve.extraction import choose_tones, extract_recording, filter_source
 from tonesieve.extractors.credible import SidebandLevel, noise_gain
 from tonesieve.extractors.filters import build_filter
 from tonesieve.extractors.reading import ToneReader
 from tonesieve.extractors.regression import OscillatorKalman, TrackingKalman
+from tonesieve.extractors.streaming import Source
 from tonesieve.signals.synthesis import pink_noise
 
 RATE = 200.0
@@ -168,6 +169,56 @@ def test_nine_of_ten_lie_in_the_band(name: str, exponent: float, tmp_path: Path)
     assert amplitude[2000:-500].mean() == pytest.approx(1.0, abs=0.1)
 
 
+@pytest.mark.parametrize("rate_hz", [100.0, 800.0])
+def test_nine_of_ten_at_another_rate(rate_hz: float, tmp_path: Path) -> None:
+    # A source of its own rate: the recording is resampled to it and back.
+    built = filter_source("kalman", [20.0])(RATE, "a test")
+    assert isinstance(built, Source)
+    rng, n = np.random.default_rng(6), round(40 * rate_hz)
+    t, names = np.arange(n) / rate_hz, [f"c{i}" for i in range(12)]
+    truth = np.sin(2 * np.pi * 20 * t[:, None] + rng.random(12) * 6.28)
+    heard = truth + rng.standard_normal(truth.shape)
+    pd.DataFrame(heard, columns=names).to_csv(tmp_path / "a.csv", index=False)
+    extract_recording(tmp_path / "a.csv", built, columns=["all"], rate_hz=rate_hz, full=True)
+    table = pd.read_csv(tmp_path / "a.tone.csv")
+    low, high = (table[[f"{c}_tone_{end}" for c in names]].to_numpy() for end in ("low", "high"))
+    inside = ((low <= truth) & (truth <= high))[n // 5 : -n // 5]
+    assert 0.82 < inside.mean() < 0.96
+
+
+@pytest.mark.parametrize("name", ["tracker", "kalman"])
+def test_causal_columns_never_look_ahead(name: str, tmp_path: Path) -> None:
+    rng, t = np.random.default_rng(0), np.arange(16_000) / RATE
+    one = np.sin(2 * np.pi * 20 * t) + rng.standard_normal(t.size)
+    other = np.where(t < 40, one, 30 * rng.standard_normal(t.size))
+    found = []
+    for samples in (one, other):
+        pd.DataFrame({"x": samples}).to_csv(tmp_path / "a.csv", index=False)
+        extract(tmp_path / "a.csv", [20.0], with_=name, causal=True, full=True, rate_hz=RATE,
+                force=True)  # fmt: skip
+        found.append(pd.read_csv(tmp_path / "a.tone.csv")[:8000])
+    pd.testing.assert_frame_equal(*found, check_exact=True)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_a_slow_tone_is_read_thinly(causal: bool, tmp_path: Path) -> None:
+    # 2,000 samples a period; the rows between are told from those beside them.
+    t = np.arange(60_000) / RATE
+    tone = 3 * np.sin(2 * np.pi * 0.1 * t + 0.5)
+    pd.DataFrame({"x": tone}).to_csv(tmp_path / "a.csv", index=False)
+    extract(tmp_path / "a.csv", [0.1], with_="kalman", causal=causal, full=True, rate_hz=RATE)
+    table = pd.read_csv(tmp_path / "a.tone.csv")[20_000:-20_000]
+    np.testing.assert_allclose(table["amplitude"], 3, rtol=0.02)
+    np.testing.assert_allclose(table["phase_rad"], 0.5, atol=0.02)
+    np.testing.assert_allclose(table["hz"], 0.1, rtol=0.01)
+
+
+def test_frequencies_of_any_size_are_told_apart(tmp_path: Path) -> None:
+    built = filter_source("kalman", [2.67e-8])(1 / 86400, "a test")
+    with pytest.raises(UserError, match=r"knows 2.67e-08 Hz"):
+        choose_tones(built, [3.17e-8])  # type: ignore[arg-type]
+
+
 # The output.
 
 
@@ -263,8 +314,8 @@ def test_blocks_and_stretches_leave_no_seam(
         for name in ("tracker", "zero-phase"):
             answer = extract(path, [49.93], with_=name, full=True, force=True)
             found[name] = pd.read_csv(answer["out"])
-        for module, size in ( ("readings.BLOCK", 512),
-                             ("readings.LARGEST_BLOCK", 1024), ("recordings.contents.ROWS", 300),
+        for module, size in ( ("readings.LEAST", 100), ("readings.BLOCK", 512),
+                             ("recordings.contents.ROWS", 300),
                              ("passing.STRETCH", 3000), ("passing.SHARED", 800)):  # fmt: skip
             monkeypatch.setattr(f"tonesieve.{module}", size)
     for name in whole:

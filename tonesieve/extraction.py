@@ -121,6 +121,10 @@ def extract_recording(
     path, reporter = Path(recording), reporter or Reporter()
     if not path.is_file():
         raise UserError(f"{path}: no such file")
+    if path.suffix.lower() not in FORMATS:
+        raise UserError(f"{path}: ending {path.suffix!r}; readable are {', '.join(FORMATS)}")
+    if picture:  # before any work is done in vain
+        from tonesieve.judging.recording_figures import draw_extraction
     output = Output(remove, full, picture)
     target = _target(path, out, output, force)
     whole = read_recording(path, columns=columns, rate_hz=rate_hz, time=time, scratch=target.parent)
@@ -128,7 +132,7 @@ def extract_recording(
     _check_heard(whole, surveys)
     if not isinstance(source, Source):
         source = source(whole.rate_hz, str(path))
-    chosen = _choose(source, hz)
+    chosen = choose_tones(source, hz)
     frequencies = [source.frequencies_hz[k] for k in chosen]
     _check_band(whole, band_hz)
     _check_fit(whole, source, frequencies, causal)
@@ -143,26 +147,26 @@ def extract_recording(
         names = _columns(whole, surveys, frequencies, output, target)
         with writing(whole, names, target, force=force) as sink:
             _write(readings, sink, surveys, output, target, lambda n: task.reach(n_passes + n))
-    result = {
-        "recording": str(path),
-        "out": str(target),
-        "with": source.name,
-        "samples": len(whole.rows),
-        "rate_hz": whole.rate_hz,
-        "extractor_rate_hz": source.data.rate_hz,
-        "causal": causal,
-        "columns": [name.name for name in names],
-        "channels": [
-            _channel_figures(c, s, whole) for c, s in zip(whole.channels, surveys, strict=True)
-        ],
-        "warnings": _warnings(whole, surveys, source, sink),
-        "tones": readings.figures(tone_names(frequencies)),
-    }
-    write_text(beside(target, ".json"), json.dumps(result, indent=2) + "\n")
-    if picture:
-        from tonesieve.judging.recording_figures import draw_extraction
-
-        draw_extraction(readings, beside(target, ".png"))
+            result = {
+                "recording": str(path),
+                "out": str(target),
+                "with": source.name,
+                "samples": len(whole.rows),
+                "rate_hz": whole.rate_hz,
+                "extractor_rate_hz": source.data.rate_hz,
+                "causal": causal,
+                "columns": [name.name for name in names],
+                "channels": [
+                    _channel_figures(c, s, whole)
+                    for c, s in zip(whole.channels, surveys, strict=True)
+                ],
+                "warnings": _warnings(whole, surveys, source, sink),
+                "tones": readings.figures(tone_names(frequencies)),
+            }
+            # Before the output takes its place: where it stands, all that belongs to it does.
+            write_text(beside(target, ".json"), json.dumps(result, indent=2) + "\n")
+            if picture:
+                draw_extraction(readings, beside(target, ".png"))
     return result
 
 
@@ -198,11 +202,11 @@ def _target(path: Path, out: str | Path | None, output: Output, force: bool) -> 
         raise UserError(
             f"--full: {target.suffix} holds sound alone; end --out with {' or '.join(TABLES)}"
         )
+    if target.resolve() == path.resolve():
+        raise UserError(f"{target}: is the recording itself; choose another --out")
     endings = [".json"] + [".png"] * output.picture
     for place in (target, *(beside(target, ending) for ending in endings)):
         refuse_existing(place, force=force)
-    if target.resolve() == path.resolve():
-        raise UserError(f"{target}: is the recording itself; choose another --out")
     return target
 
 
@@ -294,11 +298,12 @@ def _warnings(recording: Recording, surveys: list[Survey], source: Source, sink:
     return found
 
 
-def _choose(source: Source, hz: Sequence[float]) -> list[int]:
+def choose_tones(source: Source, hz: Sequence[float]) -> list[int]:
+    """Which of a source's tones these are; all of them where none is named."""
     known = source.frequencies_hz
     if not hz:
         return list(range(len(known)))
-    unknown = [f for f in hz if not any(np.isclose(f, g, rtol=1e-6) for g in known)]
+    unknown = [f for f in hz if not any(np.isclose(f, g, rtol=1e-6, atol=0) for g in known)]
     if unknown:
         names = ", ".join(f"{f:g}" for f in known)
         raise UserError(f"--hz {unknown[0]:g}: {source.name} knows {names} Hz; choose among these")

@@ -8,10 +8,9 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -19,9 +18,11 @@ import numpy as np
 from jaxtyping import Float
 
 from tonesieve.errors import UserError
-from tonesieve.extractors.streaming import Stream
+from tonesieve.extractors.streaming import EXTREME, Stream
+from tonesieve.files import refuse_existing
 
 AT_ONCE = 2**16  # bytes
+PIECE = 4096  # bytes that a pipe takes whole or not at all
 # A line longer than this is none; what follows until its end is passed over.
 LONGEST_LINE = 2**16
 # Lines that are no numbers are named one by one so often.
@@ -32,6 +33,8 @@ SAVE_EVERY_S = 10.0
 @runtime_checkable
 class Feed(Protocol):
     """Where samples come from: chunks of bytes with lines in them; b"" at the end."""
+
+    stop: int  # a descriptor that becomes readable when it is time to stop
 
     def read(self) -> bytes | None:
         """What has come; None when it is time to stop."""
@@ -67,7 +70,7 @@ class Lines:
         if self.n_channels == 1:
             try:
                 samples = np.array([list(map(float, lines))])
-                if np.isfinite(samples).all() and b"_" not in b"".join(lines):
+                if (np.abs(samples) < EXTREME).all() and b"_" not in b"".join(lines):
                     self.n_lines += len(lines)
                     return samples
             except ValueError:
@@ -82,7 +85,7 @@ class Lines:
             found = float(line)
         except ValueError:
             return self._one(line)[0]
-        if not isfinite(found) or b"_" in line:
+        if not abs(found) < EXTREME or b"_" in line:
             return self._one(line)[0]
         self.n_lines += 1
         return found
@@ -99,9 +102,9 @@ class Lines:
                 line, "no number" if self.n_channels == 1 else f"not {self.n_channels} numbers"
             )
             return [np.nan] * self.n_channels
-        if not np.isfinite(found).all():
-            self._name(line, "not finite")
-        return [x if np.isfinite(x) else np.nan for x in found]
+        if not all(abs(x) < EXTREME for x in found):
+            self._name(line, "not finite, or as good as")
+        return [x if abs(x) < EXTREME else np.nan for x in found]
 
     def _name(self, line: bytes, what: str) -> None:
         self.n_bad += 1
@@ -118,6 +121,7 @@ def run_stream(
     feed: Feed,
     *,
     state: Path | None = None,
+    chosen: Sequence[int] = (0,),
     remove: bool = False,
     save_every_s: float = SAVE_EVERY_S,
     out: int = 1,
@@ -128,9 +132,12 @@ def run_stream(
     often and at the end. What was saved has been answered: after a kill, feed it the lines
     after the saved number, and the answers go on as though nothing had been. Answers the counts.
     """
-    if state is not None and state.exists():
-        stream.restore(state)
-        print(f"tonesieve: goes on after {stream.n_samples:,} samples", file=sys.stderr, flush=True)
+    if state is not None:
+        refuse_existing(state, force=True, option="--state")
+        if state.exists():
+            stream.restore(state)
+            told = f"goes on after {stream.n_samples:,} samples"
+            print(f"tonesieve: {told}", file=sys.stderr, flush=True)
     lines, saved = Lines(stream.n_channels), time.monotonic()
     ended = "the input ended"
     while True:
@@ -138,9 +145,17 @@ def run_stream(
         samples = lines.take(raw) if raw else lines.finish() if raw == b"" else None
         if samples is not None and samples.shape[1]:
             before = stream.state
-            answer = _text(stream.feed(samples), samples, remove=remove)
-            if not _written(out, answer):
-                stream.state, ended = before, "the reader left"
+            answers = _text(stream.feed(samples), samples, chosen, remove=remove)
+            n_taken, reason = _written(out, answers, feed.stop)
+            if n_taken < len(answers):
+                # Of the chunk only these were answered: as though no more had come.
+                stream.state = before
+                stream.feed(samples[:, :n_taken])
+                if isinstance(reason, OSError):
+                    if state is not None:
+                        stream.save(state)
+                    raise reason
+                ended = str(reason)
                 break
         if not raw:
             ended = "a signal said stop" if raw is None else ended
@@ -160,27 +175,44 @@ def run_stream(
 
 
 def _text(
-    tones: Float[np.ndarray, "C T K"], samples: Float[np.ndarray, "C T"], *, remove: bool
-) -> bytes:
+    tones: Float[np.ndarray, "C T K"],
+    samples: Float[np.ndarray, "C T"],
+    chosen: Sequence[int],
+    *,
+    remove: bool,
+) -> list[str]:
     """A line a sample: its tones channel by channel, or what is left without them."""
+    tones = tones[..., list(chosen)]
     rows = samples - tones.sum(axis=2) if remove else tones
     flat = rows.T if remove else rows.transpose(1, 0, 2).reshape(samples.shape[1], -1)
     if flat.shape[1] == 1:
-        words = list(map(repr, flat[:, 0].tolist()))
-    else:
-        words = [",".join(map(repr, row)) for row in flat.tolist()]
-    return ("\n".join(words) + "\n").encode()
+        return list(map(repr, flat[:, 0].tolist()))
+    return [",".join(map(repr, row)) for row in flat.tolist()]
 
 
-def _written(out: int, answer: bytes) -> bool:
-    """Whether all of it was taken; a slow reader is waited for."""
-    view = memoryview(answer)
-    try:
-        while view:
-            view = view[os.write(out, view) :]
-    except BrokenPipeError:
-        return False
-    return True
+def _written(out: int, answers: list[str], stop: int) -> tuple[int, str | OSError]:
+    """How many of these lines were taken, and why no more; a slow reader is waited for.
+
+    In pieces of whole lines that a pipe takes in one: a signal to stop finds no line half-written.
+    """
+    whole = ("\n".join(answers) + "\n").encode()
+    done = 0
+    while done < len(whole):
+        end = whole.rfind(b"\n", done, done + PIECE) + 1
+        end = end or whole.index(b"\n", done) + 1  # a line longer than that
+        try:
+            ready, _, _ = select.select([stop], [out], [])
+            if ready:
+                return whole.count(b"\n", 0, done), "a signal said stop"
+            piece = whole[done:end]
+            while piece:
+                piece = piece[os.write(out, piece) :]
+        except BrokenPipeError:
+            return whole.count(b"\n", 0, done), "the reader left"
+        except OSError as error:
+            return whole.count(b"\n", 0, done), error
+        done = end
+    return len(answers), ""
 
 
 @contextmanager
@@ -240,14 +272,14 @@ class LabStream:
                 "--channels"
             )
         self.rate_hz = float(found[0].nominal_srate())
-        self._inlet, self._stop = StreamInlet(found[0], recover=False), stop
+        self._inlet, self.stop = StreamInlet(found[0], recover=False), stop
 
     def read(self) -> bytes | None:
         """The samples that have come, as lines."""
         from pylsl.util import LostError
 
         while True:
-            if select.select([self._stop], [], [], 0)[0]:
+            if select.select([self.stop], [], [], 0)[0]:
                 return None
             try:
                 samples, _ = self._inlet.pull_chunk(timeout=0.2)

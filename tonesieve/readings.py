@@ -20,11 +20,15 @@ from tonesieve.judging.metrics import band_power
 from tonesieve.passing import Preparation, delay_of, reads_both_ways, run_array
 from tonesieve.recordings.contents import rows_in_block
 from tonesieve.recordings.recording import Recording
+from tonesieve.recordings.resampling import resample
 from tonesieve.recordings.spool import Spool
 from tonesieve.recordings.survey import Survey, power_of_two
+from tonesieve.signals.synthesis import input_rms
 
 # Samples of all channels together that are read at once; of one channel no fewer than the last.
-BLOCK, LARGEST_BLOCK, LEAST = 2**16, 2**22, 2**10
+BLOCK, LEAST = 2**16, 2**10
+# Samples a period that a reading needs at most.
+DENSE = 40
 # Power is compared over stretches of so many samples at most.
 STRETCH = 2**20
 # Networks that need PyTorch are slow: their noise gain is measured on less.
@@ -56,15 +60,10 @@ class Readings:
         self.recording, self.surveys, self.source = recording, surveys, source
         self.frequencies_hz = [source.frequencies_hz[k] for k in chosen]
         self.causal, self._chosen, self._tones = causal, list(chosen), tones
-        self._readers = [ToneReader(f, recording.rate_hz) for f in self.frequencies_hz]
+        # A tone is narrow: a few dozen samples a period tell all.
+        self._steps = [max(1, int(recording.rate_hz / f / DENSE)) for f in self.frequencies_hz]
         self._bands = [band_hz or self._band(f) for f in self.frequencies_hz]
-        self._block = int(
-            np.clip(
-                2 * max(reader.reach for reader in self._readers),
-                max(LEAST, BLOCK // len(surveys)),
-                max(LEAST, LARGEST_BLOCK // len(surveys)),
-            )
-        )
+        self._block = max(LEAST, BLOCK // len(surveys))
         self._gain = self._noise_gain() if bands else None
         self._levels = [self._level(k) for k in range(len(self._chosen))] if bands else []
 
@@ -113,14 +112,40 @@ class Readings:
         self, k: int, start: int, stop: int
     ) -> tuple[Float[np.ndarray, "C T"], Float[np.ndarray, "C T"], Float[np.ndarray, "C T"]]:
         """Amplitude, phase and frequency of the k-th chosen tone."""
-        reader, n = self._readers[k], self.recording.n_samples
-        first = max(0, start - reader.reach)
-        last = stop if self.causal else min(n, stop + reader.reach)
-        tone = self.tones(first, last)[..., k]
+        n, step = self.recording.n_samples, self._steps[k]
+        reader = ToneReader(self.frequencies_hz[k], self.recording.rate_hz / step)
+        first = max(0, start // step - reader.reach - 1)
+        last = -(-stop // step) + 1
+        if not self.causal:
+            last += reader.reach
+        last = min(last, -(-n // step))
+        tone = self._thinned(k, first, last)
         unit = power_of_two(float(np.max(np.abs(tone), initial=0.0)))
         amplitude, phase, hz = reader.read(tone / unit, first, centred=not self.causal)
-        part = slice(start - first, stop - first)
-        return amplitude[:, part] * unit, phase[:, part], hz[:, part]
+        if step == 1:
+            part = slice(start - first, stop - first)
+            return amplitude[:, part] * unit, phase[:, part], hz[:, part]
+        at, known = np.arange(start, stop), np.arange(first, last) * step
+        if self.causal:  # between two of them, what the last one told
+            held = at // step - first
+            return amplitude[:, held] * unit, phase[:, held], hz[:, held]
+        turned = np.unwrap(phase, axis=1)
+        found = [
+            np.stack([np.interp(at, known, row) for row in rows])
+            for rows in (amplitude * unit, turned, hz)
+        ]
+        return found[0], np.pi - (np.pi - found[1]) % (2 * np.pi), found[2]
+
+    def _thinned(self, k: int, first: int, last: int) -> Float[np.ndarray, "C T"]:
+        """Of the k-th chosen tone every so many-th sample: a slow one has more than enough."""
+        step = self._steps[k]
+        if step == 1:
+            return self.tones(first, last)[..., k]
+        parts, size = [], max(1, self._block // step)
+        for at in range(first, last, size):
+            stop = min(at + size, last)
+            parts.append(self.tones(at * step, (stop - 1) * step + 1)[:, ::step, k])
+        return np.concatenate(parts, axis=1)
 
     def figures(self, names: Sequence[str]) -> list[dict[str, Any]]:
         """Of every channel and tone: power before and after, amplitude, frequency followed."""
@@ -158,7 +183,8 @@ class Readings:
         age = at + 1
         if self._both:
             age = np.minimum(age, self.recording.n_samples - at)
-        gains = self._gain.at(age.astype(float)) * self.source.gain**2
+        # Ages as the extractor counts them; white noise of one density has more power at its rate.
+        gains = self._gain.at(age * self._ratio) * self.source.gain**2 * self._ratio
         found = []
         for k, level in enumerate(self._levels):
             amplitude, phase, hz = self.read(k, start, stop)
@@ -179,23 +205,42 @@ class Readings:
         causal = self.source.extractor.causal
         return not causal or reads_both_ways(self.source, causal=self.causal)
 
+    @property
+    def _ratio(self) -> float:
+        """Samples of the extractor for one of the recording."""
+        return self.source.data.rate_hz / self.recording.rate_hz
+
     def _noise_gain(self) -> NoiseGain:
+        """On the start of the channel that has most to hear; what is causal gets a made-up one."""
         source, recording = self.source, self.recording
         quick = source.hears_gaps or isinstance(source.extractor, CompiledNetwork)
-        n = min(recording.n_samples, LONGEST if quick else FEW)
-        prepared = Preparation(recording, self.surveys, source)
-        heard = prepared.bridged(prepared.read(0, n))[0]
-        memory = delay_of(source.extractor, recording.n_samples) or source.memory_samples
+        n = min(recording.n_samples, int((LONGEST if quick else FEW) / max(1.0, self._ratio)))
+        rng = np.random.default_rng(0)
+        if self.causal:
+            t = np.arange(n) / source.data.rate_hz
+            turns = np.outer(source.frequencies_hz, t) + rng.random((len(source.frequencies_hz), 1))
+            heard = np.sin(2 * np.pi * turns).sum(axis=0) + rng.standard_normal(n)
+            heard *= input_rms(source.data) / heard.std()
+        else:
+            prepared = Preparation(recording, self.surveys, source)
+            most = [s.n_samples - s.gaps.n_samples if s.rms > 0 else -1 for s in self.surveys]
+            heard = prepared.bridged(prepared.read(0, n))[int(np.argmax(most))]
+            heard = resample(np.nan_to_num(heard), recording.rate_hz, source.data.rate_hz)
+        n_heard = round(recording.n_samples * self._ratio)
+        memory = delay_of(source.extractor, n_heard) or source.memory_samples
         return noise_gain(
             lambda mixture: run_array(source, mixture, causal=self.causal),
             heard,
-            min(memory, recording.n_samples),
+            min(memory, n_heard),
             both=self._both,
-            rng=np.random.default_rng(0),
+            rng=rng,
         )
 
     def _level(self, k: int) -> SidebandLevel:
-        """Averaged over the start before it is used there, so that the first bands are not wild."""
+        """Averaged over the start before it is used there, so that the first bands are not wild.
+
+        Not where the past alone may count.
+        """
         assert self._gain is not None
         recording, source = self.recording, self.source
         f = self.frequencies_hz[k]
@@ -206,7 +251,7 @@ class Readings:
         band_hz = min(max(band_hz, 1e-9 * f), room_hz)
         level = SidebandLevel(f, recording.rate_hz, band_hz, room_hz, len(self.surveys))
         unit = np.array([[power_of_two(s.rms)] for s in self.surveys])
-        n = min(level.settling, recording.n_samples)
+        n = 0 if self.causal else min(level.settling, recording.n_samples)
         for start in range(0, n, BLOCK):
             stop = min(start + BLOCK, n)
             residual = recording.read(start, stop) - self.tones(start, stop).sum(axis=2)
@@ -220,7 +265,7 @@ class Readings:
         amplitudes, frequencies = [], []
         for start, stop in blocks[:: -(-len(blocks) // MOST_BLOCKS)]:
             amplitude, _, hz = self.read(k, start, stop)
-            step = max(1, self._readers[k].window // 4)
+            step = max(1, round(self.recording.rate_hz / self.frequencies_hz[k] / 4))
             amplitudes.append(amplitude[:, ::step])
             frequencies.append(hz[:, ::step])
         pairs = zip(np.hstack(amplitudes), np.hstack(frequencies), strict=True)

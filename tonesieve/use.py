@@ -9,7 +9,7 @@ from typing import Any
 
 from tonesieve.catalogue import FILTER_NAMES
 from tonesieve.errors import UserError
-from tonesieve.extraction import SourceFor, extract_recording, filter_source
+from tonesieve.extraction import SourceFor, choose_tones, extract_recording, filter_source
 from tonesieve.extractors.streaming import Source, Stream, network_source
 from tonesieve.live import SAVE_EVERY_S, LabStream, feed_of, run_stream
 from tonesieve.loading import load_compiled, memory_of
@@ -107,10 +107,11 @@ def stream(
                 f"--rate {rate_hz:g}: {source.name} was trained at {source.data.rate_hz:g} Hz; "
                 "bring the stream to that rate first"
             )
-        unknown = [f for f in hz if f not in source.frequencies_hz]
-        if unknown:
-            known = ", ".join(f"{f:g}" for f in source.frequencies_hz)
-            raise UserError(f"--hz {unknown[0]:g}: {source.name} knows {known} Hz")
-        live = Stream(source, channels)
-        place = None if state is None else Path(state)
-        return run_stream(live, feed, state=place, remove=remove, save_every_s=save_every_s)
+        return run_stream(
+            Stream(source, channels),
+            feed,
+            state=None if state is None else Path(state),
+            chosen=choose_tones(source, hz),
+            remove=remove,
+            save_every_s=save_every_s,
+        )

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy.signal import lfilter
 
 from tonesieve.extractors.classical import Classical, require
 from tonesieve.kernels import regression as compiled
@@ -24,7 +23,6 @@ BELOW, UNKNOWN = 4, 100.0
 # Evidence lasts so many memories, a memory no longer than so many samples; and what speaks for
 # frequencies as named to begin with, as a logarithm of odds.
 LATELY, LONGEST, FAVOUR = 4.0, 1e7, 1.0
-LARGEST = 1e140
 
 # Means (B, D) and covariances (B, D, D), and the samples so far.
 KalmanState = tuple[Float[np.ndarray, "B D"], Float[np.ndarray, "B D D"], int]
@@ -104,15 +102,9 @@ FollowerState = tuple[
     Float[np.ndarray, "B D D"],
     Float[np.ndarray, "B 3"],
 ]
-# Of the bank that stays and the one that follows; memories of their powers of surprise, of the
-# powers' weight, and of the evidence for the one that stays.
-TrackerState = tuple[
-    FollowerState,
-    FollowerState,
-    Float[np.ndarray, "B 1"],
-    Float[np.ndarray, "B 1"],
-    Float[np.ndarray, "B 1"],
-]
+# Of the bank that stays and the one that follows; power of surprise, its weight, and the evidence
+# for the one that stays (B, 3).
+TrackerState = tuple[FollowerState, FollowerState, Float[np.ndarray, "B 3"]]
 
 
 @dataclass(frozen=True)
@@ -132,6 +124,7 @@ class TrackingKalman(OscillatorKalman):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(self.noise > 0, "noise", self.noise, "must be above 0")
         require(self.pull_hz is None or self.pull_hz >= 0, "pull_hz", self.pull_hz, "0 or more")
 
     @property
@@ -143,29 +136,22 @@ class TrackingKalman(OscillatorKalman):
 
     def initial_state(self, n_streams: int) -> TrackerState:  # type: ignore[override]
         """Frequencies as named, coefficients as for the oscillators that do not follow."""
-        still = np.zeros((n_streams, 1))
-        return self._begun(n_streams), self._begun(n_streams), still, still, still + FAVOUR
+        weighed = np.tile([0.0, 0.0, FAVOUR], (n_streams, 1))
+        return self._begun(n_streams), self._begun(n_streams), weighed
 
     def step(  # type: ignore[override]
         self, samples: Float[np.ndarray, "B T"], state: TrackerState
     ) -> tuple[Float[np.ndarray, "B T K"], TrackerState]:
         """Answer a chunk of any length."""
-        # Beyond that, squares would be no numbers.
-        heard = np.clip(np.ascontiguousarray(samples), -LARGEST, LARGEST)
+        heard = np.ascontiguousarray(samples)
         farthest = self.farthest_hz / self.rate_hz
         steady, one, stays = self._run(heard, state[0], 0 * farthest)
         moving, other, follows = self._run(heard, state[1], farthest)
-        if not samples.shape[1]:
-            return steady, state
-        # Evidence: log-likelihoods of normal surprises, remembered over a few memories.
         kept = np.exp(-1 / (LATELY * min(self.memory_samples, LONGEST)))
-        power, power_memory = _smooth(kept, (1 - kept) * np.minimum(one**2, other**2), state[2])
-        weight, weight_memory = _smooth(kept, np.full(heard.shape, 1 - kept), state[3])
-        level = np.maximum(power / weight, 1e-300)
-        odds, odds_memory = _smooth(kept, (other**2 - one**2) / (2 * level), state[4])
-        share = (1 / (1 + np.exp(-np.clip(odds, -50, 50))))[..., None]
-        after = (stays, follows, power_memory, weight_memory, odds_memory)
-        return share * steady + (1 - share) * moving, after
+        weighed, share = state[2].copy(), np.empty(heard.shape)
+        compiled.weigh(heard, one, other, kept, weighed, share)
+        answer = share[..., None] * steady + (1 - share[..., None]) * moving
+        return answer, (stays, follows, weighed)
 
     def _begun(self, n_streams: int) -> FollowerState:
         n, still = 2 * self.n_tones + 1, np.zeros((n_streams, self.n_tones))
@@ -204,14 +190,6 @@ class TrackingKalman(OscillatorKalman):
             surprises,
         )
         return tones, surprises, after  # type: ignore[return-value]
-
-
-def _smooth(
-    kept: float, values: Float[np.ndarray, "B T"], memory: Float[np.ndarray, "B 1"]
-) -> tuple[Float[np.ndarray, "B T"], Float[np.ndarray, "B 1"]]:
-    """A sum that forgets, and what it holds at the end, in the form that it goes on from."""
-    passed, after = lfilter([1.0], [1.0, -kept], values, axis=1, zi=kept * memory)
-    return np.asarray(passed), np.asarray(after) / kept
 
 
 # Information (B, D, D) and evidence (B, D), the samples in the window (B, M), the samples so far.

@@ -6,6 +6,7 @@ gaps. Axes: C channels (streams), T samples, K tones.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,15 +90,25 @@ class Stream:
         return int(self.state["n_samples"])
 
     def feed(self, samples: Float[np.ndarray, "C T"]) -> Float[np.ndarray, "C T K"]:
-        """The tones at every sample of a chunk of any length, in the signal's own unit."""
+        """The tones at every sample of a chunk of any length, in the signal's own unit.
+
+        Raises `UserError` for anything but C rows of numbers.
+        """
         state, source = self.state, self.source
+        if np.ndim(samples) != 2 or len(samples) != self.n_channels:
+            raise UserError(
+                f"samples of shape {np.shape(samples)}: must be ({self.n_channels}, any number), "
+                "a row a channel"
+            )
         heard = np.where(np.isfinite(samples), samples, np.nan)
         bridge = None
-        if source.linear:
+        if source.unit is not None:  # it has learned of signals without their mean, in this unit
+            centred, rms, shape = running_shape(heard, state["shape"])
+            scale: np.ndarray = np.full((1, 1), source.unit)
+            mixture = centred * rms / source.unit
+        elif source.linear:
             level, shape = _first_good(heard, state["shape"])
-            away, scale, shape = _scaled(heard - level, shape)
-            mixture = away / (source.unit or 1.0)
-            scale = scale * (source.unit or 1.0)
+            mixture, scale, shape = _scaled(heard - level, shape)
         else:
             centred, rms, shape = running_shape(heard, state["shape"])
             mixture = centred * input_rms(source.data)
@@ -128,12 +139,9 @@ class Stream:
                 f"{path}: the state of another stream ({about}), not of {self._about()}; name "
                 "another file, or remove this one"
             )
-        leaves = _leaves(self.state)
+        leaves = [_real(leaf) for leaf in _leaves(self.state)]
         found = [arrays.get(f"{i:04d}") for i in range(len(leaves))]
-        if len(arrays) != len(leaves) or any(
-            f is None or f.dtype != _real(leaf).dtype or f.ndim != _real(leaf).ndim
-            for f, leaf in zip(found, leaves, strict=True)
-        ):
+        if len(arrays) != len(leaves) or not all(map(_alike, found, leaves)):
             raise UserError(f"{path}: not a whole state of this stream; remove it to begin anew")
         self.state = _rebuilt(self.state, iter(found))
 
@@ -141,9 +149,29 @@ class Stream:
         data = self.source.data
         tones = ", ".join(f"{f:.12g}" for f in data.frequencies_hz)
         return (
-            f"{self.source.name}, {tones} Hz, rate {data.rate_hz:.12g} Hz, "
-            f"{self.n_channels} channels"
+            f"{tones} Hz, rate {data.rate_hz:.12g} Hz, {self.n_channels} channels, extractor "
+            f"{fingerprint(self._extractor)}"
         )
+
+
+def fingerprint(extractor: Extractor) -> str:
+    """The same for the same extractor, knobs, settings, weights and all, and for no other."""
+    config = getattr(extractor, "config", extractor)
+    found = hashlib.sha256(f"{type(extractor).__name__} {config!r}".encode())
+    packed, network = getattr(extractor, "packed", None), getattr(extractor, "network", None)
+    if packed is not None:
+        found.update(packed.weights.tobytes() + packed.program.tobytes())
+    if network is not None:
+        for name, tensor in network.state_dict().items():
+            found.update(name.encode() + tensor.cpu().numpy().tobytes())
+    return found.hexdigest()[:16]
+
+
+def _alike(found: np.ndarray | None, leaf: np.ndarray) -> bool:
+    """Whether an array can stand for another: only what is empty at first may have grown."""
+    if found is None or found.dtype != leaf.dtype or found.ndim != leaf.ndim:
+        return False
+    return all(n == m or m == 0 for n, m in zip(found.shape, leaf.shape, strict=True))
 
 
 # Of every channel: the first good sample, how many, and sums of their distances from it and the
@@ -184,10 +212,11 @@ def _scaled(
             usual = 1 / EXTREME < first < EXTREME
             scale[c, 0] = 1.0 if usual else 2.0 ** np.floor(np.log2(first))
     known = np.where(scale > 0, scale, 1.0)
-    with np.errstate(over="ignore"):  # after a tiny one a huge one may come
-        return np.where(np.isnan(away), np.nan, np.nan_to_num(away / known)), known, {
-            **state, "scale": scale,
-        }  # fmt: skip
+    with np.errstate(over="ignore"):
+        mixture = away / known
+    # What is so much larger than the first is no sample of the same signal: a gap.
+    mixture = np.where(np.abs(mixture) < EXTREME, mixture, np.nan)
+    return mixture, known, {**state, "scale": scale}
 
 
 def running_shape(

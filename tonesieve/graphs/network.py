@@ -26,6 +26,8 @@ def why_not(config: Config) -> str | None:
     model = config.model
     if model.kind == "transformer" or model.attention != "none":
         return "it looks back by attention; recurrent and convolutional networks alone can be"
+    if model.kind == "bank":
+        return "its averages are fitted by least squares, which is not written as a graph"
     if model.kind == "multi-scale":
         return "one of its two scales begins anew at every sample; this is not written as a graph"
     if model.bidirectional:

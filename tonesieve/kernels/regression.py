@@ -234,3 +234,32 @@ def track(
             for k in range(k_tones):
                 tones[b, t, k] = mean[b, k] * sines[k] + mean[b, k_tones + k] * cosines[k]
                 phase[b, k] = (phase[b, k] + turns[k] + offset[b, k]) % 1.0
+
+
+@njit(cache=True, nogil=True)
+def weigh(
+    samples: np.ndarray,
+    one: np.ndarray,
+    other: np.ndarray,
+    kept: float,
+    memory: np.ndarray,
+    share: np.ndarray,
+) -> None:
+    """Posterior odds of two filters by their surprises (B, T), as the share (B, T) of the first.
+
+    Log-likelihoods of normal surprises whose variance is the smaller of both powers, remembered by
+    a factor ``kept`` a sample. ``memory`` (B, 3): power, its weight, evidence; a gap leaves it.
+    """
+    n_streams, n_samples = samples.shape
+    for b in range(n_streams):
+        power, weight, odds = memory[b, 0], memory[b, 1], memory[b, 2]
+        for t in range(n_samples):
+            if not np.isnan(samples[b, t]):
+                p, q = one[b, t] ** 2, other[b, t] ** 2
+                power = kept * power + (1 - kept) * min(p, q)
+                weight = kept * weight + (1 - kept)
+                odds *= kept
+                if power > 0.0:
+                    odds += (q - p) * weight / (2 * power)
+            share[b, t] = 1 / (1 + np.exp(-min(max(odds, -50.0), 50.0)))
+        memory[b, 0], memory[b, 1], memory[b, 2] = power, weight, odds

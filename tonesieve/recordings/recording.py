@@ -5,7 +5,6 @@ Axes: C channels, T samples of the grid, N columns of an output.
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -314,11 +313,3 @@ def _times(rows: Spool) -> Iterator[Float[np.ndarray, " T"]]:
 def tone_names(frequencies_hz: Sequence[float]) -> list[str]:
     """Column names: ``tone`` for one frequency, ``tone_3Hz``, ``tone_5Hz`` for several."""
     return ["tone"] if len(frequencies_hz) == 1 else [f"tone_{f:.12g}Hz" for f in frequencies_hz]
-
-
-def seconds_text(seconds: float) -> str:
-    """A length of time that a person can take in."""
-    for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
-        if seconds >= 2 * size and math.isfinite(seconds):
-            return f"{seconds / size:.4g} {unit}"
-    return f"{seconds:.4g} s"
