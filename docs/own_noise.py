@@ -15,16 +15,18 @@ from typing import Any
 DOCS = Path(__file__).parent
 KEPT, PAGE = DOCS / "results", DOCS / "own-noise.md"
 PICTURE = DOCS / "figures" / "own-noise.png"
-# Name, title, and the command without what the page itself adds.
+# Name, title, the command without what the page itself adds, units of time and frequency.
 RECORDINGS = {
     "seismometer": (
         "Mains hum in a seismometer",
         "tonesieve run --recording seismometer_200hz.csv --hz 50",
+        ("s", "Hz"),
     ),
     "polar-motion": (
         "Chandler and annual wobble of the Earth's pole",
         "tonesieve run --recording polar_motion_daily.csv --column x_arcsec --rate 365.25 "
         "--hz 0.8425 --hz 1.0",
+        ("years", "a year"),
     ),
 }
 HEAD = """# Trained in a recording's own noise
@@ -54,11 +56,15 @@ FOOT = """
 - A notch takes out the noise in it as well, and a network that trained upon it would learn that
   there is no noise at the tone. So the notch is filled with what the same least squares find a few
   notch widths away on both sides, moved to the tone: real noise of the recording, of the level
-  around. What is lost: the true noise within about an inverse window of the tone, with whatever
+  around, which still stands there, too: the filling repeats it, turned to another frequency, and
+  an estimator that knew by how much could use that (none here is told). What is lost: the true noise within about an inverse window of the tone, with whatever
   makes it unlike its surroundings. A slow change of the tone that the window does not follow stays
   in the background.
 - The recording is cut into 55% to train, 15% to choose the weights by and 30% to judge on, in this
   order, with guards of half a window between.
+  From the whole recording, the test part with it, come the tone's frequency, the removal's window,
+  the unit, and the level, fading and wandering of the tone and its noise that set what is injected;
+  the network's weights, the noise's colour and its sway come from the training part alone.
 - Injected tones: start phase uniform; amplitude log-uniform, from 20 dB below the recording's own
   tone (at least to -15 dB) to 10 dB above it (at least 15 dB); frequency and log-amplitude are
   Ornstein-Uhlenbeck processes whose deviation and pace are drawn log-uniformly, up to twice what
@@ -87,11 +93,11 @@ def keep(name: str, run: str) -> None:
 
 def section(name: str) -> str:
     """One recording: what was found, the table, the verdict."""
-    title, command = RECORDINGS[name]
+    title, command, (time, frequency) = RECORDINGS[name]
     kept = json.loads((KEPT / f"own-noise-{name}.json").read_text(encoding="utf-8"))
     found, injected, training = kept["recording"], kept["injected"], kept["training"]
     tones = "; ".join(
-        f"{t['hz']:g} (asked: {t['asked_hz']:g}), amplitude {t['amplitude']:.3g}, "
+        f"{t['hz']:g} {frequency} (asked: {t['asked_hz']:g}), amplitude {t['amplitude']:.3g}, "
         f"{t['snr_db']:.1f} dB"
         for t in found["tones"]
     )
@@ -100,15 +106,15 @@ def section(name: str) -> str:
         "",
         f"`{command}`",
         "",
-        f"{found['samples']:,} samples at a rate of {found['rate_hz']:g}. Tones found at {tones}. "
-        f"Removed in windows of {found['removal_window_s']:.3g} time units. "
-        f"{injected['stretches']} test stretches of {injected['seconds_a_stretch']:.3g} "
+        f"{found['samples']:,} samples at {found['rate_hz']:g} {frequency}. Tones found at {tones}. "
+        f"Removed in windows of {found['removal_window_s']:.3g} {time}. "
+        f"{injected['stretches']} test stretches of {injected['seconds_a_stretch']:.3g} {time} "
         f"({injected['independent_stretches']:.1f} side by side), {injected['tones_a_stretch']} "
         f"draws in each. Training: {training['seconds']:.0f} s on one core, "
         f"{training['parameters']:,} parameters.",
         "",
         *(
-            f"Noise around {t['hz']:g} in the test part: "
+            f"Noise around {t['hz']:g} {frequency} in the test part: "
             f"{t['noise_by_part_db']['test'] - t['noise_by_part_db']['train']:+.1f} dB over that "
             "in the training part.\n"
             for t in found["tones"]
