@@ -57,8 +57,9 @@ FOOT = """
   there is no noise at the tone. So the notch is filled with what the same least squares find a few
   notch widths away on both sides, moved to the tone: real noise of the recording, of the level
   around, which still stands there, too: the filling repeats it, turned to another frequency, and
-  an estimator that knew by how much could use that (none here is told). What is lost: the true noise within about an inverse window of the tone, with whatever
-  makes it unlike its surroundings. A slow change of the tone that the window does not follow stays
+  an estimator that knew by how much could use that (none here is told). What is lost: the true
+  noise within about an inverse window of the tone, with whatever makes it unlike its surroundings.
+  A slow change of the tone that the window does not follow stays
   in the background.
 - The recording is cut into 55% to train, 15% to choose the weights by and 30% to judge on, in this
   order, with guards of half a window between.
@@ -106,7 +107,8 @@ def section(name: str) -> str:
         "",
         f"`{command}`",
         "",
-        f"{found['samples']:,} samples at {found['rate_hz']:g} {frequency}. Tones found at {tones}. "
+        f"{found['samples']:,} samples at {found['rate_hz']:g} {frequency}. "
+        f"Tones found at {tones}. "
         f"Removed in windows of {found['removal_window_s']:.3g} {time}. "
         f"{injected['stretches']} test stretches of {injected['seconds_a_stretch']:.3g} {time} "
         f"({injected['independent_stretches']:.1f} side by side), {injected['tones_a_stretch']} "
