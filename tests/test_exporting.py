@@ -84,6 +84,17 @@ for _name in ZOO:
 CASES = list(MODELS.values())
 
 
+def first_of_each_kind() -> list[Any]:
+    """All cases; those whose kind and selector another has shown before are slow."""
+    seen, found = set(), []
+    for name, selector in CASES:
+        what = (zoo_settings(name).get("kind", "lstm"), selector == "initial_state")
+        slow = [pytest.mark.slow] if what in seen else []
+        found.append(pytest.param(name, selector, marks=slow))
+        seen.add(what)
+    return found
+
+
 def zeros(session: onnxruntime.InferenceSession, n_streams: int) -> dict[str, np.ndarray]:
     return {
         i.name: np.zeros((n_streams, *i.shape[1:]), np.float32) for i in session.get_inputs()[1:]
@@ -134,7 +145,7 @@ def test_answers_what_torch_answers_in_any_chunks(name: str, selector: str) -> N
     np.testing.assert_allclose(steps, expected[:1, :30], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "selector"), CASES)
+@pytest.mark.parametrize(("name", "selector"), first_of_each_kind())
 def test_windows_stream_like_any_other(name: str, selector: str) -> None:
     session, torches = both(name, selector, WINDOW)
     rng = np.random.default_rng(len(name))
@@ -147,7 +158,7 @@ def test_windows_stream_like_any_other(name: str, selector: str) -> None:
 
 
 @pytest.mark.parametrize("window", [1, WINDOW])
-@pytest.mark.parametrize(("name", "selector"), CASES)
+@pytest.mark.parametrize(("name", "selector"), first_of_each_kind())
 def test_a_stream_begins_anew_with_zeros(name: str, selector: str, window: int) -> None:
     session, _ = both(name, selector, window)
     samples = mixture()[:, :40]

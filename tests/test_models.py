@@ -256,7 +256,18 @@ def tiny_limit(selector: str) -> float:
     return limit(config.data, view_of(config), 400, stderr=0.001).mse
 
 
-@pytest.mark.parametrize("name", ZOO)
+def first_of_each_kind() -> list[Any]:
+    """Every entry of the zoo; those whose kind another has shown before are slow."""
+    seen: set[str] = set()
+    found = []
+    for name in ZOO:
+        kind = zoo_settings(name).get("kind", "lstm")
+        found.append(pytest.param(name, marks=pytest.mark.slow) if kind in seen else name)
+        seen.add(kind)
+    return found
+
+
+@pytest.mark.parametrize("name", first_of_each_kind())
 def test_learns_a_tiny_task(name: str) -> None:
     model = zoo_settings(name, window=WINDOW, context=WINDOW, hidden_size=16, scale_input=True)
     config = make_config({**TINY, "model": model})
