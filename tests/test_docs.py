@@ -39,7 +39,12 @@ CUT = {
 }  # fmt: skip
 # Sweeps that look for what a claim may have come from.
 EVIDENCE = {"window10-suspects"}
-DOCUMENTS = ["README.md", "docs/limit.md", "examples/seismometer/README.md"]
+DOCUMENTS = [
+    "README.md",
+    "docs/limit.md",
+    "examples/seismometer/README.md",
+    "examples/polar_motion/README.md",
+]
 
 
 def blocks(document: str) -> list[tuple[str, str]]:

@@ -56,7 +56,8 @@ def build_filter(
         raise UserError(f"{word}: no such filter; {hint}")
     knobs = {**_SET.get(word, {}), **_knobs(word, given)}
     try:
-        return FILTERS[word](tuple(frequencies_hz), rate_hz, gain, **knobs)
+        tones = tuple(float(f) for f in frequencies_hz)
+        return FILTERS[word](tones, float(rate_hz), complex(gain), **knobs)
     except UserError as error:
         raise UserError(f"{name}: {error}") from None
 
