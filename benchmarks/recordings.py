@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import resource
 import signal
 import subprocess
 import sys
@@ -35,10 +33,28 @@ def measured(words: list[str]) -> tuple[float, float]:
     """Seconds and peak memory (MB) of a command."""
     began = time.perf_counter()
     process = subprocess.Popen([*COMMAND, *words], stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise RuntimeError(f"{words[0]}: ended with {status}")
-    return time.perf_counter() - began, usage.ru_maxrss / 1024
+    peak = peak_mb(process)
+    if process.returncode:
+        raise RuntimeError(f"{words[0]}: ended with {process.returncode}")
+    return time.perf_counter() - began, peak
+
+
+def peak_mb(process: subprocess.Popen[bytes]) -> float:
+    """What a process holds at most until it ends, as Linux tells it every little while.
+
+    Not as it is told at the end: that counts what its parent held when it was begun.
+    """
+    peak = 0.0
+    while process.poll() is None:
+        try:
+            lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+        except OSError:
+            break
+        held = [float(x.split()[1]) for x in lines if x.startswith("VmHWM:")]
+        peak = max([peak, *held])
+        time.sleep(0.02)
+    process.wait()
+    return peak / 1024
 
 
 def large() -> list[dict[str, Any]]:
@@ -114,7 +130,9 @@ def day() -> dict[str, Any]:
         one, state = Path(folder) / "one", Path(folder) / "state"
         parts = [Path(folder) / "first", Path(folder) / "second"]
         began = time.perf_counter()
-        if stream(lines, 0, one).wait():
+        process = stream(lines, 0, one)
+        peak = peak_mb(process)
+        if process.returncode:
             raise RuntimeError("the unbroken stream failed")
         seconds = time.perf_counter() - began
         expected, n_lines = digest([one], [None])
@@ -128,7 +146,6 @@ def day() -> dict[str, Any]:
         if process.wait():
             raise RuntimeError("the restored stream failed")
         found, n_found = digest(parts, [kept_lines, None])
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     return {
         "lines": n_lines,
         "seconds": seconds,
