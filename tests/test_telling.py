@@ -213,6 +213,15 @@ def test_a_slow_tone_is_read_thinly(causal: bool, tmp_path: Path) -> None:
     np.testing.assert_allclose(table["hz"], 0.1, rtol=0.01)
 
 
+def test_tones_too_close_for_the_recording_are_told(tmp_path: Path) -> None:
+    path, _ = hum(tmp_path)
+    answer = extract(path, [50.0, 50.01])
+    assert "50 and 50.01 Hz are told apart only after 100 s, and the" in answer["warnings"][0]
+    answer = extract(path, [50.0, 50.0000001], out=tmp_path / "one.csv")
+    assert [tone["hz"] for tone in answer["tones"]] == [50.0]
+    assert answer["tones"][0]["amplitude"] == pytest.approx(3.0, rel=0.03)
+
+
 def test_frequencies_of_any_size_are_told_apart(tmp_path: Path) -> None:
     built = filter_source("kalman", [2.67e-8])(1 / 86400, "a test")
     with pytest.raises(UserError, match=r"knows 2.67e-08 Hz"):

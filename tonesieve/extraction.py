@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,10 @@ def filter_source(name: str, hz: Sequence[float]) -> SourceFor:
                     f"--hz {f:g}: must be above 0 and below {rate_hz / 2:g} Hz, half the rate of "
                     f"{whose}"
                 )
-        tones = tuple(dict.fromkeys(float(f) for f in hz))
+        tones: tuple[float, ...] = ()
+        for f in map(float, hz):
+            if not any(_same(f, tone) for tone in tones):
+                tones += (f,)
         data = DataSettings(
             frequencies_hz=tones,
             rate_hz=rate_hz,
@@ -281,6 +285,13 @@ def _warnings(recording: Recording, surveys: list[Survey], source: Source, sink:
             "locked), so the tone's amplitude follows from the recording's RMS alone; train with "
             "data.regime free for one that is heard"
         )
+    tones = sorted(source.frequencies_hz)
+    for low, high in pairwise(tones):
+        if (high - low) * recording.duration_s < 1:
+            found.append(
+                f"{low:.9g} and {high:.9g} Hz are told apart only after {1 / (high - low):.6g} s, "
+                f"and the recording has {recording.duration_s:.6g} s"
+            )
     for channel, one in zip(recording.channels, surveys, strict=True):
         if one.gaps.n_samples:
             found.append(
@@ -298,12 +309,17 @@ def _warnings(recording: Recording, surveys: list[Survey], source: Source, sink:
     return found
 
 
+def _same(one_hz: float, other_hz: float) -> bool:
+    """Whether two frequencies are two ways to write one."""
+    return bool(np.isclose(one_hz, other_hz, rtol=1e-6, atol=0))
+
+
 def choose_tones(source: Source, hz: Sequence[float]) -> list[int]:
     """Which of a source's tones these are; all of them where none is named."""
     known = source.frequencies_hz
     if not hz:
         return list(range(len(known)))
-    unknown = [f for f in hz if not any(np.isclose(f, g, rtol=1e-6, atol=0) for g in known)]
+    unknown = [f for f in hz if not any(_same(f, g) for g in known)]
     if unknown:
         names = ", ".join(f"{f:g}" for f in known)
         raise UserError(f"--hz {unknown[0]:g}: {source.name} knows {names} Hz; choose among these")
