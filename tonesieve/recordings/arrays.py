@@ -23,7 +23,6 @@ from tonesieve.errors import UserError
 from tonesieve.recordings.contents import (
     MOST_CHANNELS,
     ROWS,
-    TIME_NAMES,
     Block,
     Channel,
     Contents,
@@ -33,10 +32,11 @@ from tonesieve.recordings.contents import (
     choose,
     distinct,
     in_seconds,
+    need_times,
     rows_in_block,
     seconds_of,
     shown,
-    time_scale,
+    time_column,
     unit_in,
 )
 from tonesieve.recordings.spool import Spool
@@ -88,11 +88,7 @@ def open_npz(path: Path, wanted: Wanted) -> Contents:
     names = [name for a in arrays if a is not time and a.dtype.kind != "M" for name in a.channels]
     picked = choose(path, names, wanted.columns, what="array")
     rate_hz = wanted.rate_hz or (stated if time is None else None)
-    if rate_hz is None and time is None:
-        raise UserError(
-            f"{path}: neither {RATE} nor a time array ({', '.join(TIME_NAMES)}); name it with "
-            "--time, or give the rate with --rate"
-        )
+    need_times(path, None if time is None else time.name, rate_hz, f"array, nor {RATE}")
     used = list(dict.fromkeys(own[i][0] for i in picked))
     beside = [*used, *([time] if time is not None else [])]
     if len({a.shape[0] for a in beside}) > 1:
@@ -240,15 +236,10 @@ def _header(name: str, member: Any) -> tuple[_Array, bytes]:
 
 
 def _time_array(path: Path, arrays: Sequence[_Array], wanted: Wanted) -> _Array | None:
-    single = [a for a in arrays if len(a.shape) == 1]
-    if wanted.time is not None:
-        found = next((a for a in single if a.name == wanted.time), None)
-        if found is None:
-            there = shown(", ".join(a.name for a in single[:12]))
-            raise UserError(f"{path}: --time {wanted.time}: no such array; there are {there}")
-        return found
-    free = (a for a in single if a.name not in wanted.columns)
-    return next((a for a in free if time_scale(a.name) or a.dtype.kind == "M"), None)
+    single = {a.name: a for a in arrays if len(a.shape) == 1}
+    moments = [name for name, a in single.items() if a.dtype.kind == "M"]
+    name = time_column(path, list(single), wanted, moments=moments, what="array")
+    return None if name is None else single[name]
 
 
 def _blocks(

@@ -174,6 +174,37 @@ def since_origin(
     return np.where(there, result, np.nan)
 
 
+def time_column(
+    path: Path,
+    names: Sequence[str],
+    wanted: Wanted,
+    *,
+    moments: Sequence[str] = (),
+    what: str = "column",
+) -> str | None:
+    """The time column among these: the one asked for, or named so, or the only one of ``moments``.
+
+    Raises `UserError` where the one asked for is not there, or none is and no rate is given.
+    """
+    if wanted.time is not None:
+        if wanted.time not in names:
+            there = shown(", ".join(names[:12]))
+            raise UserError(f"{path}: --time {wanted.time}: no such {what}; there are {there}")
+        return wanted.time
+    named = [n for n in names if n not in wanted.columns and time_scale(n) is not None]
+    free = [n for n in moments if n not in wanted.columns]
+    return next(iter(named or (free if len(free) == 1 else [])), None)
+
+
+def need_times(path: Path, time: str | None, rate_hz: float | None, what: str = "column") -> None:
+    """Refuse a recording whose rate nothing tells."""
+    if rate_hz is None and time is None:
+        raise UserError(
+            f"{path}: no time {what} ({', '.join(TIME_NAMES)}); name it with --time, or give the "
+            "rate with --rate"
+        )
+
+
 def time_scale(name: str) -> float | None:
     """Seconds in a unit of the time column of this name; None where it is no time column."""
     words = name.lower().replace("[", "(").partition("(")

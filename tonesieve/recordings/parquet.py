@@ -13,7 +13,6 @@ from jaxtyping import Float
 from tonesieve.errors import UserError
 from tonesieve.recordings.contents import (
     MOST_CHANNELS,
-    TIME_NAMES,
     Block,
     Channel,
     Contents,
@@ -22,10 +21,11 @@ from tonesieve.recordings.contents import (
     check_size,
     choose,
     in_seconds,
+    need_times,
     rows_in_block,
     shown,
     since_origin,
-    time_scale,
+    time_column,
     unit_in,
 )
 
@@ -48,7 +48,8 @@ def open_parquet(path: Path, wanted: Wanted) -> Contents:
         raise _unreadable(path, error) from None
     if len(schema) > MOST_CHANNELS:
         raise UserError(f"{path}: {len(schema)} columns; at most {MOST_CHANNELS:,} can be read")
-    time = _time_column(path, schema, wanted)
+    moments = [field.name for field in schema if pa.types.is_timestamp(field.type)]
+    time = time_column(path, schema.names, wanted, moments=moments)
     names = [
         field.name
         for field in schema
@@ -61,11 +62,7 @@ def open_parquet(path: Path, wanted: Wanted) -> Contents:
     if twice is not None:
         raise UserError(f"{path}: several columns are named {shown(twice, 40)!r}; rename them")
     check_size(path, n_rows * len(chosen))
-    if wanted.rate_hz is None and time is None:
-        raise UserError(
-            f"{path}: no time column ({', '.join(TIME_NAMES)}); name it with --time, or give the "
-            "rate with --rate"
-        )
+    need_times(path, time, wanted.rate_hz)
     form = Form(
         ".parquet",
         time_name=time,
@@ -118,20 +115,6 @@ def _column(times: Any, kind: Any) -> Any:
     if isinstance(times, np.ndarray):
         return pa.array(times, type=kind)
     return pa.concat_arrays(times) if times else pa.array([], type=kind)
-
-
-def _time_column(path: Path, schema: Any, wanted: Wanted) -> str | None:
-    import pyarrow as pa
-
-    if wanted.time is not None:
-        if wanted.time not in schema.names:
-            there = shown(", ".join(schema.names[:12]))
-            raise UserError(f"{path}: --time {wanted.time}: no such column; there are {there}")
-        return wanted.time
-    free = [field for field in schema if field.name not in wanted.columns]
-    named = [field.name for field in free if time_scale(field.name) is not None]
-    moments = [field.name for field in free if pa.types.is_timestamp(field.type)]
-    return (named or (moments if len(moments) == 1 else []) or [None])[0]
 
 
 def _batches(path: Path, names: Sequence[str]) -> Iterator[Any]:

@@ -23,7 +23,6 @@ from jaxtyping import Float
 from tonesieve.errors import UserError
 from tonesieve.recordings.contents import (
     MOST_CHANNELS,
-    TIME_NAMES,
     Block,
     Channel,
     Contents,
@@ -32,10 +31,11 @@ from tonesieve.recordings.contents import (
     choose,
     distinct,
     in_seconds,
+    need_times,
     rows_in_block,
     seconds_of,
     shown,
-    time_scale,
+    time_column,
     unit_in,
 )
 from tonesieve.recordings.lines import pieces
@@ -78,18 +78,14 @@ def open_csv(path: Path, wanted: Wanted) -> Contents:
     Raises `UserError` for what is no table, has text among its numbers, or no such column.
     """
     layout = _layout(path)
-    time = _time_column(path, layout, wanted)
+    time = time_column(path, layout.names, wanted)
     names = [name for name in layout.names if name != time]
     if not names:
         raise UserError(f"{path}: no column beside {time}; one with samples is needed")
     at = layout.names.index(time) if time is not None else len(layout.names)
     words = [*layout.words[:at], *layout.words[at + 1 :]]
     chosen = [names[i] for i in choose(path, words, wanted.columns)]
-    if wanted.rate_hz is None and time is None:
-        raise UserError(
-            f"{path}: no time column ({', '.join(TIME_NAMES)}); name it with --time, or give the "
-            "rate with --rate"
-        )
+    need_times(path, time, wanted.rate_hz)
     form = Form(
         ".csv",
         time_name=time,
@@ -217,16 +213,6 @@ def _holds_values(words: Sequence[str], decimal: str) -> bool:
         return False  # columns that pandas numbered
     filled = [word.replace(decimal, ".") for word in words if word]
     return bool(filled) and all(_NUMBER.fullmatch(w) or _DATE.match(w) for w in filled)
-
-
-def _time_column(path: Path, layout: _Layout, wanted: Wanted) -> str | None:
-    if wanted.time is not None:
-        if wanted.time not in layout.names:
-            there = shown(", ".join(layout.names[:12]))
-            raise UserError(f"{path}: --time {wanted.time}: no such column; there are {there}")
-        return wanted.time
-    free = (name for name in layout.names if name not in wanted.columns)
-    return next((name for name in free if time_scale(name) is not None), None)
 
 
 def _tables(path: Path, layout: _Layout, **how: Any) -> Iterator[pd.DataFrame]:
