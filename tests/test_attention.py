@@ -143,6 +143,7 @@ def test_no_attention_nothing_to_see() -> None:
     assert inspection.attention_weights(extractor, np.zeros(50), 0) == {}
 
 
+@pytest.mark.slow
 def test_a_learned_window_is_the_shorter_the_more_length_costs() -> None:
     def trained_length(penalty: float) -> float:
         config = make_config(

@@ -179,6 +179,7 @@ SHORT = (
 )
 
 
+@pytest.mark.slow
 def test_a_run_on_two_devices(tmp_path: Path) -> None:
     # Adam: where nothing is known of a direction yet, rounding chooses SOAP's bases.
     short = (*SHORT, "training.optimizer=adam")

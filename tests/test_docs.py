@@ -117,6 +117,11 @@ def verdict(folder: str, workplace: Path) -> str:
 @pytest.fixture
 def workplace(tmp_path: Path) -> Path:
     shutil.copytree(REPOSITORY / "examples", tmp_path / "examples")
+    sweep = tmp_path / "examples" / "sweep.yaml"
+    text = sweep.read_text(encoding="utf-8")
+    assert "training.epochs: 2\n" in text
+    short = "training.epochs: 2\n  training.batches_per_epoch: 20\n"
+    sweep.write_text(text.replace("training.epochs: 2\n", short), encoding="utf-8")
     return tmp_path
 
 
