@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,30 +16,38 @@ from tonesieve.judging.figures import BLUE, GREY, INK, ORANGE, save_figure
 # Samples that spectra are taken of, at most, and points of a line.
 MOST, POINTS = 2**20, 4000
 PERIODS_SHOWN = 12
+# Bins of a spectrum that are shown beside the tones, at least.
+ASIDE = 60
 
 
 def spectra(
-    axis: Any,
+    axes: Sequence[Any],
     before: Float[np.ndarray, " T"],
     after: Float[np.ndarray, " T"],
     rate_hz: float,
     frequencies_hz: list[float],
     unit: str,
 ) -> None:
-    """Power density of a recording with and without its tones."""
+    """Power density of a recording with and without its tones: all of it, and around the tones."""
     # A dozen averages, and lines no wider than a fortieth of the lowest tone.
     n = int(min(len(before), max(256, 40 * rate_hz / min(frequencies_hz), len(before) / 6)))
+    beside = max(0.1 * min(frequencies_hz), ASIDE * rate_hz / n)
+    near = (min(frequencies_hz) - beside, max(frequencies_hz) + beside)
     for samples, colour, width, label in (
         (before, GREY, 1.6, "recording"),
-        (after, BLUE, 0.9, "tone taken out"),
+        (after, BLUE, 0.9, "tones taken out"),
     ):
         f, density = welch(samples, rate_hz, nperseg=n, detrend="linear")
-        axis.loglog(f[1:], density[1:], color=colour, linewidth=width, label=label)
-    for hz in frequencies_hz:
-        axis.axvline(hz, color=ORANGE, linewidth=0.8, linestyle=":")
-    axis.set(xlabel="frequency (Hz)", ylabel=f"power density ({unit}$^2$/Hz)")
-    axis.legend(frameon=False, loc="lower left")
-    axis.grid(alpha=0.3, which="both")
+        axes[0].loglog(f[1:], density[1:], color=colour, linewidth=width, label=label)
+        around = (f >= near[0]) & (f <= near[1]) & (f > 0)
+        axes[1].semilogy(f[around], density[around], color=colour, linewidth=width)
+    for axis, title in zip(axes, ("spectra before and after", "around the tones"), strict=True):
+        for hz in frequencies_hz:
+            axis.axvline(hz, color=ORANGE, linewidth=0.8, linestyle=":")
+        axis.set(xlabel="frequency (Hz)", title=title)
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel(f"power density ({unit}$^2$/Hz)")
+    axes[0].legend(frameon=False, loc="lower left")
 
 
 def draw_extraction(readings: Any, path: Path) -> None:
@@ -47,7 +56,8 @@ def draw_extraction(readings: Any, path: Path) -> None:
     n, rate = recording.n_samples, recording.rate_hz
     unit = recording.channels[0].unit or "unit of the recording"
     figure = Figure(figsize=(11, 9), layout="constrained")
-    near, course, power = figure.subplots(3, 1)
+    places = figure.subplot_mosaic([["near", "near"], ["course", "course"], ["all", "around"]])
+    near, course = places["near"], places["course"]
     hz = readings.frequencies_hz
     shown = min(n, max(50, round(PERIODS_SHOWN * rate / min(hz))))
     begin = (n - shown) // 2
@@ -60,17 +70,16 @@ def draw_extraction(readings: Any, path: Path) -> None:
         every = _amplitude(readings, k)
         course.plot(*every, color=colour, linewidth=1.2, label=f"{f:g} Hz")
     near.set(xlabel="time (s)", ylabel=unit, title=f"{recording.path.name}: {shown} samples")
-    near.legend(frameon=False, loc="upper right")
-    course.set(xlabel="time (s)", ylabel=f"amplitude ({unit})", ylim=(0, None))
+    near.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    course.set(xlabel="time (s)", ylabel=f"amplitude ({unit})")
+    course.set_ylim(0, 1.1 * max(course.get_ylim()[1], 1e-300))
     course.set_title("amplitude of the tone")
     course.grid(alpha=0.3)
-    course.legend(frameon=False, loc="upper right")
     first = max(0, (n - MOST) // 2)
     before = recording.read(first, first + MOST)[0]
     before = np.where(np.isfinite(before), before, readings.surveys[0].mean)
     after = before - readings.tones(first, first + len(before))[0].sum(axis=1)
-    spectra(power, before, after, rate, hz, unit)
-    power.set_title("spectra before and after")
+    spectra((places["all"], places["around"]), before, after, rate, hz, unit)
     for axis in (near, course):
         axis.axhline(0, color=INK, linewidth=0.4)
     save_figure(figure, path, dpi=110)
