@@ -15,6 +15,7 @@ import tonesieve
 from tests.recordings import AMPLITUDE, RATE_HZ, TONE_HZ, hum, write_csv
 from tonesieve.config import make_config
 from tonesieve.errors import UserError
+from tonesieve.judging.metrics import band_rms
 from tonesieve.own_noise import prepare
 from tonesieve.signals.backgrounds import (
     PARTS,
@@ -26,7 +27,7 @@ from tonesieve.signals.backgrounds import (
     save_background,
     swayed,
 )
-from tonesieve.signals.removal import band_rms, find_tone, fit_tones, remove_tones, whitening_of
+from tonesieve.signals.removal import find_tone, fit_tones, remove_tones, whitening_of
 from tonesieve.signals.synthesis import draw_records
 
 N = 20_000

@@ -20,9 +20,10 @@ from tonesieve.extractors.protocol import Extractor
 from tonesieve.files import write_text
 from tonesieve.judging.figures import error_by_snr
 from tonesieve.judging.injection import NETWORK, band_around, judge_injected, n_parts
+from tonesieve.judging.metrics import band_rms
 from tonesieve.recordings.recording import read_recording
 from tonesieve.signals.backgrounds import SHARES, Background, cut_in_parts, save_background
-from tonesieve.signals.removal import Removal, band_rms, remove_tones, whitening_of
+from tonesieve.signals.removal import Removal, remove_tones, whitening_of
 from tonesieve.signals.synthesis import background_of
 
 __all__ = ["OwnNoise", "judge", "keep", "n_parts", "prepare"]

@@ -17,8 +17,7 @@ from jaxtyping import Float
 from scipy.signal import lfilter
 from scipy.special import gammainc
 
-SHARE = 0.9
-WIDTH = 1.6448536269514722  # of a band that holds this share of a normal distribution
+WIDTH = 1.6448536269514722  # of a band that holds nine tenths of a normal distribution
 # White noise given on top: as many streams, as long at most, and so strong beside the recording.
 N_STREAMS, LONGEST, STRENGTH = 16, 2**15, 0.1
 PER_OCTAVE = 4

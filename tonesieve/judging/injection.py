@@ -27,8 +27,8 @@ from tonesieve.errors import UserError
 from tonesieve.extractors.classical import Classical
 from tonesieve.extractors.filters import FILTERS, build_filter
 from tonesieve.extractors.protocol import Extractor
+from tonesieve.judging.metrics import band_rms
 from tonesieve.signals.backgrounds import Background, centred, draw_levels
-from tonesieve.signals.removal import band_rms
 from tonesieve.signals.synthesis import Records, background_of, inject
 
 # The band of the noise, over the tone's frequency.

@@ -131,3 +131,12 @@ def band_power(
     )
     inside = (frequencies >= low_hz) & (frequencies <= high_hz)
     return float(np.sum(density[inside]) * rate_hz / len(samples))
+
+
+def band_rms(
+    samples: Float[np.ndarray, " T"], rate_hz: float, band_hz: tuple[float, float]
+) -> float:
+    """Root mean square of what lies in a band; gaps are bridged."""
+    good = np.isfinite(samples)
+    whole = np.interp(np.arange(len(samples)), np.flatnonzero(good), samples[good])
+    return float(np.sqrt(band_power(whole, rate_hz, *band_hz)))

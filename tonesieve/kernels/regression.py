@@ -13,6 +13,20 @@ UNTOLD = 20.0
 
 
 @njit(cache=True, nogil=True)
+def _renew(covariance: np.ndarray, gain: np.ndarray, reach: np.ndarray, spread: float) -> None:
+    """A covariance (D, D) after a sample; ``reach`` (D) is how far it let the sample tell of each.
+
+    Joseph's form, so that rounding leaves it symmetric and positive.
+    """
+    for i in range(len(gain)):
+        for j in range(i + 1):
+            less = gain[i] * reach[j] + reach[i] * gain[j]
+            renewed = covariance[i, j] - less + gain[i] * spread * gain[j]
+            covariance[i, j] = renewed
+            covariance[j, i] = renewed
+
+
+@njit(cache=True, nogil=True)
 def kalman(
     samples: np.ndarray,
     rows: np.ndarray,
@@ -26,8 +40,7 @@ def kalman(
 
     samples (B, T) = rows (T, D) @ coefficients + N(0, noise); each coefficient gains variance
     ``walk`` (D) a sample. ``mean`` (B, D) and ``covariance`` (B, D, D) are renewed in place, the
-    means after each sample are kept in ``path`` (B, T, D). NaN: predict only. Joseph's form, so
-    that rounding leaves the covariance symmetric and positive.
+    means after each sample are kept in ``path`` (B, T, D). NaN: predict only.
     """
     n_streams, n_samples = samples.shape
     n = rows.shape[1]
@@ -50,12 +63,7 @@ def kalman(
                     for i in range(n):
                         gain[i] = reach[i] / spread
                         mean[b, i] += gain[i] * surprise
-                    for i in range(n):
-                        for j in range(i + 1):
-                            less = gain[i] * reach[j] + reach[i] * gain[j]
-                            renewed = covariance[b, i, j] - less + gain[i] * spread * gain[j]
-                            covariance[b, i, j] = renewed
-                            covariance[b, j, i] = renewed
+                    _renew(covariance[b], gain, reach, spread)
             for i in range(n):
                 path[b, t, i] = mean[b, i]
 
@@ -202,12 +210,7 @@ def track(
                     surprise -= rows[i] * mean[b, i]
                 for i in range(n):
                     pull[i] = reach[i] / spread
-                for i in range(n):
-                    for j in range(i + 1):
-                        less = pull[i] * reach[j] + reach[i] * pull[j]
-                        renewed = covariance[b, i, j] - less + pull[i] * spread * pull[j]
-                        covariance[b, i, j] = renewed
-                        covariance[b, j, i] = renewed
+                _renew(covariance[b], pull, reach, spread)
                 slowest = 1.0
                 mean[b, n - 1] += pull[n - 1] * surprise
                 for k in range(k_tones):

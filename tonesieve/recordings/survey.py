@@ -203,9 +203,3 @@ class _Runs:
         last = len(starts) and stops[-1] == len(holds)
         self._carried = int(lengths[-1]) if last else 0
         return kept
-
-
-def quiet(samples: Float[np.ndarray, " T"]) -> bool:
-    """Whether there is nothing but one value, or nothing at all."""
-    good = samples[np.isfinite(samples)]
-    return not len(good) or bool(np.all(good == good[0]))

@@ -243,17 +243,6 @@ def _aside(
     return None
 
 
-def band_rms(
-    samples: Float[np.ndarray, " T"], rate_hz: float, band_hz: tuple[float, float]
-) -> float:
-    """Root mean square of what lies in a band; gaps are bridged."""
-    good = np.isfinite(samples)
-    whole = np.interp(np.arange(len(samples)), np.flatnonzero(good), samples[good])
-    frequencies, density = periodogram(whole, rate_hz, window="hann", detrend="constant")
-    inside = (frequencies >= band_hz[0]) & (frequencies <= band_hz[1])
-    return float(np.sqrt(np.sum(density[inside]) * rate_hz / len(samples)))
-
-
 def whitening_of(samples: Float[np.ndarray, " T"]) -> tuple[float, ...]:
     """Coefficients upon past samples that make noise white when added to the present one.
 
