@@ -210,7 +210,8 @@ def page(results: dict[str, Any]) -> str:
         "Made by `python examples/worked.py`. *Followed*: the frequency at which the tone was "
         "found, and where nine tenths of its power lie. NMSE: squared error over the power of the "
         "known tone, in dB, the median over the trials with their spread; the first and last "
-        "twentieth left out. Causal: by the past alone.",
+        "twentieth left out. Causal: by the past alone. Where frequencies are in cycles a year, "
+        "the picture's s are years.",
     ]
     for name, found in results.items():
         parts += ["", f"## {found['title']}", "", f"![tone, amplitude and spectra](figures/example-"

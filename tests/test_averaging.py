@@ -52,7 +52,7 @@ def test_a_fit_is_weighted_least_squares(n: int, order: int) -> None:
     fit = np.linalg.solve((x.T * weights) @ x + ridge * np.eye(5), (x.T * weights) @ given)
     expected = [x[-1, 2 * k : 2 * k + 2] @ fit[2 * k : 2 * k + 2] for k in range(2)]
     tones, _ = averaged(samples)
-    np.testing.assert_allclose(tones[-1, :, FITS + ORDERS.index(order)], expected, atol=2e-5)
+    np.testing.assert_allclose(tones[-1, :, FITS + ORDERS.index(order)], expected, atol=1e-9)
 
 
 def test_neither_another_tone_nor_an_offset_leaks_in() -> None:
@@ -75,7 +75,8 @@ def test_neither_another_tone_nor_an_offset_leaks_in() -> None:
 def test_a_whitened_tone_comes_out_as_it_is() -> None:
     tone = 2.0 * np.sin(2 * np.pi * HZ[0] / RATE * np.arange(3000) + 0.5)
     tones, features = averaged(tone, (-1.5, 0.7))
-    np.testing.assert_allclose(tones[2000:, 0, -FITS], tone[2000:], atol=0.02)
+    # The ridge takes a little off.
+    np.testing.assert_allclose(tones[2000:, 0, -FITS], tone[2000:], atol=1e-3)
     assert not features[:2].any()  # the filter still looks at what was before
 
 
@@ -92,7 +93,7 @@ def test_the_drawn_fit_is_smaller_in_noise_and_the_same_without() -> None:
 def test_features_do_not_tell_scale_or_phase() -> None:
     noise = np.random.default_rng(2).normal(size=500)
     plain = averaged(noise)[1]
-    np.testing.assert_allclose(averaged(-1e5 * noise)[1], plain, atol=2e-3)
+    np.testing.assert_allclose(averaged(-1e5 * noise)[1], plain, atol=1e-12)
     assert np.isfinite(plain).all()
     assert np.abs(plain).max() < 20
     assert max(ORDERS) == STAGES
