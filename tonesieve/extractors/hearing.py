@@ -1,0 +1,151 @@
+"""From samples to evidence: how the pretrained extractor hears the tones that it is told.
+
+Tones that are not too far apart are heard together, so that none leaks into another; those that are
+slow by the mean of so many samples, so that to the candidates every tone is as fast as any other.
+Axes: B streams, T samples, N steps, K tones of a group, M candidates, R frames, F features.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Complex, Float
+
+from tonesieve.kernels import listening as kernel
+from tonesieve.kernels.lanes import WIDTH
+from tonesieve.kernels.thinning import MEANS, thin, window
+
+# The highest tone of a group has so many steps a period, at least; the lowest is so much lower at
+# most.
+STEPS_A_PERIOD, SPAN = 12, 8
+# How far a frequency may be from its name, as a share of it.
+PULL = 0.05
+# Memories in steps; of candidates whose frequencies stay, and of those that follow.
+STAYS = (5.0, 14.0, 40.0, 110.0, 300.0, 900.0, 3500.0, math.inf)
+FOLLOW = (30.0, 80.0, 200.0, 500.0, 1300.0, 3500.0, 12000.0, math.inf)
+TOLD, SEEN, LONGEST = (4.0, 50.0), (2.0, 10.0), 4000.0
+
+
+def candidates() -> Float[np.ndarray, " L"]:
+    """The table that the kernel reads: rows of a number a candidate."""
+    memory = np.array(STAYS + FOLLOW)
+    follows = np.repeat([0.0, 1.0], [len(STAYS), len(FOLLOW)])
+    chained = np.ones(WIDTH)
+    chained[[0, len(STAYS)]] = 0.0
+    averaged = [np.clip(share * memory, least, LONGEST) for share, least in (TOLD, SEEN)]
+    return np.concatenate([2 / memory**2, follows, chained, *averaged, memory])
+
+
+TABLE = candidates()
+
+# Of a group: samples so far, first samples (B), sums (B, 3, 2) of the means, what listens (B, S).
+HearingState = tuple[
+    int, Float[np.ndarray, " B"], Float[np.ndarray, "B 3 2"], Float[np.ndarray, "B S"]
+]
+
+
+class Evidence(NamedTuple):
+    """What was heard of a group's tones in some steps."""
+
+    phasors: Float[np.ndarray, "B N K 2 M"]
+    features: Float[np.ndarray, "B R K F"]
+    variances: Float[np.ndarray, "B R K M"]
+    ends: np.ndarray  # of the frames that end here, the number of their last step among these
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """Tones (cycles a sample) that are heard together, ``factor`` samples a step.
+
+    ``gain`` is how a tone of amplitude 1 stands in the samples.
+    """
+
+    turns: tuple[float, ...]
+    gain: complex = 1.0
+
+    @property
+    def factor(self) -> int:
+        """Samples a step."""
+        return max(1, int(1 / (STEPS_A_PERIOD * max(self.turns))))
+
+    @property
+    def turn(self) -> Float[np.ndarray, " K"]:
+        """Radians a step."""
+        return 2 * np.pi * self.factor * np.array(self.turns)
+
+    @property
+    def gains(self) -> Complex[np.ndarray, " K"]:
+        """How a tone stands in the steps, the first of which ends with sample ``factor`` - 1."""
+        weights = window(self.factor)
+        before = self.factor - 1 - np.arange(len(weights))
+        angles = 2 * np.pi * np.array(self.turns)[:, None]
+        return self.gain * (np.exp(1j * angles * before) @ weights)
+
+    def initial_state(self, n_streams: int) -> HearingState:
+        """Nothing heard."""
+        listening = np.zeros((n_streams, kernel.n_state(len(self.turns))))
+        kernel.begin(listening, _pairs(self.gains))
+        return 0, np.full(n_streams, np.nan), np.zeros((n_streams, MEANS, 2)), listening
+
+    def thin(
+        self, samples: Float[np.ndarray, "B T"], state: HearingState
+    ) -> tuple[Float[np.ndarray, "B N"], HearingState]:
+        """The steps that end in these samples."""
+        first, origin, sums, listening = state
+        n = samples.shape[1]
+        if self.factor == 1:
+            return np.ascontiguousarray(samples), (first + n, origin, sums, listening)
+        origin, sums = origin.copy(), sums.copy()
+        steps = np.empty((len(samples), (first + n) // self.factor - first // self.factor))
+        heard = np.ascontiguousarray(samples)
+        thin(heard, first, origin, sums, window(self.factor), self.factor, steps)
+        return steps, (first + n, origin, sums, listening)
+
+    def listen(
+        self,
+        steps: Float[np.ndarray, "B N"],
+        listening: Float[np.ndarray, "B S"],
+        *,
+        backwards: bool = False,
+    ) -> tuple[Evidence, Float[np.ndarray, "B S"]]:
+        """Evidence from some steps, and the state after; ``backwards``: the last step first."""
+        listening = listening.copy()
+        n_streams, n_steps = steps.shape
+        k = len(self.turns)
+        age = int(listening[0, kernel.age_place(k)]) if n_streams else 0
+        first = kernel.FRAME - 1 - age % kernel.FRAME
+        ends = np.arange(first, n_steps, kernel.FRAME)
+        phasors = np.empty((n_streams, n_steps, k, 2, WIDTH))
+        features = np.empty((n_streams, len(ends), k, kernel.n_features()))
+        variances = np.empty((n_streams, len(ends), k, WIDTH))
+        gains = self.gains.conj() if backwards else self.gains
+        kernel.listen(
+            np.ascontiguousarray(steps),
+            listening,
+            self.turn,
+            _pairs(gains),
+            PULL * self.turn,
+            TABLE,
+            phasors,
+            features,
+            variances,
+        )
+        return Evidence(phasors, features, variances, ends), listening
+
+
+def grouped(turns: Sequence[float]) -> list[list[int]]:
+    """Which tones are heard together: from the highest down, an octave thrice."""
+    left, found = sorted(range(len(turns)), key=lambda k: -turns[k]), []
+    while left:
+        near = [k for k in left if turns[k] * SPAN >= turns[left[0]]]
+        found.append(sorted(near))
+        left = [k for k in left if k not in near]
+    return found
+
+
+def _pairs(gains: Complex[np.ndarray, " K"]) -> Float[np.ndarray, "K 2"]:
+    return np.stack([gains.real, gains.imag], axis=1)

@@ -1,0 +1,185 @@
+"""Any tone out of any recording: candidates of every memory, weighed by a network trained once.
+
+Axes: B streams, T samples, K tones, N steps, R frames, M candidates, H hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Complex, Float
+
+from tonesieve.extractors.classical import Classical
+from tonesieve.extractors.hearing import Evidence, Hearing, HearingState, grouped
+from tonesieve.kernels.lanes import WIDTH
+from tonesieve.kernels.listening import FRAME
+from tonesieve.kernels.weighing import TOLD, combine, decide, packed, weigh
+
+
+class Judge:
+    """The network's weights, packed for the kernels; from the tensors of `Network.state_dict`."""
+
+    def __init__(self, tensors: Mapping[str, np.ndarray]) -> None:
+        def both(name: str, kind: str) -> np.ndarray:
+            parts = (tensors[f"{name}.weight{kind}"], tensors[f"{name}.bias{kind}"])
+            return packed(*(np.asarray(part, dtype=float) for part in parts))
+
+        self.taken, self.carried = both("gru", "_ih_l0"), both("gru", "_hh_l0")
+        self.answer, self.mix, self.two = both("head", ""), both("mix", ""), both("two", "")
+        self.n_hidden = tensors["gru.weight_hh_l0"].shape[1]
+
+
+class Verdict(NamedTuple):
+    """What the network holds at the ends of frames, and what follows from it."""
+
+    hidden: Float[np.ndarray, "S R H"]
+    told: Float[np.ndarray, "S R O"]
+    weights: Float[np.ndarray, "S R M"]
+    sure: Float[np.ndarray, "S R"]
+    phasors: Float[np.ndarray, "S R 2 M"]
+    variances: Float[np.ndarray, "S R M"]
+
+
+class GroupState(NamedTuple):
+    """Of a group of tones: what listens, the last verdict, the last phasors and bands."""
+
+    hearing: HearingState
+    verdict: Verdict
+    phasor: Complex[np.ndarray, "B K"]
+
+
+class Answer(NamedTuple):
+    """Phasors Z (the tone is Im(Z exp(i theta))), and the band's half-width at every sample."""
+
+    phasors: Complex[np.ndarray, "B T K"]
+    band: Float[np.ndarray, "B T K"]
+
+
+@dataclass(frozen=True)
+class Pretrained(Classical):
+    """The extractor that comes with the package: no training, no knobs.
+
+    Sixteen trackers of every memory, half of which follow the frequency, hear the samples, whitened
+    and cleaned of impulses; a small recurrent network, trained once on a wide family of signals
+    (`signals.family`), weighs them by how each has done. Gaps: coasts. Tones that are named
+    together are told apart together. What is slower than a twelfth of the rate is first averaged
+    to a dozen steps a period.
+    """
+
+    judge: Judge = field(repr=False, kw_only=True)
+    recipe: str = ""
+
+    @cached_property
+    def groups(self) -> list[tuple[list[int], Hearing]]:
+        """Which tones are heard together, and how."""
+        turns = [f / self.rate_hz for f in self.frequencies_hz]
+        return [(g, Hearing(tuple(turns[k] for k in g), self.gain)) for g in grouped(turns)]
+
+    def initial_state(self, n_streams: int) -> tuple[GroupState, ...]:
+        """Nothing heard; equal weights, and no answer."""
+        return tuple(self.begun(hearing, n_streams) for _, hearing in self.groups)
+
+    def step(
+        self, samples: Float[np.ndarray, "B T"], state: tuple[GroupState, ...]
+    ) -> tuple[Float[np.ndarray, "B T K"], tuple[GroupState, ...]]:
+        """Answer a chunk of any length."""
+        first = int(state[0].hearing[0])
+        answer, state = self.tell(samples, state)
+        return self.tones(answer.phasors, first), state
+
+    def tones(
+        self, phasors: Complex[np.ndarray, "B T K"], first: int
+    ) -> Float[np.ndarray, "B T K"]:
+        """The tones whose phasors these are, from sample ``first`` on."""
+        return (phasors * self.phasors(first, phasors.shape[1])).imag
+
+    def tell(
+        self, samples: Float[np.ndarray, "B T"], state: tuple[GroupState, ...]
+    ) -> tuple[Answer, tuple[GroupState, ...]]:
+        """Phasors and bands of a chunk of any length, each from what was heard up to it."""
+        shape = (*samples.shape, self.n_tones)
+        answer, after = Answer(np.empty(shape, complex), np.empty(shape)), []
+        for (own, hearing), before in zip(self.groups, state, strict=True):
+            phasors, band, renewed = self._tell(hearing, samples, before)
+            answer.phasors[..., own], answer.band[..., own] = phasors, band
+            after.append(renewed)
+        return answer, tuple(after)
+
+    def begun(self, hearing: Hearing, n_streams: int) -> GroupState:
+        """A group's state that has heard nothing."""
+        k = len(hearing.turns)
+        s = n_streams * k
+        verdict = Verdict(
+            np.zeros((s, 1, self.judge.n_hidden)),
+            np.zeros((s, 1, TOLD)),
+            np.full((s, 1, WIDTH), 1 / (WIDTH + 1)),
+            np.full((s, 1), -np.inf),
+            np.zeros((s, 1, 2, WIDTH)),
+            np.zeros((s, 1, WIDTH)),
+        )
+        return GroupState(
+            hearing.initial_state(n_streams), verdict, np.zeros((n_streams, k), complex)
+        )
+
+    def _tell(
+        self, hearing: Hearing, samples: Float[np.ndarray, "B T"], state: GroupState
+    ) -> tuple[Complex[np.ndarray, "B T K"], Float[np.ndarray, "B T K"], GroupState]:
+        first = state.hearing[0]
+        steps, heard = hearing.thin(samples, state.hearing)
+        evidence, listening = hearing.listen(steps, heard[3])
+        verdicts = self.verdicts(evidence, state.verdict)
+        n_streams, n_steps = steps.shape
+        since = np.zeros(n_steps, dtype=int)
+        since[evidence.ends] = 1
+        weighed = weighed_sum(evidence.phasors, verdicts.weights, np.cumsum(since))
+        path = np.concatenate([state.phasor[:, None], weighed], axis=1)
+        bands = _by_stream(np.exp(verdicts.sure), n_streams)
+        done = (first + 1 + np.arange(samples.shape[1])) // hearing.factor - first // hearing.factor
+        frame = np.concatenate([[0], np.cumsum(since)])
+        last = Verdict(*(part[:, -1:] for part in verdicts))
+        after = GroupState((*heard[:3], listening), last, path[:, -1])
+        return path[:, done], bands[:, frame[done]], after
+
+    def verdicts(self, evidence: Evidence, before: Verdict) -> Verdict:
+        """Of every frame that ends, the last one before them first."""
+        n_streams, n_frames, k = evidence.variances.shape[:3]
+        s = n_streams * k
+        features = _by_tone(evidence.features)
+        phasors, variances = _by_tone(evidence.phasors[:, evidence.ends]), _by_tone(evidence.variances)
+        hidden, told = np.empty((s, n_frames, self.judge.n_hidden)), np.empty((s, n_frames, TOLD))
+        carried = before.hidden[:, -1].copy()
+        judge = self.judge
+        weigh(features, carried, judge.taken, judge.carried, judge.answer, hidden, told)
+        weights, sure = np.empty((s, n_frames, WIDTH)), np.empty((s, n_frames))
+        decide(told, phasors, variances, weights, sure)
+        found = Verdict(hidden, told, weights, sure, phasors, variances)
+        return Verdict(*(np.concatenate(two, axis=1) for two in zip(before, found, strict=True)))
+
+
+def weighed_sum(
+    phasors: Float[np.ndarray, "B N K 2 M"],
+    weights: Float[np.ndarray, "S R M"],
+    frames: np.ndarray,
+) -> Complex[np.ndarray, "B N K"]:
+    """The candidates' phasors, weighed as their frame says."""
+    n_streams, n_steps, k = phasors.shape[:3]
+    both = np.empty((n_streams, n_steps, k, 2))
+    combine(phasors, weights.reshape(n_streams, k, -1, WIDTH), frames, both)
+    return both[..., 0] + 1j * both[..., 1]
+
+
+def _by_tone(array: np.ndarray) -> np.ndarray:
+    """(B, R, K, ...) as (B x K, R, ...)."""
+    moved = np.moveaxis(array, 2, 1)
+    return np.ascontiguousarray(moved.reshape(-1, *moved.shape[2:]))
+
+
+def _by_stream(array: np.ndarray, n_streams: int) -> np.ndarray:
+    """(B x K, R, ...) as (B, R, K, ...)."""
+    if n_streams == 0:
+        return np.moveaxis(array.reshape(0, 1, *array.shape[1:]), 1, 2)
+    return np.moveaxis(array.reshape(n_streams, -1, *array.shape[1:]), 1, 2)
