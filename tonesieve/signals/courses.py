@@ -124,11 +124,11 @@ def _fades(n: int, step: float, mild: bool, rng: Rng) -> tuple[Complex[np.ndarra
     scale = log_uniform(FADE_TIME, rng)
     width = 1 / (2 * np.pi * scale * step)  # standard deviation of the spectrum, cycles a sample
     periodic = bool(rng.random() < 0.5)
-    # Twice the smooth process, so that even it swings from nearly -1 to nearly 1.
-    slow = np.tanh(2 * smooth(n, width, rng=rng).real)
+    # Bounded, so that depth and sway are what they are called.
+    slow = np.tanh(1.2 * smooth(n, width, rng=rng).real)
     if periodic:
         slow = np.sin(2 * np.pi * (width * np.arange(n) + rng.random()))
-    phase = sway * np.tanh(2 * smooth(n, width, rng=rng).real)
+    phase = sway * np.tanh(1.2 * smooth(n, width, rng=rng).real)
     about: About = {"depth": depth, "fade_time": scale, "sway": sway, "periodic": periodic}
     return (1 + depth * slow) * np.exp(1j * phase), about
 
@@ -151,5 +151,5 @@ def _bursts(n: int, step: float, rng: Rng) -> tuple[Complex[np.ndarray, " T"], A
     burst = (stretch + (0 if first_on else 1)) // 2
     middle = np.concatenate([[-1.0], (edges[:-1] + edges[1:]) / 2])
     burst += (on == 0) & (np.arange(n) > middle[stretch])
-    course = np.clip(level[ramp:-ramp], 0.0, 1.0) * np.exp(2j * np.pi * phases[burst])
+    course = np.where(level > 1e-9, level, 0.0)[ramp:-ramp] * np.exp(2j * np.pi * phases[burst])
     return course, {"ramp": ramp / step, "new_phase": anew, "on_share": float(on.mean())}
