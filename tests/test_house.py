@@ -110,6 +110,8 @@ ROOMS = [
     "judging.probes",
     "judging.comparison",
     "judging.injection",
+    "judging.rivals",
+    "judging.generality",
     "judging.figures",
     "judging.recording_figures",
     "judging.sweep_figures",
