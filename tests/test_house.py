@@ -111,6 +111,7 @@ ROOMS = [
     "judging.recording_figures",
     "judging.sweep_figures",
     "tables",
+    "sources",
     "passing",
     "readings",
     "extraction",
