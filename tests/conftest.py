@@ -13,8 +13,8 @@ from hypothesis import settings
 from jaxtyping import install_import_hook
 
 WINGS = [
-    "signals", "recordings", "extractors", "graphs", "learning", "judging", "passing", "readings",
-    "extraction",
+    "signals", "recordings", "extractors", "graphs", "learning", "judging", "sources", "passing",
+    "readings", "extraction",
 ]  # fmt: skip
 hook = install_import_hook([f"tonesieve.{wing}" for wing in WINGS], "shapes.check")
 hook.__enter__()  # for as long as the tests run

@@ -42,6 +42,9 @@ ROOMS = [
     "signals.synthesis",
     "signals.datasets",
     "signals.removal",
+    "signals.noises",
+    "signals.courses",
+    "signals.family",
     "recordings.spool",
     "recordings.contents",
     "recordings.timing",
@@ -107,10 +110,13 @@ ROOMS = [
     "judging.probes",
     "judging.comparison",
     "judging.injection",
+    "judging.rivals",
+    "judging.generality",
     "judging.figures",
     "judging.recording_figures",
     "judging.sweep_figures",
     "tables",
+    "sources",
     "passing",
     "readings",
     "extraction",
@@ -192,6 +198,15 @@ def test_torch_lives_in_learning_alone(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=room)
+def test_scipy_is_imported_whole(path: Path) -> None:
+    """``import scipy`` loads its parts where they are used, ``from scipy import signal`` at once.
+
+    That would cost every start most of a second.
+    """
+    assert not {name for name in imported(path) if name.startswith("scipy.")}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=room)
 def test_modules_stay_short(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
 
@@ -230,6 +245,33 @@ def test_a_filter_takes_a_tone_out_without_torch(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], check=False, cwd=tmp_path)
     assert done.returncode == 0
     assert (tmp_path / "a.tone.csv").exists()
+
+
+# Each takes a good part of a second to load, and the default filter needs none of them.
+SLOW_TO_LOAD = {"matplotlib", "pandas", "scipy.signal", "torch"}
+THEN_SAY_WHAT_IS_LOADED = "; print(*sys.modules, file=sys.stderr)"
+
+
+def test_a_stream_starts_without_what_is_slow_to_load() -> None:
+    code = "import sys, tonesieve, tonesieve.cli; tonesieve.stream([50.0], rate_hz=1000.0)"
+    done = subprocess.run(
+        [sys.executable, "-c", code + THEN_SAY_WHAT_IS_LOADED],
+        check=True, input="1\n2\n3\n", capture_output=True, text=True,
+    )  # fmt: skip
+    assert len(done.stdout.splitlines()) == 3
+    loaded = set(done.stderr.split())
+    assert "tonesieve.live" in loaded
+    assert not SLOW_TO_LOAD & loaded
+
+
+def test_a_table_is_extracted_without_what_is_slow_to_load(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("x\n" + "".join(f"{n % 4}\n" for n in range(400)))
+    code = "import sys, tonesieve; tonesieve.extract('a.csv', [25.0], rate_hz=100.0)"
+    done = subprocess.run(
+        [sys.executable, "-c", code + THEN_SAY_WHAT_IS_LOADED],
+        check=True, cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    assert SLOW_TO_LOAD & set(done.stderr.split()) == {"pandas"}  # it reads the table
 
 
 def test_every_public_name_is_there() -> None:

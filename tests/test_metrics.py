@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.signal import periodogram
 
 from tonesieve.judging import metrics
 
@@ -107,3 +108,13 @@ def test_band_power_is_parseval() -> None:
     assert metrics.band_power(noise, 200.0, 20.0, 40.0) == pytest.approx(0.8, rel=0.05)
     tone = 3 * np.sin(2 * np.pi * 50.2 * np.arange(100_000) / 200)
     assert metrics.band_power(tone, 200.0, 49.0, 51.0) == pytest.approx(4.5, rel=1e-4)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 7, 100, 9999])
+@pytest.mark.parametrize("band", [(0.0, 100.0), (20.0, 60.0), (100.0, 100.0)])
+def test_band_power_is_that_of_scipys_periodogram(n: int, band: tuple[float, float]) -> None:
+    samples = RNG.normal(size=n) + 5.0
+    frequencies, density = periodogram(samples, 200.0, window="hann")
+    inside = (frequencies >= band[0]) & (frequencies <= band[1])
+    power = np.sum(density[inside]) * 200.0 / n
+    assert metrics.band_power(samples, 200.0, *band) == pytest.approx(power, rel=1e-12, abs=1e-28)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import sys
 from enum import StrEnum
@@ -305,6 +307,8 @@ app.command()(cli_use.export)
 
 def main() -> None:
     """Run the command line: exit code 0, 2 for a user's mistake, 1 for anything else."""
+    # At the end everything goes at once: to look through it for rubbish takes a third of a second.
+    atexit.register(gc.freeze)
     try:
         code = app(sys.argv[1:] or ["--help"], prog_name="tonesieve", standalone_mode=False)
     except UserError as error:

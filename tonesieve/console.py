@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-from rich.console import Console as RichConsole
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from typing import TYPE_CHECKING
 
 from tonesieve.reporting import Reporter, Task
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 
 class _BarTask(Task):
@@ -26,22 +27,24 @@ class _BarTask(Task):
 class Console(Reporter):
     """Warnings on standard error, and a progress bar where that is a terminal."""
 
-    def __init__(self) -> None:
-        self._console = RichConsole(stderr=True, highlight=False)
-
     def warn(self, text: str) -> None:
         print(f"warning: {text}", file=sys.stderr)
 
     @contextmanager
     def task(self, title: str, total: int) -> Iterator[Task]:
+        # Here, so that a verb which shows no progress does not wait for Rich.
+        from rich.console import Console as RichConsole
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        console = RichConsole(stderr=True, highlight=False)
         bar = Progress(
             TextColumn(title),
             BarColumn(),
             TextColumn("{task.percentage:>3.0f}%"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
-            console=self._console,
-            disable=not self._console.is_terminal,
+            console=console,
+            disable=not console.is_terminal,
         )
         with bar:
             yield _BarTask(bar, bar.add_task(title, total=total, note=""))

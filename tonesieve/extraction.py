@@ -15,9 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from tonesieve.config import DataSettings
 from tonesieve.errors import UserError
-from tonesieve.extractors.filters import FILTERS, build_filter, is_filter
 from tonesieve.extractors.streaming import Source
 from tonesieve.files import refuse_existing, write_text
 from tonesieve.passing import delay_of, n_to_do, take_out
@@ -36,11 +34,11 @@ from tonesieve.recordings.recording import (
 from tonesieve.recordings.survey import Survey, survey
 from tonesieve.reporting import Reporter
 from tonesieve.signals.synthesis import tone_gain
+from tonesieve.sources import SourceFor, choose_tones
+from tonesieve.sources import filter_source as filter_source  # Python's users find it here
 
 # A tone may be larger than the recording, and its band larger still.
 LARGEST = 1e305
-# Filters are made for the recording at hand.
-SourceFor = Callable[[float, str], Source]
 
 
 @dataclass(frozen=True)
@@ -50,45 +48,6 @@ class Output:
     remove: bool = False  # the recording without the tones, not the tones
     full: bool = False  # amplitude, phase, frequency, bands and residual too
     picture: bool = False
-
-
-def filter_source(name: str, hz: Sequence[float]) -> SourceFor:
-    """The classical extractor ``name`` for the tones at ``hz``, at the rate of a recording.
-
-    Raises `UserError` where no tone is named, and, once the rate is known, for tones at or
-    above half of it and for knobs that do not fit.
-    """
-    if not is_filter(name):
-        raise UserError(
-            f"--with {name}: neither a run directory nor a filter; filters are {', '.join(FILTERS)}"
-        )
-    if not hz:
-        raise UserError(f"--hz: name the tone in Hz; {name} knows none by itself")
-
-    def build(rate_hz: float, whose: str) -> Source:
-        for f in hz:
-            if not 0 < f < rate_hz / 2:
-                raise UserError(
-                    f"--hz {f:g}: must be above 0 and below {rate_hz / 2:g} Hz, half the rate of "
-                    f"{whose}"
-                )
-        tones: tuple[float, ...] = ()
-        for f in map(float, hz):
-            if not any(_same(f, tone) for tone in tones):
-                tones += (f,)
-        data = DataSettings(
-            frequencies_hz=tones,
-            rate_hz=rate_hz,
-            duration_s=max(1000 / rate_hz, 1 / min(tones)),
-            regime="free",
-            phase_scale=0.0,
-            amplitude_range=(1.0, 1.0),
-        )
-        extractor = build_filter(name, tones, rate_hz, gain=tone_gain(data))
-        memory = extractor.delay or 10**12
-        return Source(extractor, data, memory, name, linear=True, hears_gaps=True)
-
-    return build
 
 
 def extract_recording(
@@ -307,24 +266,6 @@ def _warnings(recording: Recording, surveys: list[Survey], source: Source, sink:
     if sink.n_clipped:
         found.append(f"{sink.n_clipped} samples of the tone lie beyond full scale and are cut off")
     return found
-
-
-def _same(one_hz: float, other_hz: float) -> bool:
-    """Whether two frequencies are two ways to write one."""
-    return bool(np.isclose(one_hz, other_hz, rtol=1e-6, atol=0))
-
-
-def choose_tones(source: Source, hz: Sequence[float]) -> list[int]:
-    """Which of a source's tones these are; all of them where none is named."""
-    known = source.frequencies_hz
-    if not hz:
-        return list(range(len(known)))
-    unknown = [f for f in hz if not any(_same(f, g) for g in known)]
-    if unknown:
-        names = ", ".join(f"{f:g}" for f in known)
-        raise UserError(f"--hz {unknown[0]:g}: {source.name} knows {names} Hz; choose among these")
-    nearest = [int(np.argmin([abs(f - g) for g in known])) for f in hz]
-    return list(dict.fromkeys(nearest))  # a tone asked for twice is one tone
 
 
 def _check_heard(recording: Recording, surveys: list[Survey]) -> None:

@@ -9,18 +9,19 @@ from typing import Any
 
 from tonesieve.catalogue import FILTER_NAMES
 from tonesieve.errors import UserError
-from tonesieve.extraction import SourceFor, choose_tones, extract_recording, filter_source
 from tonesieve.extractors.streaming import Source, Stream, network_source
 from tonesieve.live import SAVE_EVERY_S, LabStream, feed_of, run_stream
-from tonesieve.loading import load_compiled, memory_of
 from tonesieve.recordings.contents import check_rate
 from tonesieve.reporting import Reporter
+from tonesieve.sources import SourceFor, choose_tones, filter_source
 
 
 def source_at(with_: str | Path, hz: Sequence[float]) -> AbstractContextManager[Source | SourceFor]:
     """A run's extractor, or the filter of that name for the tones at ``hz``."""
     if not Path(with_).is_dir():
         return nullcontext(filter_source(str(with_), hz))
+    from tonesieve.loading import load_compiled, memory_of  # filters begin without
+
     compiled = load_compiled(with_)
     if compiled is not None:
         config = compiled.config
@@ -52,6 +53,8 @@ def extract(
     ``with_`` is a run directory or a filter (`build_filter`), by default a bank of oscillators in
     a Kalman filter whose frequencies follow; the rest as in `extract_recording`.
     """
+    from tonesieve.extraction import extract_recording  # streams begin without
+
     with source_at(with_, hz) as source:
         return extract_recording(
             recording,

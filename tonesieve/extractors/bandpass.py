@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy import signal
 
 from tonesieve.extractors.classical import Classical, extended, interpolated, require
 
@@ -45,12 +45,12 @@ class _BandPass(Classical):
 
     def _sections(self, k: int, share: float) -> np.ndarray:
         edges = self._edges(k, share)
-        sections = signal.butter(self.order, edges, "bandpass", fs=self.rate_hz, output="sos")
+        sections = scipy.signal.butter(self.order, edges, "bandpass", fs=self.rate_hz, output="sos")
         return np.asarray(sections)
 
     def _response(self, sections: np.ndarray, k: int) -> complex:
         tone = [self.frequencies_hz[k]]
-        return complex(signal.sosfreqz(sections, worN=tone, fs=self.rate_hz)[1][0])
+        return complex(scipy.signal.sosfreqz(sections, worN=tone, fs=self.rate_hz)[1][0])
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Butterworth(_BandPass):
         return round(float(max(delays)))
 
     def _at(self, sections: np.ndarray, hz: float) -> complex:
-        return complex(signal.sosfreqz(sections, worN=[hz], fs=self.rate_hz)[1][0])
+        return complex(scipy.signal.sosfreqz(sections, worN=[hz], fs=self.rate_hz)[1][0])
 
     def initial_state(self, n_streams: int) -> ButterworthState:
         """Empty sections; no sample yet."""
@@ -98,7 +98,7 @@ class Butterworth(_BandPass):
         samples, first, held = _held(samples, first, held)
         outputs, after, last = [], [], []
         for k, (sections, correction) in enumerate(self._filters):
-            output, kept = signal.sosfilt(sections, samples, axis=1, zi=memory[k])
+            output, kept = scipy.signal.sosfilt(sections, samples, axis=1, zi=memory[k])
             after.append(kept)
             previous = np.concatenate([before[:, k : k + 1], output], axis=1)
             last.append(previous[:, -1])
@@ -133,7 +133,7 @@ class ZeroPhaseButterworth(_BandPass):
             low, high = self._edges(k, 0.25)
             reach = min(4 * filled.shape[1], round(2 * self.rate_hz / (high - low)))
             longer = extended(filled, self, reach)
-            output = signal.sosfiltfilt(sections, longer, axis=1, padtype=None)
+            output = scipy.signal.sosfiltfilt(sections, longer, axis=1, padtype=None)
             output = output[:, reach : reach + filled.shape[1]]
             correction = 1 / (self.gain * abs(self._response(sections, k)) ** 2)
             outputs.append(_turned(output, correction, f / self.rate_hz))

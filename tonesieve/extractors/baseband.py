@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+import scipy
 from jaxtyping import Complex, Float
-from scipy import signal
 
 from tonesieve.extractors.classical import Classical, extended, interpolated, require
 
@@ -77,7 +77,7 @@ class LockIn(Classical):
         pole = np.exp(-1 / self.time_samples)
         after = np.empty_like(memory)
         for i in range(self.order if signals.shape[1] else 0):
-            signals, kept = signal.lfilter(
+            signals, kept = scipy.signal.lfilter(
                 [1 - pole], [1, -pole], signals, axis=1, zi=memory[i][:, None]
             )
             after[i] = kept[:, 0]
@@ -121,15 +121,17 @@ class AdaptiveWiener(Classical):
         f, room = self.frequencies_hz[k], float(self.room_hz[k])
         low = float(np.hypot(f, room / 2) - room / 2)
         edges = (low, low + room)
-        sections = signal.butter(2, edges, "bandpass", fs=self.rate_hz, output="sos")
-        gain = abs(signal.sosfreqz(sections, worN=[f], fs=self.rate_hz)[1][0]) ** 2
-        return np.asarray(signal.sosfiltfilt(sections, longer, axis=1, padtype=None) / gain)
+        sections = scipy.signal.butter(2, edges, "bandpass", fs=self.rate_hz, output="sos")
+        gain = abs(scipy.signal.sosfreqz(sections, worN=[f], fs=self.rate_hz)[1][0]) ** 2
+        return np.asarray(scipy.signal.sosfiltfilt(sections, longer, axis=1, padtype=None) / gain)
 
     def _keep(
         self, level: Complex[np.ndarray, " T"], good: np.ndarray, room_hz: float
     ) -> Complex[np.ndarray, " T"]:
         n = len(level)
-        gains = _ring_gains(level * signal.get_window("hann", n), room_hz * n / self.rate_hz / 2)
+        gains = _ring_gains(
+            level * scipy.signal.get_window("hann", n), room_hz * n / self.rate_hz / 2
+        )
         # Twice the length, so that no end reaches round to the other.
         size = 2 * n
         distance = np.abs(np.fft.fftfreq(size, 1 / n))

@@ -13,9 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy.signal import lfilter
-from scipy.special import gammainc
 
 WIDTH = 1.6448536269514722  # of a band that holds nine tenths of a normal distribution
 # White noise given on top: as many streams, as long at most, and so strong beside the recording.
@@ -132,7 +131,7 @@ class SidebandLevel:
 
 
 def _one_pole(values: np.ndarray, pole: float, memory: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    passed, kept = lfilter([1 - pole], [1, -pole], values, axis=1, zi=memory)
+    passed, kept = scipy.signal.lfilter([1 - pole], [1, -pole], values, axis=1, zi=memory)
     return np.asarray(passed), np.asarray(kept)
 
 
@@ -152,4 +151,4 @@ def _bandwidth(pole: float) -> float:
 def _filled(first: int, n: int, time: float) -> Float[np.ndarray, " T"]:
     """The share of that power that they let through at an age: a gamma distribution's."""
     x = 2 * np.arange(first + 1, first + n + 1) / time
-    return np.maximum(gammainc(2 * ORDER - 1, x), 1e-6)
+    return np.maximum(scipy.special.gammainc(2 * ORDER - 1, x), 1e-6)

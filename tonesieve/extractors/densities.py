@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy.fft import irfft, next_fast_len, rfft
-from scipy.special import ndtr
 
 from tonesieve.config import DataSettings
 from tonesieve.errors import UserError
@@ -100,7 +99,7 @@ def densities(data: DataSettings, where: Positions) -> Densities:
     sigma = noise_sigma(data)
     span = np.maximum((highs - lows).sum(axis=1) + 2 * TAIL * sigma, 1e-6)
     steps = span / (n_nodes - 3 - n_tones)
-    size = next_fast_len(n_nodes, real=True)
+    size = scipy.fft.next_fast_len(n_nodes, real=True)
     spectrum = np.ones((n_positions, size // 2 + 1), dtype=np.complex128)
     for k in range(n_tones):
         masses = tone_masses(
@@ -112,13 +111,13 @@ def densities(data: DataSettings, where: Positions) -> Densities:
             2 * np.pi * data.phase_scale,
             size,
         )
-        spectrum *= rfft(masses, axis=1)
+        spectrum *= scipy.fft.rfft(masses, axis=1)
     start = lows.sum(axis=1)
     if sigma > 0:
         centre, left = np.ceil(TAIL * sigma / steps), _less_grid(sigma, steps, n_tones)
-        spectrum *= rfft(_gaussian_masses(steps, left, centre, size), axis=1)
+        spectrum *= scipy.fft.rfft(_gaussian_masses(steps, left, centre, size), axis=1)
         start = start - centre * steps
-    values = irfft(spectrum, size, axis=1)
+    values = scipy.fft.irfft(spectrum, size, axis=1)
     # What the transform leaves where nothing is: rounding, not probability.
     values[values < 1e-15 * values.max(axis=1, keepdims=True)] = 0.0
     values /= values.sum(axis=1, keepdims=True) * steps[:, None]
@@ -193,7 +192,7 @@ def _gaussian_masses(
     z = np.abs(node * step)
     # E(x - X)+ less max(x, 0), so that no difference of large numbers is taken; what is left out
     # bends only at the middle.
-    excess = np.exp(-0.5 * z * z) / math.sqrt(2 * math.pi) - z * ndtr(-z)
+    excess = np.exp(-0.5 * z * z) / math.sqrt(2 * math.pi) - z * scipy.special.ndtr(-z)
     inner = node[:, 1:-1]
     bend = excess[:, :-2] - 2 * excess[:, 1:-1] + excess[:, 2:] + step * (inner == 0)
     return np.where(np.abs(inner) > centres[:, None], 0.0, np.maximum(bend / step, 0.0))

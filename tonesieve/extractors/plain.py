@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import scipy
 from jaxtyping import Float32
-from scipy.special import erf
 
 from tonesieve.extractors.packing import Packed
 from tonesieve.kernels import program as codes
@@ -133,7 +133,7 @@ def _map(matrix: np.ndarray, bias: np.ndarray, x: slice, z: slice, kind: int) ->
         if kind == codes.RELU:
             answer = np.maximum(answer, 0)
         elif kind == codes.GELU:
-            answer = 0.5 * answer * (1 + erf(answer * np.float32(np.sqrt(0.5))))
+            answer = 0.5 * answer * (1 + scipy.special.erf(answer * np.float32(np.sqrt(0.5))))
         memory[:, z] = answer
 
     return instruction

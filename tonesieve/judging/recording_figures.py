@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy
 from jaxtyping import Float
 from matplotlib.figure import Figure
-from scipy.signal import welch
 
 from tonesieve.judging.figures import BLUE, GREY, INK, ORANGE, save_figure
 
@@ -37,7 +37,7 @@ def spectra(
         (before, GREY, 1.6, "recording"),
         (after, BLUE, 0.9, "tones taken out"),
     ):
-        f, density = welch(samples, rate_hz, nperseg=n, detrend="linear")
+        f, density = scipy.signal.welch(samples, rate_hz, nperseg=n, detrend="linear")
         axes[0].loglog(f[1:], density[1:], color=colour, linewidth=width, label=label)
         around = (f >= near[0]) & (f <= near[1]) & (f > 0)
         axes[1].semilogy(f[around], density[around], color=colour, linewidth=width)

@@ -69,6 +69,64 @@ def kalman(
 
 
 @njit(cache=True, nogil=True)
+def smooth(
+    samples: np.ndarray,
+    rows: np.ndarray,
+    covariance: np.ndarray,
+    walk: np.ndarray,
+    noise: float,
+    path: np.ndarray,
+) -> None:
+    """What `kalman` would say of each coefficient if it knew the whole record, from means of 0.
+
+    samples (T), rows (T, D), ``walk`` (D); ``covariance`` (D, D) before the first sample is renewed
+    in place; ``path`` (T, D) takes the smoothed means. Koopman's disturbance smoother (Biometrika
+    80, 1993): backwards, what every surprise says of the coefficients before it; forwards, each
+    coefficient moves by its walk times that. No covariance is kept, and none is inverted.
+    """
+    n_samples, n = rows.shape
+    gains, shares = np.zeros((n_samples, n)), np.zeros(n_samples)
+    reach, mean, told = np.empty(n), np.zeros(n), np.zeros(n)
+    for i in range(n):
+        covariance[i, i] += walk[i]
+    first = covariance.copy()
+    for t in range(n_samples):
+        if not np.isnan(samples[t]):
+            spread, surprise = noise, samples[t]
+            for i in range(n):
+                reach[i] = 0.0
+                for j in range(n):
+                    reach[i] += covariance[i, j] * rows[t, j]
+                spread += rows[t, i] * reach[i]
+                surprise -= rows[t, i] * mean[i]
+            if spread > 0.0:
+                shares[t] = surprise / spread
+                for i in range(n):
+                    gains[t, i] = reach[i] / spread
+                    mean[i] += reach[i] * shares[t]
+                _renew(covariance, gains[t], reach, spread)
+        for i in range(n):
+            covariance[i, i] += walk[i]
+    for t in range(n_samples - 1, -1, -1):
+        # path keeps, of every sample, what it and all later ones say.
+        weight = shares[t]
+        for i in range(n):
+            weight -= gains[t, i] * told[i]
+        for i in range(n):
+            told[i] += rows[t, i] * weight
+            path[t, i] = told[i]
+    for i in range(n):
+        mean[i] = 0.0
+        for j in range(n):
+            mean[i] += first[i, j] * told[j]
+    for t in range(n_samples):
+        for i in range(n):
+            if t > 0:
+                mean[i] += walk[i] * path[t, i]
+            path[t, i] = mean[i]
+
+
+@njit(cache=True, nogil=True)
 def least_squares(
     samples: np.ndarray,
     rows: np.ndarray,

@@ -14,8 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import scipy
 from jaxtyping import Complex, Float
-from scipy.signal import lfilter
 
 from tonesieve.errors import UserError
 from tonesieve.files import replacing
@@ -180,7 +180,7 @@ def draw_levels(
     kicks = rng.standard_normal((2, n_records, n_tones, n_samples))
     kicks[..., 1:] *= np.sqrt(1 - pace**2)[..., None]
     for place in np.ndindex(2, n_records, n_tones):
-        kicks[place] = lfilter([1.0], [1.0, -pace[place]], kicks[place])
+        kicks[place] = scipy.signal.lfilter([1.0], [1.0, -pace[place]], kicks[place])
     turns, swell = kicks[0] * wander[..., None], kicks[1] * fading[..., None]
     cycles = start[..., None] + np.cumsum(turns, axis=2) - turns
     levels = np.exp(swell + 2j * np.pi * cycles)

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from jaxtyping import Bool, Complex, Float
-from scipy.signal import hilbert, periodogram
 
 from tonesieve.errors import UserError
 
@@ -116,7 +116,9 @@ def find_tone(
     n = len(whole)
     reach = max(SEARCH * hz, 2 * rate_hz / n)
     reach = min([reach, hz / 2, *(0.3 * abs(hz - g) for g in others)])
-    frequencies, power = periodogram(whole, rate_hz, window="hann", nfft=4 * n, detrend="linear")
+    frequencies, power = scipy.signal.periodogram(
+        whole, rate_hz, window="hann", nfft=4 * n, detrend="linear"
+    )
     near = np.abs(frequencies - hz) <= reach
     around = (np.abs(frequencies - hz) <= max(10 * reach, 40 * rate_hz / n)) & ~near
     if not near.any() or not around.any():
@@ -194,7 +196,7 @@ def _piece_gone(
     k: int,
     window: int,
 ) -> bool:
-    frequencies, power = periodogram(rest, rate_hz, window="hann")
+    frequencies, power = scipy.signal.periodogram(rest, rate_hz, window="hann")
     away = np.abs(frequencies - frequencies_hz[k]) * window / rate_hz
     for other, f in enumerate(frequencies_hz):
         if other != k:
@@ -217,7 +219,7 @@ def _filling(
 ) -> tuple[Float[np.ndarray, " T"], tuple[int, ...]]:
     """Noise for the holes, and from how many sides of each it came."""
     n = len(rest)
-    whole = hilbert(rest)
+    whole = scipy.signal.hilbert(rest)
     filling, filled = np.zeros(n), []
     for k, f in enumerate(frequencies_hz):
         others = [g for g in frequencies_hz if g != f]

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
+import scipy
 from jaxtyping import Bool, Complex, Float, Int
-from scipy.signal import lfilter
 
 from tonesieve.config import DataSettings
 from tonesieve.errors import UserError
@@ -335,7 +335,7 @@ def _wander(data: DataSettings, shape: tuple[int, int, int], rng: Rng) -> np.nda
     rho = math.exp(-1 / (data.drift_time_s * data.rate_hz))
     kicks = rng.standard_normal(shape)
     kicks[:, 1:] *= math.sqrt(1 - rho * rho)
-    return lfilter([1.0], [1.0, -rho], kicks, axis=1)
+    return scipy.signal.lfilter([1.0], [1.0, -rho], kicks, axis=1)
 
 
 def _jittered_mean(
