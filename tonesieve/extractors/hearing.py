@@ -17,7 +17,7 @@ from jaxtyping import Complex, Float
 
 from tonesieve.kernels import listening as kernel
 from tonesieve.kernels.lanes import WIDTH
-from tonesieve.kernels.thinning import MEANS, thin, window
+from tonesieve.kernels.thinning import MEANS, N_MEMORY, ORIGIN, thin, window
 
 # The highest tone of a group has so many steps a period, at least; the lowest is so much lower at
 # most.
@@ -42,9 +42,9 @@ def candidates() -> Float[np.ndarray, " L"]:
 
 TABLE = candidates()
 
-# Of a group: samples so far, first samples (B), sums (B, 3, 2) of the means, what listens (B, S).
+# Of a group: samples so far, what is remembered of them, sums of the means, what listens (B, S).
 HearingState = tuple[
-    int, Float[np.ndarray, " B"], Float[np.ndarray, "B 3 2"], Float[np.ndarray, "B S"]
+    int, Float[np.ndarray, "B 6"], Float[np.ndarray, "B 3 2"], Float[np.ndarray, "B S"]
 ]
 
 
@@ -89,21 +89,23 @@ class Hearing:
         """Nothing heard."""
         listening = np.zeros((n_streams, kernel.n_state(len(self.turns))))
         kernel.begin(listening, _pairs(self.gains))
-        return 0, np.full(n_streams, np.nan), np.zeros((n_streams, MEANS, 2)), listening
+        memory = np.zeros((n_streams, N_MEMORY))
+        memory[:, ORIGIN] = np.nan
+        return 0, memory, np.zeros((n_streams, MEANS, 2)), listening
 
     def thin(
         self, samples: Float[np.ndarray, "B T"], state: HearingState
     ) -> tuple[Float[np.ndarray, "B N"], HearingState]:
         """The steps that end in these samples."""
-        first, origin, sums, listening = state
+        first, memory, sums, listening = state
         n = samples.shape[1]
         if self.factor == 1:
-            return np.ascontiguousarray(samples), (first + n, origin, sums, listening)
-        origin, sums = origin.copy(), sums.copy()
+            return np.ascontiguousarray(samples), (first + n, memory, sums, listening)
+        memory, sums = memory.copy(), sums.copy()
         steps = np.empty((len(samples), (first + n) // self.factor - first // self.factor))
         heard = np.ascontiguousarray(samples)
-        thin(heard, first, origin, sums, window(self.factor), self.factor, steps)
-        return steps, (first + n, origin, sums, listening)
+        thin(heard, first, memory, sums, window(self.factor), self.factor, steps)
+        return steps, (first + n, memory, sums, listening)
 
     def listen(
         self,

@@ -54,6 +54,8 @@ EXTRAS = 8  # features that are of no candidate
 TINY = 1e-300
 # No variance is more than so many times what was expected at first.
 MOST = 100.0
+# A sample that comes after a gap is at most so uncertain, over the noise.
+UNKNOWN = 1e12
 
 # Rows of a stream's state that hold a number a candidate; the coefficients' means come next, and
 # then their covariances, offsets, responses (K, 2), and distances to the neighbour (K, 2).
@@ -69,7 +71,7 @@ def n_state(n_tones: int) -> int:
     """Numbers in a stream's state."""
     k, d = n_tones, 2 * n_tones + 1
     v = d + ORDER + 1
-    return WIDTH * (MEAN + d + d * d + 5 * k) + N_NUMBERS + 3 * ORDER + 1 + 2 * k + v * v
+    return WIDTH * (MEAN + d + d * d + 5 * k) + N_NUMBERS + 4 * ORDER + 1 + 2 * k + v * v
 
 
 def age_place(n_tones: int) -> int:
@@ -95,11 +97,13 @@ def _parts(own: np.ndarray, k: int) -> tuple:
     at += ORDER
     left = own[at : at + ORDER]
     at += ORDER
+    blurred = own[at : at + ORDER]
+    at += ORDER
     model = own[at : at + ORDER + 1]
     at += ORDER + 1
     carrier = own[at : at + 2 * k].reshape(k, 2)
     at += 2 * k
-    return numbers, past, left, model, carrier, own[at : at + v * v].reshape(v, v)
+    return numbers, past, left, blurred, model, carrier, own[at : at + v * v].reshape(v, v)
 
 
 @njit(**FAST)
@@ -110,7 +114,7 @@ def begin(state: np.ndarray, gains: np.ndarray) -> None:
     state[:] = 0
     for b in range(len(state)):
         own = state[b]
-        numbers, past, left, model, carrier, noise = _parts(own, k)
+        numbers, past, left, blurred, model, carrier, noise = _parts(own, k)
         numbers[NEXT], numbers[LEVEL_RESPONSE], numbers[ORIGIN] = USUAL, 1.0, np.nan
         model[0] = 1.0
         carrier[:, 0] = 1.0
@@ -151,7 +155,7 @@ def _fit_noise(numbers: np.ndarray, model: np.ndarray, noise: np.ndarray, d: int
     """The autoregression that the residuals ask for; answers its noise power."""
     v = d + ORDER + 1
     root = np.zeros((v, v))
-    n_heard = min(numbers[HEARD], NOISE_MEMORY)
+    n_heard = min(0.75 * numbers[HEARD], NOISE_MEMORY)
     for i in range(v):
         for j in range(i + 1):
             rest = noise[i, j]
@@ -205,12 +209,12 @@ def _renew_model(
             at = (response + 2 * k) * WIDTH + j
             strong[k, j] = own[at] ** 2 + own[at + WIDTH] ** 2
     before = numbers[LEVEL_RESPONSE]
-    power = _fit_noise(numbers, model, noise, d)
+    power = _fit_noise(numbers, model, noise, d) * numbers[POWER]
     _respond(own, model, turn, gains)
     numbers[LEVEL_RESPONSE] = model.sum()
     fall = numbers[POWER] / max(power, TINY)
     least = math.sqrt(fall) if fall > 1.5 else 0.0
-    if fall > 1.5 or fall < 0.5:
+    if fall > 1.5:
         numbers[POWER] = power
     level = min(max(abs(before) / max(abs(numbers[LEVEL_RESPONSE]), 1e-9), 1e-3), 1e3)
     for j in range(WIDTH):
@@ -274,12 +278,14 @@ def listen(
         steps[k, 0], steps[k, 1] = math.cos(turn[k]), math.sin(turn[k])
     for b in range(n_streams):
         own = state[b]
-        numbers, past, left, model, carrier, noise = _parts(own, k_tones)
+        numbers, past, left, blurred, model, carrier, noise = _parts(own, k_tones)
         frame = 0
         for t in range(n_steps):
             heard = not np.isnan(samples[b, t])
             if heard and np.isnan(numbers[ORIGIN]):
                 numbers[ORIGIN] = samples[b, t]
+            # A stream that stands still has not begun.
+            heard = heard and (numbers[HEARD] > 0 or samples[b, t] != numbers[ORIGIN])
             # Every candidate foretells.
             power, ages = numbers[POWER], load(own, AGES * WIDTH)
             foreseen = load(own, (MEAN + d - 1) * WIDTH) * numbers[LEVEL_RESPONSE]
@@ -308,8 +314,8 @@ def listen(
                 loud = p * p + q * q
                 doubt = 4.0 * wide * (power + UNTOLD / TONE * strong * loud) + TINY
                 sure = loud / (loud + doubt)
-                unsure = farthest[k] / LIKELY
-                shown = unsure * unsure / (1.0 + unsure * unsure * ages * ages)
+                likely = farthest[k] / LIKELY
+                shown = likely * likely / (1.0 + likely * likely * ages * ages)
                 sure = sure * sure * load(table, FOLLOWS * WIDTH)
                 more = (load(table, WALK * WIDTH) + sure * (GROWTH * shown)) / strong
                 store(own, i, load(own, i) + more)
@@ -322,20 +328,25 @@ def listen(
             for i in range(ORDER):
                 expected -= model[i + 1] * past[i]
             error = samples[b, t] - numbers[ORIGIN] - expected
-            usual = numbers[HEARD] <= USUAL or error * error <= OUTLIER * OUTLIER * power
+            # What of the past was only foretold makes the next sample as uncertain.
+            unsure = 1.0
+            for i in range(ORDER):
+                unsure += model[i + 1] * model[i + 1] * blurred[i]
+            unsure = min(unsure, UNKNOWN)
+            usual = numbers[HEARD] <= USUAL or error * error <= OUTLIER * OUTLIER * power * unsure
             numbers[OUTLIERS] += ((0.0 if usual or not heard else 1.0) - numbers[OUTLIERS]) / 8
             heard = heard and (usual or numbers[OUTLIERS] >= OFTEN)
             error = error if heard else 0.0
             numbers[GAPS] += ((0.0 if heard else 1.0) - numbers[GAPS]) / 64
             if heard:
                 numbers[HEARD] += 1
-                age, squared = min(numbers[HEARD], SCALE_MEMORY), error * error
+                age, squared = min(numbers[HEARD], SCALE_MEMORY), error * error / unsure
                 if usual and age > USUAL:
                     squared = min(squared, 9.0 * power) * 1.02
                 numbers[POWER] += (squared - power) / age
-                inverse = 1.0 / (2 * numbers[POWER] + TINY)
+                inverse = 1.0 / (2 * numbers[POWER] * unsure + TINY)
                 surprise = total(shares * foreseen) + error - foreseen
-                whole = load(own, 0) * 0.0 + 1.0
+                whole = load(own, 0) * 0.0 + unsure
                 for i in range(d):
                     at = (spread + i * d) * WIDTH
                     far = load(own, at) * load(scratch, rows)
@@ -343,7 +354,7 @@ def listen(
                         far = far + load(own, at + a * WIDTH) * load(scratch, rows + a * WIDTH)
                     whole = whole + far * load(scratch, rows + i * WIDTH)
                     store(scratch, reach + i * WIDTH, far)
-                whole = 1.0 / largest(whole, 1.0)
+                whole = 1.0 / largest(whole, unsure)
                 for k in range(k_tones):
                     i, a = 2 * k, 2 * k + 1
                     x, y = load(own, (MEAN + i) * WIDTH), load(own, (MEAN + a) * WIDTH)
@@ -372,18 +383,18 @@ def listen(
                     store(own, at, largest(load(own, at) - gain * far, 1e-12))
                 ages = ages + 1.0
                 store(own, AGES * WIDTH, ages)
-                gone = smallest(surprise * surprise * inverse, UNHEARD_OF)
+                gone = surprise * surprise * inverse
+                more = smallest((gone - shifted(gone)) * load(table, CHAINED * WIDTH), UNHEARD_OF)
+                more = largest(load(own, CUSUM * WIDTH) + more, 0.0)
+                store(own, CUSUM * WIDTH, more)
+                gone = smallest(gone, UNHEARD_OF)
                 at = ODDS * WIDTH
                 store(own, at, load(own, at) * (1 - 1 / LATELY) - gone)
                 at = ADVANTAGE * WIDTH
                 kept = smallest(load(table, TOLD * WIDTH), ages + 10.0)
-                more = gone - min(error * error * inverse, UNHEARD_OF) - load(own, at)
-                store(own, at, load(own, at) + more / kept)
-                at = CUSUM * WIDTH
-                more = (gone - shifted(gone)) * load(table, CHAINED * WIDTH)
-                more = largest(load(own, at) + more, 0.0)
-                store(own, at, more)
-                if any_above(more, ENOUGH):
+                better = gone - min(error * error * inverse, UNHEARD_OF) - load(own, at)
+                store(own, at, load(own, at) + better / kept)
+                if any_above(load(own, CUSUM * WIDTH), ENOUGH):
                     _restart(own, n_rows, table)
             # The tones together, and how far neighbours are apart.
             x0 = samples[b, t] - numbers[ORIGIN] if heard else expected
@@ -408,10 +419,14 @@ def listen(
                 store(own, at, load(own, at) + kept * (likely * numbers[POWER] - load(own, at)))
             # The autoregression of what the tones leave.
             if heard:
-                fade = 1.0 / min(numbers[HEARD] + 1.0, NOISE_MEMORY)
+                # What was heard while little was known counts less and less.
+                fade = max(min(2.0 / (numbers[HEARD] + 1.0), 1.0), 1.0 / NOISE_MEMORY)
+                loud = math.sqrt(numbers[POWER] * unsure + TINY)
                 vector[0], vector[v - 1] = 1.0, rest
                 for i in range(ORDER):
                     vector[d + i] = left[i]
+                for i in range(v):
+                    vector[i] /= loud
                 for i in range(v):
                     for a in range(i + 1):
                         noise[i, a] += fade * (vector[i] * vector[a] - noise[i, a])
@@ -419,8 +434,8 @@ def listen(
                     numbers[NEXT] += max(4.0, min(64.0, numbers[HEARD] / 4))
                     _renew_model(own, numbers, model, noise, turn, gains)
             for i in range(ORDER - 1, 0, -1):
-                past[i], left[i] = past[i - 1], left[i - 1]
-            past[0], left[0] = x0, rest
+                past[i], left[i], blurred[i] = past[i - 1], left[i - 1], blurred[i - 1]
+            past[0], left[0], blurred[0] = x0, rest, 0.0 if heard else unsure
             numbers[AGE] += 1
             if numbers[AGE] % FRAME == 0:
                 _share(own)

@@ -24,35 +24,52 @@ def window(factor: int) -> np.ndarray:
     return weights
 
 
+# Of what a stream remembers beside its sums: the first sample, the running mean, the products of
+# deviations from it at no distance and at a distance of one sample, the last one, and its age.
+ORIGIN, MEAN, POWER, PRODUCT, LAST, SINCE, N_MEMORY = range(7)
+
+
 @njit(**FAST)
 def thin(
-    samples: np.ndarray, first: int, origin: np.ndarray, sums: np.ndarray, weights: np.ndarray,
+    samples: np.ndarray, first: int, memory: np.ndarray, sums: np.ndarray, weights: np.ndarray,
     factor: int, thinned: np.ndarray,
 ) -> None:  # fmt: skip
     """Weighted means (B, N) of the samples (B, T), one for every ``factor`` samples that end.
 
-    ``first`` is the number of the first sample; ``origin`` (B), NaN at first, is each stream's
-    first sample; ``sums`` (B, MEANS, 2), sums and weights of the means that are not yet whole, goes
-    on. Means are NaN before they are whole, and where gaps took most of them.
+    ``first`` is the number of the first sample; ``memory`` (B, N_MEMORY), its origin NaN at first,
+    and ``sums`` (B, MEANS, 2), sums and weights of the means that are not yet whole, go on. A lost
+    sample is the last one as far as neighbours are alike, and no sample else. Means are NaN before
+    they are whole, and where gaps took most of them.
     """
-    n_streams, n_samples = samples.shape
-    for b in range(n_streams):
-        step = 0
-        for t in range(n_samples):
-            heard, place = samples[b, t], (first + t) % factor
-            if np.isnan(origin[b]) and not np.isnan(heard):
-                origin[b] = heard
-            if not np.isnan(heard):
-                for i in range(MEANS):
-                    at = i * factor + place
-                    if at < len(weights):
-                        sums[b, i, 0] += weights[at] * (heard - origin[b])
-                        sums[b, i, 1] += weights[at]
+    slow = 1.0 / (MEANS * factor)
+    for b in range(samples.shape[0]):
+        step, own = 0, memory[b]
+        for t in range(samples.shape[1]):
+            heard, place, share = samples[b, t], (first + t) % factor, 1.0
+            if np.isnan(heard):
+                alike = own[PRODUCT] / own[POWER] if own[POWER] > 0 else 0.0
+                own[SINCE] += 1
+                heard, share = own[LAST], max(alike, 0.0) ** own[SINCE]
+            else:
+                if np.isnan(own[ORIGIN]):
+                    own[ORIGIN] = heard
+                heard -= own[ORIGIN]
+                away = heard - own[MEAN]
+                own[POWER] += slow * (away * away - own[POWER])
+                if own[SINCE] == 0:
+                    own[PRODUCT] += slow * (away * (own[LAST] - own[MEAN]) - own[PRODUCT])
+                own[MEAN] += slow * away
+                own[LAST], own[SINCE] = heard, 0
+            for i in range(MEANS):
+                at = i * factor + place - (MEANS - 1)
+                if at >= 0:
+                    sums[b, i, 0] += share * weights[at] * heard
+                    sums[b, i, 1] += share * weights[at]
             if place == factor - 1:
                 # The oldest sum is whole: it has had its last factor's worth of weights.
                 whole = sums[b, MEANS - 1, 1] >= HEARD and first + t + 1 >= MEANS * factor
                 thinned[b, step] = (
-                    sums[b, MEANS - 1, 0] / sums[b, MEANS - 1, 1] + origin[b] if whole else np.nan
+                    sums[b, MEANS - 1, 0] / sums[b, MEANS - 1, 1] + own[ORIGIN] if whole else np.nan
                 )
                 step += 1
                 for i in range(MEANS - 1, 0, -1):
