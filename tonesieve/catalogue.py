@@ -12,8 +12,9 @@ from tonesieve.config import Config, from_yaml, make_config, parse_value, parse_
 from tonesieve.errors import UserError
 
 DEFAULT = "sieve"
-# What `extractors.filters` builds, by name only: to show them costs no SciPy. The first is the
-# default for recordings.
+# What comes with the package for recordings and streams; the default there.
+PRETRAINED = "pretrained"
+# What `extractors.filters` builds, by name only: to show them costs no SciPy.
 FILTER_NAMES = (
     "tracker",
     "kalman",

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import tonesieve
-from tonesieve.catalogue import FILTER_NAMES
+from tonesieve.catalogue import FILTER_NAMES, PRETRAINED
 from tonesieve.cli_words import Force, Json, answer
 from tonesieve.console import Console
 from tonesieve.tables import export_text, extract_text
@@ -17,9 +17,9 @@ With = Annotated[
     str,
     typer.Option(
         "--with",
-        metavar="RUN|FILTER",
-        help=f"Run directory of a trained network, or a filter ({', '.join(FILTER_NAMES)}), "
-        "its knobs as NAME:knob=value,knob=value.",
+        metavar="NAME|RUN",
+        help=f"{PRETRAINED}, the run directory of a network of your own, or a filter "
+        f"({', '.join(FILTER_NAMES)}), its knobs as NAME:knob=value,knob=value.",
     ),
 ]
 Tones = Annotated[
@@ -30,7 +30,7 @@ Tones = Annotated[
 
 def extract(
     recording: Annotated[Path, typer.Argument(help="CSV, Parquet, WAV, FLAC, EDF or NPZ file.")],
-    with_: With = FILTER_NAMES[0],
+    with_: With = PRETRAINED,
     hz: Tones = None,
     causal: Annotated[
         bool, typer.Option("--causal", help="Use no sample later than the one answered.")
@@ -91,7 +91,7 @@ def extract(
 
 
 def stream(
-    with_: With = FILTER_NAMES[0],
+    with_: With = PRETRAINED,
     hz: Tones = None,
     rate: Annotated[
         float | None, typer.Option(help="Samples per second (default: the run's, or the source's).")

@@ -101,11 +101,11 @@ def extract_recording(
     _check_fit(whole, source, frequencies, causal)
     n_passes = n_to_do(whole, source, causal=causal)
     with reporter.task("extracting", n_passes + whole.n_samples) as task:
-        tones = take_out(
+        taken = take_out(
             whole, surveys, source, causal=causal, scratch=target.parent, on_samples=task.reach
         )
         readings = Readings(
-            whole, surveys, tones, source, chosen, causal=causal, bands=full, band_hz=band_hz
+            whole, surveys, taken, source, chosen, causal=causal, bands=full, band_hz=band_hz
         )
         names = _columns(whole, surveys, frequencies, output, target)
         with writing(whole, names, target, force=force) as sink:
@@ -145,7 +145,7 @@ def extract_array(
     whole = of_array(samples, rate_hz)
     n = n_to_do(whole, source, causal=causal)
     with (reporter or Reporter()).task("extracting", n) as task:
-        tones = take_out(
+        tones, _ = take_out(
             whole,
             survey(whole),
             source,

@@ -5,14 +5,17 @@ Axes: C channels, T samples, K tones.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from tonesieve.errors import UserError
+from tonesieve.extractors.bothways import answer_both_ways
 from tonesieve.extractors.bridging import Bridge
+from tonesieve.extractors.pretrained import Pretrained
 from tonesieve.extractors.protocol import CausalExtractor, Extractor, is_causal
 from tonesieve.extractors.streaming import Source, Stream
 from tonesieve.recordings.contents import rows_in_block
@@ -32,6 +35,13 @@ MOST_RESAMPLED = 2**25
 OnSamples = Callable[[int], None]
 
 
+class Taken(NamedTuple):
+    """Tones of a recording, in its unit: rows of C x K numbers."""
+
+    tones: Spool
+    band: Spool | None  # the half-widths of their bands, where the extractor tells them
+
+
 def take_out(
     recording: Recording,
     surveys: list[Survey],
@@ -40,13 +50,25 @@ def take_out(
     causal: bool,
     scratch: Path,
     on_samples: OnSamples = lambda n: None,
-) -> Spool:
-    """Every tone that the source knows, in the recording's unit: rows of C x K numbers.
+) -> Taken:
+    """Every tone that the source knows.
 
     ``on_samples`` hears how many samples are done, of `n_to_do`.
     """
     n, n_tones = recording.n_samples, len(source.frequencies_hz)
     tones = Spool(len(recording.channels) * n_tones, scratch)
+    if isinstance(source.extractor, Pretrained):
+        band = Spool(tones.n_columns, scratch)
+        told = (
+            _told(recording, source)
+            if causal
+            else _past_and_future(recording, surveys, source, source.extractor, on_samples)
+        )
+        for start, one, half in told:
+            tones.append(_flat(one))
+            band.append(_flat(half))
+            on_samples(start + one.shape[1] if causal else n + start + one.shape[1])
+        return Taken(tones, band)
     if recording.rate_hz != source.data.rate_hz:
         tones.append(_flat(_resampled(recording, surveys, source, on_samples)))
     elif causal:
@@ -59,7 +81,42 @@ def take_out(
         _both_ways(recording, surveys, source, source.extractor, tones, on_samples)
     else:
         _in_stretches(recording, surveys, source, tones, on_samples)
-    return tones
+    return Taken(tones, None)
+
+
+Block = tuple[int, Float[np.ndarray, "C T K"], Float[np.ndarray, "C T K"]]
+
+
+def _told(recording: Recording, source: Source) -> Iterator[Block]:
+    """First sample, tones and bands of blocks in turn, each from what came before."""
+    n_channels = len(recording.channels)
+    stream, block = Stream(source, n_channels), rows_in_block(WIDTH * n_channels)
+    for start in range(0, recording.n_samples, block):
+        told = stream.tell(recording.read(start, start + block))
+        yield start, told.tones, told.band
+
+
+def _past_and_future(
+    recording: Recording,
+    surveys: list[Survey],
+    source: Source,
+    extractor: Pretrained,
+    on_samples: OnSamples,
+) -> Iterator[Block]:
+    """The same from all of the recording, or from so much of the future as was asked for."""
+    prepared = Preparation(recording, surveys, source)
+    ahead = None if extractor.ahead_s is None else round(extractor.ahead_s * recording.rate_hz)
+    answers = answer_both_ways(
+        extractor,
+        prepared.read,
+        recording.n_samples,
+        len(recording.channels),
+        ahead=ahead,
+        on_samples=on_samples,
+    )
+    scale = prepared.scale[..., None]
+    for start, (phasors, band) in answers:
+        yield start, extractor.tones(phasors, start) * scale, band * scale
 
 
 def n_to_do(recording: Recording, source: Source, *, causal: bool) -> int:

@@ -17,11 +17,10 @@ from tonesieve.extractors.reading import ToneReader
 from tonesieve.extractors.recurrent import CompiledNetwork
 from tonesieve.extractors.streaming import Source
 from tonesieve.judging.metrics import band_power
-from tonesieve.passing import Preparation, delay_of, reads_both_ways, run_array
+from tonesieve.passing import Preparation, Taken, delay_of, reads_both_ways, run_array
 from tonesieve.recordings.contents import rows_in_block
 from tonesieve.recordings.recording import Recording
 from tonesieve.recordings.resampling import resample
-from tonesieve.recordings.spool import Spool
 from tonesieve.recordings.survey import Survey, power_of_two
 from tonesieve.signals.synthesis import input_rms
 
@@ -42,14 +41,14 @@ MOST_BLOCKS = 64
 class Readings:
     """Tones that were taken out of a recording, and what they tell.
 
-    ``tones``: rows of C x K numbers, of which those of the ``chosen`` tones count.
+    Of those that were ``taken`` the ``chosen`` ones count.
     """
 
     def __init__(
         self,
         recording: Recording,
         surveys: list[Survey],
-        tones: Spool,
+        taken: Taken,
         source: Source,
         chosen: Sequence[int],
         *,
@@ -59,13 +58,15 @@ class Readings:
     ) -> None:
         self.recording, self.surveys, self.source = recording, surveys, source
         self.frequencies_hz = [source.frequencies_hz[k] for k in chosen]
-        self.causal, self._chosen, self._tones = causal, list(chosen), tones
+        self.causal, self._chosen, self._tones = causal, list(chosen), taken.tones
         # A tone is narrow: a few dozen samples a period tell all.
         self._steps = [max(1, int(recording.rate_hz / f / DENSE)) for f in self.frequencies_hz]
         self._bands = [band_hz or self._band(f) for f in self.frequencies_hz]
         self._block = max(LEAST, BLOCK // len(surveys))
-        self._gain = self._noise_gain() if bands else None
-        self._levels = [self._level(k) for k in range(len(self._chosen))] if bands else []
+        self._band_told = taken.band
+        measured = bands and taken.band is None
+        self._gain = self._noise_gain() if measured else None
+        self._levels = [self._level(k) for k in range(len(self._chosen))] if measured else []
 
     def blocks(self) -> Iterator[tuple[int, int]]:
         """All samples in turn."""
@@ -75,7 +76,10 @@ class Readings:
 
     def tones(self, start: int, stop: int) -> Float[np.ndarray, "C T K"]:
         """The chosen tones at these samples."""
-        rows = self._tones.read(start, stop)
+        return self._shaped(self._tones.read(start, stop))
+
+    def _shaped(self, rows: Float[np.ndarray, "T N"]) -> Float[np.ndarray, "C T K"]:
+        """Rows of numbers, of which those of the chosen tones are wanted."""
         shaped = rows.reshape(len(rows), len(self.surveys), -1)
         return shaped.transpose(1, 0, 2)[..., self._chosen]
 
@@ -178,20 +182,11 @@ class Readings:
         residual: Float[np.ndarray, "C T"],
     ) -> list[list[Float[np.ndarray, "C T"]]]:
         """Of every tone: amplitude, phase, frequency; lower and upper ends of the bands."""
-        assert self._gain is not None
-        at = np.arange(start, stop)
-        age = at + 1
-        if self._both:
-            age = np.minimum(age, self.recording.n_samples - at)
-        # Ages as the extractor counts them; white noise of one density has more power at its rate.
-        gains = self._gain.at(age * self._ratio) * self.source.gain**2 * self._ratio
+        halves = self._half_widths(start, stop, residual)
         found = []
-        for k, level in enumerate(self._levels):
+        for k in range(len(self._chosen)):
             amplitude, phase, hz = self.read(k, start, stop)
-            unit = np.array([[power_of_two(s.rms)] for s in self.surveys])
-            variance = level.take(residual / unit) * gains[:, self._chosen[k]]
-            half = WIDTH * np.sqrt(variance) * unit
-            tone = tones[..., k]
+            tone, half = tones[..., k], halves[..., k]
             found.append(
                 [
                     amplitude, phase, hz, tone - half, tone + half,
@@ -199,6 +194,24 @@ class Readings:
                 ]
             )  # fmt: skip
         return found
+
+    def _half_widths(
+        self, start: int, stop: int, residual: Float[np.ndarray, "C T"]
+    ) -> Float[np.ndarray, "C T K"]:
+        """Of the chosen tones' bands: as told by the extractor, or as measured."""
+        if self._band_told is not None:
+            return self._shaped(self._band_told.read(start, stop))
+        assert self._gain is not None
+        at = np.arange(start, stop)
+        age = at + 1
+        if self._both:
+            age = np.minimum(age, self.recording.n_samples - at)
+        # Ages as the extractor counts them; white noise of one density has more power at its rate.
+        gains = self._gain.at(age * self._ratio) * self.source.gain**2 * self._ratio
+        unit = np.array([[power_of_two(s.rms)] for s in self.surveys])
+        levels = [level.take(residual / unit) for level in self._levels]
+        variance = np.stack(levels, axis=2) * gains[:, self._chosen]
+        return WIDTH * np.sqrt(variance) * unit[..., None]
 
     @property
     def _both(self) -> bool:

@@ -6,9 +6,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from tonesieve.catalogue import PRETRAINED
 from tonesieve.config import DataSettings
 from tonesieve.errors import UserError
+from tonesieve.extractors.classical import Classical
 from tonesieve.extractors.filters import FILTERS, build_filter, is_filter
+from tonesieve.extractors.pretrained import Pretrained
 from tonesieve.extractors.streaming import Source
 from tonesieve.signals.synthesis import tone_gain
 
@@ -17,14 +20,15 @@ SourceFor = Callable[[float, str], Source]
 
 
 def filter_source(name: str, hz: Sequence[float]) -> SourceFor:
-    """The classical extractor ``name`` for the tones at ``hz``, at the rate of a recording.
+    """The pretrained or classical extractor ``name`` for tones at ``hz``, at a recording's rate.
 
     Raises `UserError` where no tone is named, and, once the rate is known, for tones at or
     above half of it and for knobs that do not fit.
     """
-    if not is_filter(name):
+    if not is_filter(name) and name.partition(":")[0] != PRETRAINED:
         raise UserError(
-            f"--with {name}: neither a run directory nor a filter; filters are {', '.join(FILTERS)}"
+            f"--with {name}: neither a run directory, nor {PRETRAINED}, nor a filter; filters are "
+            f"{', '.join(FILTERS)}"
         )
     if not hz:
         raise UserError(f"--hz: name the tone in Hz; {name} knows none by itself")
@@ -48,11 +52,28 @@ def filter_source(name: str, hz: Sequence[float]) -> SourceFor:
             phase_scale=0.0,
             amplitude_range=(1.0, 1.0),
         )
-        extractor = build_filter(name, tones, rate_hz, gain=tone_gain(data))
+        extractor = _built(name, tones, rate_hz, tone_gain(data))
         memory = extractor.delay or 10**12
         return Source(extractor, data, memory, name, linear=True, hears_gaps=True)
 
     return build
+
+
+def _built(name: str, tones: tuple[float, ...], rate_hz: float, gain: float) -> Classical:
+    word, _, given = name.partition(":")
+    if word != PRETRAINED:
+        return build_filter(name, tones, rate_hz, gain=gain)
+    knobs: dict[str, str] = {}
+    for setting in given.split(",") if given else []:
+        knob, _, value = setting.partition("=")
+        if knob not in ("weights", "ahead_s"):
+            raise UserError(f"{word}: no knob {knob!r}; there is weights, ahead_s")
+        knobs[knob] = value
+    try:
+        ahead_s = float(knobs["ahead_s"]) if "ahead_s" in knobs else None
+    except ValueError:
+        raise UserError(f"{word}: ahead_s={knobs['ahead_s']}: not a number") from None
+    return Pretrained(tones, rate_hz, gain, weights=knobs.get("weights", ""), ahead_s=ahead_s)
 
 
 def choose_tones(source: Source, hz: Sequence[float]) -> list[int]:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from tonesieve.catalogue import FILTER_NAMES
+from tonesieve.catalogue import PRETRAINED
 from tonesieve.errors import UserError
 from tonesieve.extractors.streaming import Source, Stream, network_source
 from tonesieve.live import SAVE_EVERY_S, LabStream, feed_of, run_stream
@@ -35,7 +35,7 @@ def extract(
     recording: str | Path,
     hz: Sequence[float] = (),
     *,
-    with_: str | Path = FILTER_NAMES[0],
+    with_: str | Path = PRETRAINED,
     causal: bool = False,
     columns: Sequence[str] = (),
     rate_hz: float | None = None,
@@ -50,8 +50,9 @@ def extract(
 ) -> dict[str, Any]:
     """A recording in, the tone out, in the input's format, rate and length.
 
-    ``with_`` is a run directory or a filter (`build_filter`), by default a bank of oscillators in
-    a Kalman filter whose frequencies follow; the rest as in `extract_recording`.
+    ``with_`` is by default the pretrained extractor that comes with the package (its look-ahead,
+    where not the whole recording may count: ``pretrained:ahead_s=2``), else a run directory or a
+    filter (`build_filter`); the rest as in `extract_recording`.
     """
     from tonesieve.extraction import extract_recording  # streams begin without
 
@@ -78,7 +79,7 @@ def stream(
     hz: Sequence[float] = (),
     *,
     rate_hz: float | None = None,
-    with_: str | Path = FILTER_NAMES[0],
+    with_: str | Path = PRETRAINED,
     channels: int = 1,
     from_: str = "-",
     state: str | Path | None = None,

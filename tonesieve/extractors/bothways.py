@@ -9,13 +9,14 @@ Axes: B streams, T samples, K tones, N steps, R frames, M candidates.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Complex, Float
 
 from tonesieve.extractors.hearing import Evidence, Hearing
-from tonesieve.extractors.pretrained import Answer, Pretrained, Verdict, weighed_sum
+from tonesieve.extractors.pretrained import Pretrained, Verdict, by_stream, weighed_sum
 from tonesieve.kernels.lanes import WIDTH
 from tonesieve.kernels.listening import FRAME
 from tonesieve.kernels.weighing import join
@@ -24,6 +25,13 @@ from tonesieve.kernels.weighing import join
 BLOCK = 2**14
 
 Read = Callable[[int, int], Float[np.ndarray, "B T"]]
+
+
+class Phasors(NamedTuple):
+    """Phasors Z (the tone is Im(Z exp(i theta))), and the band's half-width at every sample."""
+
+    phasors: Complex[np.ndarray, "B T K"]
+    band: Float[np.ndarray, "B T K"]
 
 
 class _Side(NamedTuple):
@@ -50,7 +58,7 @@ def answer_both_ways(
     *,
     ahead: int | None = None,
     on_samples: Callable[[int], None] = lambda n: None,
-) -> Iterator[tuple[int, Answer]]:
+) -> Iterator[tuple[int, Phasors]]:
     """First sample and answer of blocks in turn; ``read`` answers samples (B, stop - start).
 
     ``ahead``: so many samples of the future count at least, and twice as many at most; None: all.
@@ -61,7 +69,7 @@ def answer_both_ways(
         for _, hearing in extractor.groups
     ]
     for i, part in enumerate(parts):
-        part.prepare(lambda n, i=i: on_samples((i * n_samples + n) // len(parts)))
+        part.prepare(partial(_report, on_samples, i, len(parts), n_samples))
     walks = [part.blocks() for part in parts]
     held: list[list[np.ndarray]] = [[] for _ in parts]
     start = 0
@@ -72,13 +80,18 @@ def answer_both_ways(
                 own[:] = [phasors, band]
         n = min(own[0].shape[1] for own in held)
         shape = (n_streams, n, extractor.n_tones)
-        answer = Answer(np.empty(shape, complex), np.empty(shape))
+        answer = Phasors(np.empty(shape, complex), np.empty(shape))
         for (tones, _), own in zip(extractor.groups, held, strict=True):
             answer.phasors[..., tones], answer.band[..., tones] = own[0][:, :n], own[1][:, :n]
             own[:] = [own[0][:, n:], own[1][:, n:]]
         yield start, answer
         start += n
         on_samples(n_samples + start)
+
+
+def _report(on_samples: Callable[[int], None], i: int, n: int, n_samples: int, done: int) -> None:
+    """So many samples are done by the i-th of n groups."""
+    on_samples((i * n_samples + done) // n)
 
 
 class _Group:
@@ -156,8 +169,8 @@ class _Group:
         before = max(0, start - 2) * factor if factor > 1 else start
         if most > start:
             samples = self._read(before, most * factor)
-            _, *rest = self._hearing.initial_state(self._n_streams)
-            found, _ = self._hearing.thin(samples, (before, *rest))
+            _, memory, sums, listening = self._hearing.initial_state(self._n_streams)
+            found, _ = self._hearing.thin(samples, (before, memory, sums, listening))
             steps[:, : most - start] = found[:, found.shape[1] - (most - start) :]
         return steps
 
@@ -218,6 +231,4 @@ class _Group:
             weighed_sum(np.ascontiguousarray(side.phasors), part, places)
             for side, part in zip((past, future), own, strict=True)
         )
-        k = len(self._hearing.turns)
-        bands = np.exp(np.moveaxis(band.reshape(self._n_streams, k, -1), 1, 2))[:, places]
-        return one + two, bands
+        return one + two, by_stream(np.exp(band), self._n_streams)[:, places]

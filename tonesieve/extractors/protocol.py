@@ -7,7 +7,7 @@ Axes: B streams, T samples, K components.
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeGuard, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -59,6 +59,25 @@ class CausalExtractor(Extractor, Protocol):
         self, samples: Float[np.ndarray, "B T"], state: State
     ) -> tuple[Float[np.ndarray, "B T K"], State]:
         """Answer a chunk of any length; chunks in turn equal one pass."""
+        ...
+
+
+class Told(NamedTuple):
+    """What is told of tones beside themselves, all at every sample."""
+
+    tones: Float[np.ndarray, "B T K"]
+    amplitude: Float[np.ndarray, "B T K"]
+    phase: Float[np.ndarray, "B T K"]  # rad, against sin(2 pi hz t)
+    hz: Float[np.ndarray, "B T K"]  # the frequency that is followed
+    band: Float[np.ndarray, "B T K"]  # half of the width that holds the tone in 9 cases of 10
+
+
+@runtime_checkable
+class TellingExtractor(CausalExtractor, Protocol):
+    """A causal extractor that knows how sure it is."""
+
+    def tell(self, samples: Float[np.ndarray, "B T"], state: State) -> tuple[Told, State]:
+        """Answer a chunk of any length, with all that is told of the tones."""
         ...
 
 

@@ -20,7 +20,7 @@ from safetensors.numpy import save
 from tonesieve.config import DataSettings
 from tonesieve.errors import UserError
 from tonesieve.extractors.bridging import Bridge
-from tonesieve.extractors.protocol import CausalExtractor, Extractor
+from tonesieve.extractors.protocol import CausalExtractor, Extractor, TellingExtractor, Told
 from tonesieve.files import replacing
 from tonesieve.signals.synthesis import input_rms, tone_gain
 
@@ -94,6 +94,36 @@ class Stream:
 
         Raises `UserError` for anything but C rows of numbers.
         """
+        mixture, scale, renewed = self._heard(samples)
+        tones, extractor = self._extractor.step(mixture, self.state["extractor"])
+        self.state = {**renewed, "extractor": extractor}
+        return tones * (scale * self.source.gain)[..., None]
+
+    def tell(self, samples: Float[np.ndarray, "C T"]) -> Told:
+        """`feed`, with all that the extractor tells beside the tones, in the signal's own unit.
+
+        Raises `UserError` for an extractor that tells no more than the tones.
+        """
+        if not self.tells:
+            raise UserError(f"{self.source.name}: tells no more than the tone in a stream")
+        assert isinstance(self._extractor, TellingExtractor)
+        mixture, scale, renewed = self._heard(samples)
+        told, extractor = self._extractor.tell(mixture, self.state["extractor"])
+        self.state = {**renewed, "extractor": extractor}
+        unit = (scale * self.source.gain)[..., None]
+        return told._replace(
+            tones=told.tones * unit, amplitude=told.amplitude * unit, band=told.band * unit
+        )
+
+    @property
+    def tells(self) -> bool:
+        """Whether the extractor knows how sure it is."""
+        return isinstance(self._extractor, TellingExtractor)
+
+    def _heard(
+        self, samples: Float[np.ndarray, "C T"]
+    ) -> tuple[Float[np.ndarray, "C T"], Float[np.ndarray, "C T"], dict[str, Any]]:
+        """What the extractor hears, what one is in the signal's unit, and all else that goes on."""
         state, source = self.state, self.source
         if np.ndim(samples) != 2 or len(samples) != self.n_channels:
             raise UserError(
@@ -115,14 +145,8 @@ class Stream:
             scale = rms / input_rms(source.data)
         if not source.hears_gaps:
             mixture, bridge = self._bridge.step(mixture, state["bridge"])
-        tones, extractor = self._extractor.step(mixture, state["extractor"])
-        self.state = {
-            "extractor": extractor,
-            "bridge": bridge,
-            "shape": shape,
-            "n_samples": state["n_samples"] + samples.shape[1],
-        }
-        return tones * (scale * source.gain)[..., None]
+        n_samples = state["n_samples"] + samples.shape[1]
+        return mixture, scale, {"bridge": bridge, "shape": shape, "n_samples": n_samples}
 
     def save(self, path: Path) -> None:
         """Write the state in one piece, so that `restore` goes on to the very same answers."""
@@ -157,7 +181,8 @@ class Stream:
 def fingerprint(extractor: Extractor) -> str:
     """The same for the same extractor, knobs, settings, weights and all, and for no other."""
     config = getattr(extractor, "config", extractor)
-    found = hashlib.sha256(f"{type(extractor).__name__} {config!r}".encode())
+    digest = getattr(extractor, "digest", "")
+    found = hashlib.sha256(f"{type(extractor).__name__} {config!r}{digest}".encode())
     packed, network = getattr(extractor, "packed", None), getattr(extractor, "network", None)
     if packed is not None:
         found.update(packed.weights.tobytes() + packed.program.tobytes())

@@ -82,3 +82,10 @@ def _about(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     if version != VERSION:
         raise UserError(f"{path}: format version {version}; this tonesieve reads {VERSION}")
     return dict(about)
+
+
+def load_pretrained(path: str | None = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    from importlib.resources import files
+
+    with safe_open(path or str(files("tonesieve") / "pretrained.safetensors"), framework="np") as f:
+        return {name: f.get_tensor(name) for name in f.keys()}, {}  # noqa: SIM118

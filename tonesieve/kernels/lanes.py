@@ -12,10 +12,12 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic, models, overload, register_model
+from numba import extending, types
+from numba.extending import models, overload, register_model
 
 WIDTH = 16
+# What it makes is called with fewer arguments than it is written with.
+intrinsic: Any = extending.intrinsic
 _VECTOR = ir.VectorType(ir.DoubleType(), WIDTH)
 _INT = ir.IntType(32)
 _FLAGS = ("contract", "nsz")
@@ -32,7 +34,7 @@ LANES = LanesType()
 
 
 @register_model(LanesType)
-class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]
+class _LanesModel(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Any) -> None:
         super().__init__(manager, kind, _VECTOR)
 
@@ -98,7 +100,7 @@ def _overloaded(sign: Any, apply: Any) -> None:
 
     def chosen(a, b):  # type: ignore[no-untyped-def]
         if isinstance(a, LanesType) or isinstance(b, LanesType):
-            return lambda a, b: apply(a, b)
+            return lambda a, b: apply(a, b)  # noqa: PLW0108  # no jitted function by itself
         return None
 
     overload(sign)(chosen)
@@ -151,5 +153,3 @@ def any_above(typing: Any, a: Any, b: Any) -> Any:
         return builder.icmp_unsigned("!=", bits, ir.Constant(ir.IntType(WIDTH), 0))
 
     return types.boolean(a, types.float64), generate
-
-

@@ -114,7 +114,7 @@ def begin(state: np.ndarray, gains: np.ndarray) -> None:
     state[:] = 0
     for b in range(len(state)):
         own = state[b]
-        numbers, past, left, blurred, model, carrier, noise = _parts(own, k)
+        numbers, _, _, _, model, carrier, _ = _parts(own, k)
         numbers[NEXT], numbers[LEVEL_RESPONSE], numbers[ORIGIN] = USUAL, 1.0, np.nan
         model[0] = 1.0
         carrier[:, 0] = 1.0

@@ -91,7 +91,9 @@ def shares(logits: np.ndarray, n: int, weights: np.ndarray) -> None:
 
 
 @njit(**FAST)
-def _base(weights: np.ndarray, real: np.ndarray, imaginary: np.ndarray, spread: np.ndarray) -> float:
+def _base(
+    weights: np.ndarray, real: np.ndarray, imaginary: np.ndarray, spread: np.ndarray
+) -> float:
     """Logarithm of the standard deviation that weighed candidates would have by themselves.
 
     What they are apart, and what each is off by; what weight nothing has, the tone is off by.
@@ -143,6 +145,22 @@ def combine(
                 own = load(weights[b, k, frames[n]], 0)
                 combined[b, n, k, 0] = total(load(phasors[b, n, k, 0], 0) * own)
                 combined[b, n, k, 1] = total(load(phasors[b, n, k, 1], 0) * own)
+
+
+@njit(**FAST)
+def turning(
+    path: np.ndarray, before: np.ndarray, kept: float, memory: np.ndarray, turned: np.ndarray
+) -> None:
+    """How fast phasors (B, N, K) turn, in radians a step (B, N, K), averaged by their power.
+
+    ``before`` (B, K) are those before the first, ``memory`` (B, K) the running sum, which goes on.
+    """
+    for b in range(path.shape[0]):
+        for n in range(path.shape[1]):
+            for k in range(path.shape[2]):
+                last = path[b, n - 1, k] if n else before[b, k]
+                memory[b, k] = kept * memory[b, k] + path[b, n, k] * last.conjugate()
+                turned[b, n, k] = math.atan2(memory[b, k].imag, memory[b, k].real)
 
 
 @njit(inline="always", **FAST)
