@@ -223,9 +223,13 @@ class _Group:
         joined, band = np.empty((*shape, 2 * WIDTH)), np.empty(shape)
         judge = self._extractor.judge
         join(hidden, told, weights, sure, phasors, variances, judge.mix, judge.two, joined, band)
-        last = self._n_padded // FRAME - 1
-        places = (np.arange(start, stop) + FRAME // 2) // FRAME
-        places = np.clip(places, 1, last) - start // FRAME
+        # Where one direction has heard no whole frame yet, the other answers alone.
+        at = np.arange(start, stop + 1, FRAME)
+        for side, alone in enumerate((at + FRAME > self._n_steps, at == 0)):
+            joined[:, alone] = 0.0
+            joined[:, alone, side * WIDTH : (side + 1) * WIDTH] = weights[side][:, alone]
+            band[:, alone] = sure[side][:, alone]
+        places = (np.arange(start, stop) + FRAME // 2) // FRAME - start // FRAME
         own = (np.ascontiguousarray(part) for part in (joined[..., :WIDTH], joined[..., WIDTH:]))
         one, two = (
             weighed_sum(np.ascontiguousarray(side.phasors), part, places)

@@ -23,19 +23,23 @@ from tonesieve.kernels.thinning import MEANS, N_MEMORY, ORIGIN, thin, window
 # most.
 STEPS_A_PERIOD, SPAN = 12, 8
 # How far a frequency may be from its name, as a share of it.
-PULL = 0.05
-# Memories in steps; of candidates whose frequencies stay, and of those that follow.
-STAYS = (5.0, 14.0, 40.0, 110.0, 300.0, 900.0, 3500.0, math.inf)
-FOLLOW = (30.0, 80.0, 200.0, 500.0, 1300.0, 3500.0, 12000.0, math.inf)
+PULL = 0.03
+# Memories in steps: of candidates whose frequencies stay; of such that never begin anew, so that a
+# strong line beside the tone does not drive them to follow its beat; of candidates that follow.
+STAYS = (5.0, 14.0, 40.0, 110.0, 300.0, 900.0, 3500.0)
+KEEPS = (300.0, 1200.0, math.inf)
+FOLLOW = (30.0, 80.0, 220.0, 700.0, 2500.0, math.inf)
+# What is told of them is averaged over so many memories, between bounds.
 TOLD, SEEN, LONGEST = (4.0, 50.0), (2.0, 10.0), 4000.0
 
 
 def candidates() -> Float[np.ndarray, " L"]:
     """The table that the kernel reads: rows of a number a candidate."""
-    memory = np.array(STAYS + FOLLOW)
-    follows = np.repeat([0.0, 1.0], [len(STAYS), len(FOLLOW)])
-    chained = np.ones(WIDTH)
-    chained[[0, len(STAYS)]] = 0.0
+    kinds = (STAYS, KEEPS, FOLLOW)
+    memory = np.array([m for kind in kinds for m in kind])
+    counts = [len(kind) for kind in kinds]
+    follows, chained = (np.repeat(flags, counts) for flags in ((0.0, 0.0, 1.0), (1.0, 0.0, 1.0)))
+    chained[[0, counts[0] + counts[1]]] = 0.0  # the shortest of a kind have no shorter one
     averaged = [np.clip(share * memory, least, LONGEST) for share, least in (TOLD, SEEN)]
     return np.concatenate([2 / memory**2, follows, chained, *averaged, memory])
 

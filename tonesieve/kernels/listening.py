@@ -333,27 +333,29 @@ def listen(
             for i in range(ORDER):
                 unsure += model[i + 1] * model[i + 1] * blurred[i]
             unsure = min(unsure, UNKNOWN)
-            usual = numbers[HEARD] <= USUAL or error * error <= OUTLIER * OUTLIER * power * unsure
+            whole = load(own, 0) * 0.0 + unsure
+            for i in range(d):
+                at = (spread + i * d) * WIDTH
+                far = load(own, at) * load(scratch, rows)
+                for a in range(1, d):
+                    far = far + load(own, at + a * WIDTH) * load(scratch, rows + a * WIDTH)
+                whole = whole + far * load(scratch, rows + i * WIDTH)
+                store(scratch, reach + i * WIDTH, far)
+            # What an error is measured by: the noise, and what is not known of the tones yet.
+            wide = max(total(shares * whole), unsure)
+            usual = numbers[HEARD] <= USUAL or error * error <= OUTLIER * OUTLIER * power * wide
             numbers[OUTLIERS] += ((0.0 if usual or not heard else 1.0) - numbers[OUTLIERS]) / 8
             heard = heard and (usual or numbers[OUTLIERS] >= OFTEN)
             error = error if heard else 0.0
             numbers[GAPS] += ((0.0 if heard else 1.0) - numbers[GAPS]) / 64
             if heard:
                 numbers[HEARD] += 1
-                age, squared = min(numbers[HEARD], SCALE_MEMORY), error * error / unsure
+                age, squared = min(numbers[HEARD], SCALE_MEMORY), error * error / wide
                 if usual and age > USUAL:
                     squared = min(squared, 9.0 * power) * 1.02
                 numbers[POWER] += (squared - power) / age
                 inverse = 1.0 / (2 * numbers[POWER] * unsure + TINY)
                 surprise = total(shares * foreseen) + error - foreseen
-                whole = load(own, 0) * 0.0 + unsure
-                for i in range(d):
-                    at = (spread + i * d) * WIDTH
-                    far = load(own, at) * load(scratch, rows)
-                    for a in range(1, d):
-                        far = far + load(own, at + a * WIDTH) * load(scratch, rows + a * WIDTH)
-                    whole = whole + far * load(scratch, rows + i * WIDTH)
-                    store(scratch, reach + i * WIDTH, far)
                 whole = 1.0 / largest(whole, unsure)
                 for k in range(k_tones):
                     i, a = 2 * k, 2 * k + 1
