@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +19,16 @@ from tonesieve.files import replacing
 
 FORMAT = "tonesieve"
 VERSION = 1
+# The pretrained extractor's: where the package has them, what they say they are, their version.
+PRETRAINED, PRETRAINED_FORMAT, PRETRAINED_VERSION = "pretrained.safetensors", "pretrained", 1
 
 
 def save_weights(
     path: Path, tensors: Mapping[str, np.ndarray], config: Config, **notes: Any
 ) -> None:
     """Write named arrays, the settings that they belong to, and notes (JSON) in one piece."""
-    # One key, since the order of several would differ from file to file.
     about = {"version": VERSION, "config": to_yaml(portable(config)), "notes": notes}
-    # Not ascontiguousarray, which makes a vector of a scalar.
-    whole = {name: np.asarray(array, order="C") for name, array in tensors.items()}
-    with replacing(path) as file:
-        file.write(save(whole, metadata={FORMAT: json.dumps(about)}))
+    write_tensors(path, tensors, about)
 
 
 def load_weights(path: Path) -> tuple[dict[str, np.ndarray], Config, dict[str, Any]]:
@@ -40,14 +39,68 @@ def load_weights(path: Path) -> tuple[dict[str, np.ndarray], Config, dict[str, A
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file; is the run finished?")
+    tensors, about = read_tensors(path)
+    _check_about(path, about, VERSION, config=str, notes=dict)
+    config = placed(from_yaml(about["config"], where=str(path)), path.parent)
+    return tensors, config, about["notes"]
+
+
+def save_pretrained(
+    path: Path, tensors: Mapping[str, np.ndarray], notes: Mapping[str, Any], *, force: bool = True
+) -> None:
+    """Write the weights of a pretrained extractor as float32, and notes (JSON), in one piece."""
+    narrow = {name: np.asarray(array, dtype=np.float32) for name, array in tensors.items()}
+    about = {"format": PRETRAINED_FORMAT, "version": PRETRAINED_VERSION, "notes": dict(notes)}
+    write_tensors(path, narrow, about, force=force)
+
+
+def load_pretrained(
+    path: str | Path | None = None,
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read what `save_pretrained` wrote, by default what comes with the package: arrays, notes.
+
+    Raises `UserError` for a file that is missing, damaged, or something else.
+    """
+    if path is None:
+        with as_file(files("tonesieve") / PRETRAINED) as place:
+            if not place.is_file():
+                raise UserError(
+                    "this tonesieve came without a pretrained extractor; make one with "
+                    f"`tonesieve pretrain`, and name the file ({place} is missing)"
+                )
+            return load_pretrained(place)
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; `tonesieve pretrain` makes one")
+    tensors, about = read_tensors(path)
+    if about.get("format") != PRETRAINED_FORMAT:
+        raise UserError(f"{path}: not the weights of a pretrained extractor")
+    _check_about(path, about, PRETRAINED_VERSION, notes=dict)
+    _check_pretrained(tensors, path)
+    check_finite(tensors, path)
+    return tensors, about["notes"]
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, np.ndarray], about: Mapping[str, Any], *, force: bool = True
+) -> None:
+    """Write named arrays, and what is to be said about them (JSON), in one piece."""
+    # Not ascontiguousarray, which makes a vector of a scalar.
+    whole = {name: np.asarray(array, order="C") for name, array in tensors.items()}
+    with replacing(path, force=force) as file:
+        # One key, since the order of several would differ from file to file.
+        file.write(save(whole, metadata={FORMAT: json.dumps(about)}))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read what `write_tensors` wrote; raises `UserError` for what it did not write."""
     try:
         with safe_open(path, framework="np") as file:
             about = _about(path, file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, TypeError) as error:
         raise UserError(f"{path}: cut short, or not a checkpoint of tonesieve ({error})") from None
-    config = placed(from_yaml(about["config"], where=str(path)), path.parent)
-    return tensors, config, about["notes"]
+    return tensors, about
 
 
 def fitting(
@@ -71,21 +124,42 @@ def check_finite(tensors: Mapping[str, np.ndarray], path: Path) -> None:
 
 
 def _about(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-    """Settings and notes, once the file is known to be one of ours."""
+    """What is said about the arrays, once the file is known to be one of ours."""
     try:
         about = json.loads(metadata[FORMAT])
-        version, text, notes = about["version"], about["config"], about["notes"]
-        if not isinstance(text, str) or not isinstance(notes, dict):
+        if not isinstance(about, dict):
             raise TypeError
     except (KeyError, TypeError, ValueError):
         raise UserError(f"{path}: not a checkpoint of tonesieve") from None
-    if version != VERSION:
-        raise UserError(f"{path}: format version {version}; this tonesieve reads {VERSION}")
-    return dict(about)
+    return about
 
 
-def load_pretrained(path: str | None = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    from importlib.resources import files
+def _check_about(path: Path, about: Mapping[str, Any], version: int, **kinds: type) -> None:
+    if "version" not in about or not all(isinstance(about.get(n), k) for n, k in kinds.items()):
+        raise UserError(f"{path}: not a checkpoint of tonesieve")
+    if about["version"] != version:
+        raise UserError(
+            f"{path}: format version {about['version']}; this tonesieve reads {version}"
+        )
 
-    with safe_open(path or str(files("tonesieve") / "pretrained.safetensors"), framework="np") as f:
-        return {name: f.get_tensor(name) for name in f.keys()}, {}  # noqa: SIM118
+
+def _check_pretrained(tensors: Mapping[str, np.ndarray], path: Path) -> None:
+    """The kernels read as many numbers as they expect, whatever there is."""
+    # Here, since a filter is extracted without Numba's compiler being loaded.
+    from tonesieve.kernels.lanes import WIDTH as m
+    from tonesieve.kernels.listening import n_features
+    from tonesieve.kernels.weighing import CROSS
+
+    found = {name: array.shape for name, array in tensors.items()}
+    h, i = (found.get(name, (0,))[-1] for name in ("gru.weight_hh_l0", "mix.bias"))
+    expected = {
+        "gru.weight_ih_l0": (3 * h, n_features()), "gru.bias_ih_l0": (3 * h,),
+        "gru.weight_hh_l0": (3 * h, h), "gru.bias_hh_l0": (3 * h,),
+        "head.weight": (m + 2, h), "head.bias": (m + 2,),
+        "mix.weight": (i, 2 * h + 2 * (m + 1) + CROSS), "mix.bias": (i,),
+        "two.weight": (2 * m + 2, i), "two.bias": (2 * m + 2,),
+    }  # fmt: skip
+    if found != expected:
+        names = sorted(found.keys() ^ expected.keys())
+        wrong = names or [name for name in expected if found[name] != expected[name]]
+        raise UserError(f"{path}: {wrong[0]} is not as in a pretrained extractor's weights")

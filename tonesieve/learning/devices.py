@@ -7,13 +7,9 @@ their gradients averaged by Lightning Fabric's DDP. The process that called only
 from __future__ import annotations
 
 import multiprocessing
-import os
-import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import fields
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -26,10 +22,10 @@ from torch.multiprocessing import start_processes
 from tonesieve.config import Config
 from tonesieve.errors import UserError
 from tonesieve.learning.layouts import Batch
+from tonesieve.learning.processes import apart, end_with_parent
 
 HOST = "127.0.0.1"
 LISTEN_EVERY_S = 0.02
-LOG_LEVEL = "TORCH_CPP_LOG_LEVEL"
 
 # A process's way to be heard by the one that called: a name, and what goes with it.
 Tell = Callable[..., None]
@@ -111,7 +107,7 @@ def _member(
     args: tuple[Any, ...],
 ) -> None:
     """What one of the processes does."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     tell = _tell_nobody if rank else lambda name, *values: messages.put((name, values))
     try:
         answer = work(_join(rank, port, config), tell, config, *args)
@@ -120,31 +116,6 @@ def _member(
     except Exception as error:
         messages.put(("failed", (error,)))
         raise
-
-
-def _end_with_parent() -> None:
-    """However the parent ends: nothing may go on writing where the next training begins."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-@contextmanager
-def apart() -> Iterator[None]:
-    """Processes begun in here do not run the caller's script again, as spawned ones would.
-
-    Nor do they print that DDP looked for unused parameters in vain.
-    """
-    main, level = sys.modules["__main__"], os.environ.get(LOG_LEVEL)
-    sys.modules["__main__"] = ModuleType("__main__")
-    os.environ[LOG_LEVEL] = level or "ERROR"
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
-        if level is None:
-            del os.environ[LOG_LEVEL]
 
 
 def _tell_nobody(name: str, *values: Any) -> None:

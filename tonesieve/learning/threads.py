@@ -20,9 +20,16 @@ M_MMAP_THRESHOLD, MMAP = -3, 2**25  # the most that it takes
 @contextmanager
 def threads(config: Config) -> Iterator[None]:
     """Run on the number of CPU threads that the settings name; put it back afterwards."""
+    with so_many_threads(config.training.n_threads):
+        yield
+
+
+@contextmanager
+def so_many_threads(n: int | None) -> Iterator[None]:
+    """Run on so many CPU threads, if it is said how many; put it back afterwards."""
     before = torch.get_num_threads()
-    if config.training.n_threads is not None:
-        torch.set_num_threads(config.training.n_threads)
+    if n is not None:
+        torch.set_num_threads(n)
     try:
         yield
     finally:
