@@ -42,6 +42,7 @@ ROOMS = [
     "kernels.listening",
     "kernels.thinning",
     "kernels.weighing",
+    "kernels.answering",
     "signals.backgrounds",
     "signals.synthesis",
     "signals.datasets",

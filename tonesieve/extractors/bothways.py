@@ -158,9 +158,9 @@ class _Group:
 
     def _begun(self, end: int = 0) -> _Side:
         k = len(self._hearing.turns)
-        state = self._extractor.begun(self._hearing, self._n_streams)
-        nothing = np.zeros((self._n_streams, 1, k, 2, WIDTH))
-        return _Side(state.hearing[3], state.verdict, nothing, end)
+        listening = self._hearing.initial_state(self._n_streams)[3]
+        verdict = self._extractor.nothing_heard(self._hearing, self._n_streams)
+        return _Side(listening, verdict, np.zeros((self._n_streams, 1, k, 2, WIDTH)), end)
 
     def _steps(self, start: int, stop: int) -> Float[np.ndarray, "B N"]:
         """Steps of the recording; gaps beyond its end."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Complex, Float
@@ -71,23 +72,35 @@ class Hearing:
     turns: tuple[float, ...]
     gain: complex = 1.0
 
-    @property
+    @cached_property
     def factor(self) -> int:
         """Samples a step."""
         return max(1, int(1 / (STEPS_A_PERIOD * max(self.turns))))
 
-    @property
+    @cached_property
     def turn(self) -> Float[np.ndarray, " K"]:
         """Radians a step."""
         return 2 * np.pi * self.factor * np.array(self.turns)
 
-    @property
+    @cached_property
     def gains(self) -> Complex[np.ndarray, " K"]:
         """How a tone stands in the steps, the first of which ends with sample ``factor`` - 1."""
         weights = window(self.factor)
         before = self.factor - 1 - np.arange(len(weights))
         angles = 2 * np.pi * np.array(self.turns)[:, None]
         return self.gain * (np.exp(1j * angles * before) @ weights)
+
+    @cached_property
+    def constants(self) -> tuple[Any, ...]:
+        """What the kernel that answers is told, in its order."""
+        return (
+            window(self.factor),
+            self.factor,
+            np.array(self.turns),
+            _pairs(self.gains),
+            PULL * self.turn,
+            TABLE,
+        )
 
     def initial_state(self, n_streams: int) -> HearingState:
         """Nothing heard."""

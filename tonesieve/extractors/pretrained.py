@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Complex, Float
@@ -18,8 +18,9 @@ from tonesieve.extractors.classical import Classical, require
 from tonesieve.extractors.hearing import Evidence, Hearing, HearingState, grouped
 from tonesieve.extractors.protocol import Told
 from tonesieve.extractors.weights import load_pretrained
+from tonesieve.kernels.answering import answer, sound
 from tonesieve.kernels.lanes import WIDTH
-from tonesieve.kernels.weighing import TOLD, combine, decide, packed, turning, weigh
+from tonesieve.kernels.weighing import TOLD, combine, decide, packed, weigh
 
 # Samples that are answered at once; periods over which the frequency is averaged.
 CHUNK, TURNS = 2**12, 20
@@ -58,13 +59,15 @@ class Verdict(NamedTuple):
 
 
 class GroupState(NamedTuple):
-    """Of a group of tones: what listens, the last verdict, the last phasors, how they turn."""
+    """Of a group of tones: what listens, thinks, and was answered last."""
 
     hearing: HearingState
-    verdict: Verdict
+    hidden: Float[np.ndarray, "B K H"]
+    weights: Float[np.ndarray, "B K M"]  # those in force
+    sure: Float[np.ndarray, "B K"]  # logarithm of the band's half-width
     phasor: Complex[np.ndarray, "B K"]
-    turning: Complex[np.ndarray, "B K"]
-    widest: Float[np.ndarray, "B 1"]  # how far the samples have been from the first one
+    turning: Complex[np.ndarray, "B K"]  # running sum of how the phasor turns
+    widest: Float[np.ndarray, " B"]  # how far the samples have been from the first one
 
 
 class Answer(NamedTuple):
@@ -120,7 +123,7 @@ class Pretrained(Classical):
         self, samples: Float[np.ndarray, "B T"], state: tuple[GroupState, ...]
     ) -> tuple[Float[np.ndarray, "B T K"], tuple[GroupState, ...]]:
         """Answer a chunk of any length."""
-        first = int(state[0].hearing[0])
+        first = state[0].hearing[0]
         answer, state = self.answer(samples, state)
         return self.tones(answer.phasors, first), state
 
@@ -128,7 +131,7 @@ class Pretrained(Classical):
         self, samples: Float[np.ndarray, "B T"], state: tuple[GroupState, ...]
     ) -> tuple[Told, tuple[GroupState, ...]]:
         """Answer a chunk of any length, with all that is told of the tones."""
-        first = int(state[0].hearing[0])
+        first = state[0].hearing[0]
         answer, state = self.answer(samples, state)
         phasors = answer.phasors
         hz = answer.hz + np.array(self.frequencies_hz)
@@ -139,30 +142,76 @@ class Pretrained(Classical):
         self, phasors: Complex[np.ndarray, "B T K"], first: int
     ) -> Float[np.ndarray, "B T K"]:
         """The tones whose phasors these are, from sample ``first`` on."""
-        return (phasors * self.phasors(first, phasors.shape[1])).imag
+        tones = np.empty(phasors.shape)
+        sound(phasors, first, self._turns, tones)
+        return tones
+
+    @cached_property
+    def _turns(self) -> Float[np.ndarray, " K"]:
+        """Cycles a sample."""
+        return np.array(self.frequencies_hz) / self.rate_hz
 
     def answer(
         self, samples: Float[np.ndarray, "B T"], state: tuple[GroupState, ...]
     ) -> tuple[Answer, tuple[GroupState, ...]]:
         """Phasors and bands of a chunk of any length, each from what was heard up to it."""
+        n = samples.shape[1]
+        if len(self.groups) == 1 and n <= CHUNK:
+            found, after = self._answered(0, samples, state[0])
+            return found, (after,)
         shape = (*samples.shape, self.n_tones)
         whole = Answer(np.empty(shape, complex), np.empty(shape), np.empty(shape))
-        for start in range(0, max(1, samples.shape[1]), CHUNK):
-            after = []
+        goes_on = list(state)
+        for start in range(0, n, CHUNK):
             chunk = samples[:, start : start + CHUNK]
-            for (own, hearing), before in zip(self.groups, state, strict=True):
-                found, renewed = self._answered(hearing, chunk, before)
+            for g, (own, _) in enumerate(self.groups):
+                found, goes_on[g] = self._answered(g, chunk, goes_on[g])
                 for all_, part in zip(whole, found, strict=True):
                     all_[:, start : start + CHUNK, own] = part
-                after.append(renewed)
-            state = tuple(after)
-        return whole, state
+        return whole, tuple(goes_on)
 
     def begun(self, hearing: Hearing, n_streams: int) -> GroupState:
         """A group's state that has heard nothing."""
-        k = len(hearing.turns)
-        s = n_streams * k
-        verdict = Verdict(
+        shape = (n_streams, len(hearing.turns))
+        return GroupState(
+            hearing.initial_state(n_streams),
+            np.zeros((*shape, self.judge.n_hidden)),
+            np.full((*shape, WIDTH), 1 / (WIDTH + 1)),
+            np.full(shape, np.inf),
+            np.zeros(shape, complex),
+            np.zeros(shape, complex),
+            np.zeros(n_streams),
+        )
+
+    def _answered(
+        self, g: int, samples: Float[np.ndarray, "B T"], state: GroupState
+    ) -> tuple[Answer, GroupState]:
+        """Of one group: its tones' phasors, bands and frequencies."""
+        constants, hz_a_radian = self._constants[g]
+        first, memory, sums, listening = state.hearing
+        goes_on = [part.copy() for part in (memory, sums, listening, *state[1:])]
+        shape = (*samples.shape, state.phasor.shape[1])
+        found = Answer(np.empty(shape, complex), np.empty(shape), np.empty(shape))
+        answer(np.ascontiguousarray(samples), first, *goes_on, *constants, *found)
+        found.hz[:] *= hz_a_radian
+        after = (first + samples.shape[1], *goes_on[:3])
+        return found, GroupState(after, *goes_on[3:])
+
+    @cached_property
+    def _constants(self) -> list[tuple[tuple[Any, ...], float]]:
+        """What the kernel is told of each group, beside its state; Hz for a radian a step."""
+        judge = self.judge
+        found = []
+        for _, hearing in self.groups:
+            kept = 1 - hearing.turn.min() / (TURNS * 2 * np.pi)
+            told = (*hearing.constants, judge.taken, judge.carried, judge.answer, kept)
+            found.append((told, self.rate_hz / hearing.factor / (2 * np.pi)))
+        return found
+
+    def nothing_heard(self, hearing: Hearing, n_streams: int) -> Verdict:
+        """Where no frame has ended yet."""
+        s = n_streams * len(hearing.turns)
+        return Verdict(
             np.zeros((s, 1, self.judge.n_hidden)),
             np.zeros((s, 1, TOLD)),
             np.full((s, 1, WIDTH), 1 / (WIDTH + 1)),
@@ -170,43 +219,6 @@ class Pretrained(Classical):
             np.zeros((s, 1, 2, WIDTH)),
             np.zeros((s, 1, WIDTH)),
         )
-        still = np.zeros((n_streams, k), complex)
-        return GroupState(
-            hearing.initial_state(n_streams), verdict, still, still, np.zeros((n_streams, 1))
-        )
-
-    def _answered(
-        self, hearing: Hearing, samples: Float[np.ndarray, "B T"], state: GroupState
-    ) -> tuple[Answer, GroupState]:
-        first = state.hearing[0]
-        steps, heard = hearing.thin(samples, state.hearing)
-        evidence, listening = hearing.listen(steps, heard[3])
-        verdicts = self.verdicts(evidence, state.verdict)
-        n_streams, n_steps = steps.shape
-        ends = np.zeros(n_steps, dtype=int)
-        ends[evidence.ends] = 1
-        frame = np.concatenate([[0], np.cumsum(ends)])
-        weighed = weighed_sum(evidence.phasors, verdicts.weights, frame[1:])
-        turned, memory = np.empty(weighed.shape), state.turning.copy()
-        kept = 1 - 1 / (TURNS * 2 * np.pi / hearing.turn.min())
-        turning(weighed, state.phasor, kept, memory, turned)
-        last_turned = np.angle(state.turning)[:, None]
-        path = np.concatenate([state.phasor[:, None], weighed], axis=1)
-        hz = np.concatenate([last_turned, turned], axis=1) * (
-            self.rate_hz / hearing.factor / (2 * np.pi)
-        )
-        bands = by_stream(np.exp(verdicts.sure), n_streams)
-        done = (first + 1 + np.arange(samples.shape[1])) // hearing.factor - first // hearing.factor
-        band, widest = bands[:, frame[done]], state.widest
-        if not np.isfinite(state.verdict.sure).all():
-            # Before the first verdict nothing is known but how far the samples go.
-            far = np.concatenate([widest, np.nan_to_num(np.abs(samples))], axis=1)
-            far = np.maximum.accumulate(far, axis=1)[:, 1:]
-            band = np.where(np.isfinite(band), band, (far / abs(self.gain))[..., None])
-            widest = far[:, -1:] if far.shape[1] else widest
-        last = Verdict(*(part[:, -1:] for part in verdicts))
-        after = GroupState((*heard[:3], listening), last, path[:, -1], memory, widest)
-        return Answer(path[:, done], band, hz[:, done]), after
 
     def verdicts(self, evidence: Evidence, before: Verdict) -> Verdict:
         """Of every frame that ends, the last one before them first."""

@@ -32,7 +32,7 @@ def packed(weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
 
 
 @njit(**FAST)
-def _affine(inputs: np.ndarray, weights: np.ndarray, outputs: np.ndarray) -> None:
+def line_up(inputs: np.ndarray, weights: np.ndarray, outputs: np.ndarray) -> None:
     """Every line of outputs from inputs (I); two sums a line, so that none waits for itself."""
     n_lines, n, _ = weights.shape
     for g in range(n_lines):
@@ -52,6 +52,22 @@ def _sigmoid(x: float) -> float:
 
 
 @njit(**FAST)
+def think(
+    features: np.ndarray, hidden: np.ndarray, taken: np.ndarray, carried: np.ndarray,
+    heard: np.ndarray, kept: np.ndarray,
+) -> None:  # fmt: skip
+    """The hidden state (H) after a frame's features (F); ``heard`` and ``kept`` are room (3 H)."""
+    h = len(hidden)
+    line_up(features, taken, heard)
+    line_up(hidden, carried, kept)
+    for i in range(h):
+        reset = _sigmoid(heard[i] + kept[i])
+        update = _sigmoid(heard[h + i] + kept[h + i])
+        new = tanh(heard[2 * h + i] + reset * kept[2 * h + i])
+        hidden[i] = (1.0 - update) * new + update * hidden[i]
+
+
+@njit(**FAST)
 def weigh(
     features: np.ndarray, hidden: np.ndarray, taken: np.ndarray, carried: np.ndarray,
     answer: np.ndarray, path: np.ndarray, told: np.ndarray,
@@ -62,20 +78,14 @@ def weigh(
     ``answer`` those of the outputs; ``hidden`` (S, H) goes on.
     """
     n_tones, n_frames, _ = features.shape
-    h = hidden.shape[1]
-    heard, kept = np.empty(3 * h), np.empty(3 * h)
+    room = taken.shape[0] * WIDTH
+    heard, kept = np.empty(room), np.empty(room)
     out = np.empty(answer.shape[0] * WIDTH)
     for s in range(n_tones):
         for r in range(n_frames):
-            _affine(features[s, r], taken, heard)
-            _affine(hidden[s], carried, kept)
-            for i in range(h):
-                reset = _sigmoid(heard[i] + kept[i])
-                update = _sigmoid(heard[h + i] + kept[h + i])
-                new = tanh(heard[2 * h + i] + reset * kept[2 * h + i])
-                hidden[s, i] = (1.0 - update) * new + update * hidden[s, i]
-                path[s, r, i] = hidden[s, i]
-            _affine(hidden[s], answer, out)
+            think(features[s, r], hidden[s], taken, carried, heard, kept)
+            path[s, r] = hidden[s]
+            line_up(hidden[s], answer, out)
             told[s, r] = out[:TOLD]
 
 
@@ -91,9 +101,7 @@ def shares(logits: np.ndarray, n: int, weights: np.ndarray) -> None:
 
 
 @njit(**FAST)
-def _base(
-    weights: np.ndarray, real: np.ndarray, imaginary: np.ndarray, spread: np.ndarray
-) -> float:
+def base(weights: np.ndarray, real: np.ndarray, imaginary: np.ndarray, spread: np.ndarray) -> float:
     """Logarithm of the standard deviation that weighed candidates would have by themselves.
 
     What they are apart, and what each is off by; what weight nothing has, the tone is off by.
@@ -125,7 +133,7 @@ def decide(
             shares(told[s, r], WIDTH + 1, room)
             weights[s, r] = room[:WIDTH]
             own = phasors[s, r]
-            sure[s, r] = told[s, r, WIDTH + 1] + _base(
+            sure[s, r] = told[s, r, WIDTH + 1] + base(
                 weights[s, r], own[0], own[1], variances[s, r]
             )
 
@@ -145,22 +153,6 @@ def combine(
                 own = load(weights[b, k, frames[n]], 0)
                 combined[b, n, k, 0] = total(load(phasors[b, n, k, 0], 0) * own)
                 combined[b, n, k, 1] = total(load(phasors[b, n, k, 1], 0) * own)
-
-
-@njit(**FAST)
-def turning(
-    path: np.ndarray, before: np.ndarray, kept: float, memory: np.ndarray, turned: np.ndarray
-) -> None:
-    """How fast phasors (B, N, K) turn, in radians a step (B, N, K), averaged by their power.
-
-    ``before`` (B, K) are those before the first, ``memory`` (B, K) the running sum, which goes on.
-    """
-    for b in range(path.shape[0]):
-        for n in range(path.shape[1]):
-            for k in range(path.shape[2]):
-                last = path[b, n - 1, k] if n else before[b, k]
-                memory[b, k] = kept * memory[b, k] + path[b, n, k] * last.conjugate()
-                turned[b, n, k] = math.atan2(memory[b, k].imag, memory[b, k].real)
 
 
 @njit(inline="always", **FAST)
@@ -209,14 +201,14 @@ def join(
             for side in range(2):
                 loud = level[side, 0] ** 2 + level[side, 1] ** 2
                 inputs[at + 2 + side] = _held(0.5 * math.log(loud + 1e-300) - sure[side, s, r])
-            _affine(inputs, mix, between)
+            line_up(inputs, mix, between)
             for i in range(len(between)):
                 between[i] = tanh(between[i])
-            _affine(between, two, out)
+            line_up(between, two, out)
             top = prior.max()
             whole = top + math.log(np.exp(prior - top).sum())
             for i in range(2 * WIDTH):
                 out[i] += prior[i] - whole
             shares(out, 2 * WIDTH + 1, room)
             joined[s, r] = room[: 2 * WIDTH]
-            joined_sure[s, r] = out[2 * WIDTH + 1] + _base(joined[s, r], real, imaginary, spread)
+            joined_sure[s, r] = out[2 * WIDTH + 1] + base(joined[s, r], real, imaginary, spread)
