@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from tonesieve.extractors.classical import Classical, require
 from tonesieve.extractors.hearing import Evidence, Hearing, HearingState, grouped
 from tonesieve.extractors.protocol import Told
 from tonesieve.extractors.weights import load_pretrained
-from tonesieve.kernels.answering import answer, sound
+from tonesieve.kernels.answering import answer, sound, tick
 from tonesieve.kernels.lanes import WIDTH
 from tonesieve.kernels.weighing import TOLD, combine, decide, packed, weigh
 
@@ -208,6 +208,10 @@ class Pretrained(Classical):
             found.append((told, self.rate_hz / hearing.factor / (2 * np.pi)))
         return found
 
+    def stepper(self) -> Stepper:
+        """What takes one stream sample by sample, the fastest way from Python."""
+        return Stepper(self)
+
     def nothing_heard(self, hearing: Hearing, n_streams: int) -> Verdict:
         """Where no frame has ended yet."""
         s = n_streams * len(hearing.turns)
@@ -237,6 +241,48 @@ class Pretrained(Classical):
         decide(told, phasors, variances, weights, sure)
         found = Verdict(hidden, told, weights, sure, phasors, variances)
         return Verdict(*(np.concatenate(two, axis=1) for two in zip(before, found, strict=True)))
+
+
+class Stepper:
+    """One stream: call it with a sample (NaN: a gap), then read what is told of the tones.
+
+    Example:
+        take = Pretrained((50.0,), 1000.0).stepper()
+        take(0.5)
+        take.tones  # (K): a view that the next sample changes, as are bands and phasors
+    """
+
+    def __init__(self, extractor: Pretrained) -> None:
+        if len(extractor.groups) > 1:
+            raise ValueError("tones that are far apart are stepped by a stepper each")
+        hearing = extractor.groups[0][1]
+        (constants, self._hz_a_radian) = extractor._constants[0]
+        window, factor, *others, kept = constants
+        state = extractor.initial_state(1)[0]
+        k = len(hearing.turns)
+        parts = [
+            np.array([k, extractor.judge.n_hidden, len(window), factor, kept, 0.0, 0.0]),
+            *state.hearing[1:],
+            *state[1:],
+            window,
+            *others,
+            np.zeros(5 * k),
+        ]
+        flat = [np.ascontiguousarray(part).view(np.float64).ravel() for part in parts]
+        self._whole = np.concatenate(flat)
+        self.tones, self.bands, self._turned = self._whole[-5 * k : -2 * k].reshape(3, k)
+        self.phasors = self._whole[-2 * k :].view(complex)
+        self._take = partial(tick, self._whole)
+        self._names_hz = np.array(extractor.frequencies_hz)
+
+    def __call__(self, sample: float) -> None:
+        """Take the next sample."""
+        self._take(sample)
+
+    @property
+    def hz(self) -> Float[np.ndarray, " K"]:
+        """The frequencies that are followed."""
+        return self._names_hz + self._hz_a_radian * self._turned
 
 
 def weighed_sum(

@@ -13,11 +13,11 @@ from numba import njit
 
 from tonesieve.kernels.arithmetic import FAST
 from tonesieve.kernels.lanes import WIDTH, load, total
-from tonesieve.kernels.listening import FRAME, age_place, listen, n_features
-from tonesieve.kernels.thinning import thin
+from tonesieve.kernels.listening import FRAME, N_TABLE, age_place, listen, n_features, n_state
+from tonesieve.kernels.thinning import MEANS, thin
 from tonesieve.kernels.weighing import base, line_up, shares, think
 
-_age_place, _n_features = njit(age_place), njit(n_features)
+_age_place, _n_features, _n_state = njit(age_place), njit(n_features), njit(n_state)
 
 
 @njit(**FAST)
@@ -49,7 +49,8 @@ def answer(
 ) -> None:
     """Phasors, half-widths of bands and radians a step, (B, T, K), of samples (B, T).
 
-    ``first`` is the number of the first sample. All from ``memory`` to ``widest`` goes on: of a stream what thins (B, ...) and listens (B, S),
+    ``first`` is the number of the first sample. What is from ``memory`` to ``widest`` goes on: of a
+    stream what thins (B, ...) and listens (B, S),
     the hidden state (B, K, H), the weights in force (B, K, M), the logarithm of the band (B, K),
     the last phasor and the running sum of turns (B, K), how far samples have been from the first
     one (B). ``turns`` (K) are cycles a sample; the rest as for `listen`, `thin`, `weigh`.
@@ -119,3 +120,67 @@ def sound(phasors: np.ndarray, first: int, turns: np.ndarray, tones: np.ndarray)
             c, s = math.cos(angle), math.sin(angle)
             for b in range(n_streams):
                 tones[b, t, k] = phasors[b, t, k].real * s + phasors[b, t, k].imag * c
+
+
+# Before all else in a stepper's one array: tones, hidden cells, weights of the window, samples a
+# step, what is kept of the running turn, samples so far, the sample.
+HEAD = 7
+
+
+@njit(**FAST)
+def tick(whole: np.ndarray, sample: float) -> None:
+    """One sample of one stream of one group, all state and constants in one flat array.
+
+    Its last numbers are the answers: tones, bands, radians a step (K each), and phasors (K, 2).
+    """
+    k, h, w, factor = int(whole[0]), int(whole[1]), int(whole[2]), int(whole[3])
+    whole[6] = sample
+    at = HEAD
+    memory = whole[at : at + 6].reshape(1, 6)
+    at += 6
+    sums = whole[at : at + 2 * MEANS].reshape(1, MEANS, 2)
+    at += 2 * MEANS
+    n = _n_state(k)
+    listening = whole[at : at + n].reshape(1, n)
+    at += n
+    hidden = whole[at : at + k * h].reshape(1, k, h)
+    at += k * h
+    weights = whole[at : at + k * WIDTH].reshape(1, k, WIDTH)
+    at += k * WIDTH
+    sure = whole[at : at + k].reshape(1, k)
+    at += k
+    phasor = whole[at : at + 2 * k].view(np.complex128).reshape(1, k)
+    at += 2 * k
+    turning = whole[at : at + 2 * k].view(np.complex128).reshape(1, k)
+    at += 2 * k
+    widest = whole[at : at + 1]
+    at += 1
+    window = whole[at : at + w]
+    at += w
+    turns = whole[at : at + k]
+    at += k
+    gains = whole[at : at + 2 * k].reshape(k, 2)
+    at += 2 * k
+    farthest = whole[at : at + k]
+    at += k
+    table = whole[at : at + N_TABLE * WIDTH]
+    at += N_TABLE * WIDTH
+    lines, f = 3 * h // WIDTH, _n_features() + 1
+    taken = whole[at : at + lines * f * WIDTH].reshape(lines, f, WIDTH)
+    at += lines * f * WIDTH
+    carried = whole[at : at + lines * (h + 1) * WIDTH].reshape(lines, h + 1, WIDTH)
+    at += lines * (h + 1) * WIDTH
+    head = whole[at : at + 2 * (h + 1) * WIDTH].reshape(2, h + 1, WIDTH)
+    at += 2 * (h + 1) * WIDTH
+    tones = whole[at : at + k].reshape(1, 1, k)
+    bands = whole[at + k : at + 2 * k].reshape(1, 1, k)
+    turned = whole[at + 2 * k : at + 3 * k].reshape(1, 1, k)
+    phasors = whole[at + 3 * k : at + 5 * k].view(np.complex128).reshape(1, 1, k)
+    first = int(whole[5])
+    answer(
+        whole[6:7].reshape(1, 1), first, memory, sums, listening, hidden, weights, sure, phasor,
+        turning, widest, window, factor, turns, gains, farthest, table, taken, carried, head,
+        whole[4], phasors, bands, turned,
+    )  # fmt: skip
+    sound(phasors, first, turns, tones)
+    whole[5] += 1

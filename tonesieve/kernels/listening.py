@@ -64,7 +64,7 @@ ODDS, SHARES, CUSUM, ADVANTAGE, AGES, MEAN = range(6)
 AGE, NEXT, POWER, OUTLIERS, GAPS, FITTED, ORIGIN, LEVEL_RESPONSE, HEARD = range(9)
 N_NUMBERS = 9
 # Rows of the table that says what the candidates are.
-WALK, FOLLOWS, CHAINED, TOLD, SEEN, MEMORY = range(6)
+WALK, FOLLOWS, CHAINED, TOLD, SEEN, MEMORY, N_TABLE = range(7)
 
 
 def n_state(n_tones: int) -> int:
