@@ -113,6 +113,13 @@ def stream(
     remove: Annotated[
         bool, typer.Option("--remove", help="Answer the samples without the tones, not the tones.")
     ] = False,
+    full: Annotated[
+        bool,
+        typer.Option(
+            "--full",
+            help="Tone, amplitude, phase (rad), frequency (Hz), and both ends of the 90% band.",
+        ),
+    ] = False,
 ) -> None:
     """Numbers in on standard input, estimates out on standard output, one for one, at once."""
     tonesieve.stream(
@@ -124,6 +131,7 @@ def stream(
         state=state,
         save_every_s=save_every,
         remove=remove,
+        full=full,
     )
 
 

@@ -123,13 +123,15 @@ def run_stream(
     state: Path | None = None,
     chosen: Sequence[int] = (0,),
     remove: bool = False,
+    full: bool = False,
     save_every_s: float = SAVE_EVERY_S,
     out: int = 1,
 ) -> dict[str, Any]:
     """Answer line after line until the input ends, the reader leaves, or a signal says stop.
 
     With ``state`` the stream goes on from that file if it is there, and is saved to it every so
-    often and at the end. What was saved has been answered: after a kill, feed it the lines
+    often and at the end. ``full``: a line holds, channel by channel and tone by tone, the tone, its
+    amplitude, phase (rad) and frequency (Hz), and both ends of its band (90%). What was saved has been answered: after a kill, feed it the lines
     after the saved number, and the answers go on as though nothing had been. Answers the counts.
     """
     if state is not None:
@@ -145,7 +147,7 @@ def run_stream(
         samples = lines.take(raw) if raw else lines.finish() if raw == b"" else None
         if samples is not None and samples.shape[1]:
             before = stream.state
-            answers = _text(stream.feed(samples), samples, chosen, remove=remove)
+            answers = _answered(stream, samples, chosen, remove=remove, full=full)
             n_taken, reason = _written(out, answers, feed.stop)
             if n_taken < len(answers):
                 # Of the chunk only these were answered: as though no more had come.
@@ -172,6 +174,21 @@ def run_stream(
         "ended": ended,
         "state": None if state is None else str(state),
     }
+
+
+def _answered(
+    stream: Stream, samples: Float[np.ndarray, "C T"], chosen: Sequence[int], *, remove: bool,
+    full: bool,
+) -> list[str]:  # fmt: skip
+    """A line a sample; ``full``: of every tone also amplitude, phase, frequency and band."""
+    if not full:
+        return _text(stream.feed(samples), samples, chosen, remove=remove)
+    told = stream.tell(samples)
+    tones = told.tones
+    ends = (tones - told.band, tones + told.band)
+    parts = np.stack([tones, told.amplitude, told.phase, told.hz, *ends], axis=3)
+    flat = parts[:, :, list(chosen)].transpose(1, 0, 2, 3).reshape(samples.shape[1], -1)
+    return [",".join(map(repr, row)) for row in flat.tolist()]
 
 
 def _text(

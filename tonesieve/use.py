@@ -85,6 +85,7 @@ def stream(
     state: str | Path | None = None,
     save_every_s: float = SAVE_EVERY_S,
     remove: bool = False,
+    full: bool = False,
 ) -> dict[str, Any]:
     """Numbers in on standard input (or a socket), estimates out on standard output, one for one.
 
@@ -96,6 +97,8 @@ def stream(
     """
     if channels < 1:
         raise UserError(f"--channels {channels}: must be 1 or more")
+    if remove and full:
+        raise UserError("--full: tells of the tones; leave --remove away")
     check_rate(Path("stream"), rate_hz)
     with source_at(with_, hz) as found, feed_of(from_, channels) as feed:
         if rate_hz is None and isinstance(feed, LabStream) and feed.rate_hz > 0:
@@ -111,11 +114,15 @@ def stream(
                 f"--rate {rate_hz:g}: {source.name} was trained at {source.data.rate_hz:g} Hz; "
                 "bring the stream to that rate first"
             )
+        live = Stream(source, channels)
+        if full and not live.tells:
+            raise UserError(f"--full: {source.name} tells no more than the tone in a stream")
         return run_stream(
-            Stream(source, channels),
+            live,
             feed,
             state=None if state is None else Path(state),
             chosen=choose_tones(source, hz),
             remove=remove,
+            full=full,
             save_every_s=save_every_s,
         )
