@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tonesieve.runs import describe, evaluate, resume, run
     from tonesieve.sweeps import sweep
     from tonesieve.trials import compare, probe
-    from tonesieve.use import extract, stream
+    from tonesieve.use import extract, pull, stream
 
 _ROOMS = {
     "Config": "config",
@@ -35,6 +35,7 @@ _ROOMS = {
     "load_config": "catalogue",
     "presets": "catalogue",
     "probe": "trials",
+    "pull": "use",
     "resume": "runs",
     "run": "runs",
     "stream": "use",
@@ -55,6 +56,7 @@ __all__ = [
     "load_config",
     "presets",
     "probe",
+    "pull",
     "resume",
     "run",
     "stream",

@@ -142,18 +142,35 @@ def extract_array(
     reporter: Reporter | None = None,
 ) -> Float[np.ndarray, "T K"]:
     """Every tone that the source knows, in the samples' own unit, rate and length."""
+    chosen = range(len(source.frequencies_hz))
+    return pull_array(samples, rate_hz, source, chosen, causal=causal, reporter=reporter)[0]
+
+
+def pull_array(
+    samples: Float[np.ndarray, " T"],
+    rate_hz: float,
+    source: Source,
+    chosen: Sequence[int],
+    *,
+    causal: bool,
+    reporter: Reporter | None = None,
+) -> tuple[Float[np.ndarray, "T K"], Float[np.ndarray, "T K"] | None]:
+    """The chosen of the source's tones, and the half-widths of their bands where it tells them."""
     whole = of_array(samples, rate_hz)
+    surveys = survey(whole)
+    _check_heard(whole, surveys)
     n = n_to_do(whole, source, causal=causal)
     with (reporter or Reporter()).task("extracting", n) as task:
-        tones, _ = take_out(
+        tones, band = take_out(
             whole,
-            survey(whole),
+            surveys,
             source,
             causal=causal,
             scratch=whole.rows.folder,
             on_samples=task.reach,
         )
-    return tones.read(0, len(tones))
+    found = tones.read(0, len(tones))[:, list(chosen)]
+    return found, None if band is None else band.read(0, len(band))[:, list(chosen)]
 
 
 def _target(path: Path, out: str | Path | None, output: Output, force: bool) -> Path:

@@ -130,9 +130,10 @@ def run_stream(
     """Answer line after line until the input ends, the reader leaves, or a signal says stop.
 
     With ``state`` the stream goes on from that file if it is there, and is saved to it every so
-    often and at the end. ``full``: a line holds, channel by channel and tone by tone, the tone, its
-    amplitude, phase (rad) and frequency (Hz), and both ends of its band (90%). What was saved has been answered: after a kill, feed it the lines
-    after the saved number, and the answers go on as though nothing had been. Answers the counts.
+    often and at the end. What was saved has been answered: after a kill, feed it the lines
+    after the saved number, and the answers go on as though nothing had been. ``full``: a line
+    holds, channel by channel and tone by tone, the tone, its amplitude, phase (rad) and frequency
+    (Hz), and both ends of its band (90%). Answers the counts.
     """
     if state is not None:
         refuse_existing(state, force=True, option="--state")

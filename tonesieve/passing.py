@@ -58,6 +58,8 @@ def take_out(
     n, n_tones = recording.n_samples, len(source.frequencies_hz)
     tones = Spool(len(recording.channels) * n_tones, scratch)
     if isinstance(source.extractor, Pretrained):
+        if causal and source.extractor.ahead_s is not None:
+            raise UserError(f"{source.name}: looks ahead, and --causal forbids it; drop one")
         band = Spool(tones.n_columns, scratch)
         told = (
             _told(recording, source)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
 
 from tonesieve.catalogue import PRETRAINED
 from tonesieve.errors import UserError
@@ -72,6 +75,38 @@ def extract(
             out=out,
             force=force,
             reporter=reporter,
+        )
+
+
+class Pulled(NamedTuple):
+    """Tones out of an array of samples."""
+
+    tones: Float[np.ndarray, "T K"]
+    bands: Float[np.ndarray, "T K"] | None  # half-widths (90%), where the extractor tells them
+
+
+def pull(
+    samples: Float[np.ndarray, " T"],
+    rate_hz: float,
+    hz: Sequence[float],
+    *,
+    with_: str | Path = PRETRAINED,
+    causal: bool = False,
+) -> Pulled:
+    """Tones near ``hz`` out of samples at hand, in their unit; NaN is a gap.
+
+    ``with_`` and ``causal`` as in `extract`. Raises `UserError` for a frequency that is not between
+    0 and half the rate, and for samples that are no single row of numbers.
+
+    Example:
+        tones, bands = tonesieve.pull(samples, 1000.0, [50.0])
+    """
+    from tonesieve.extraction import pull_array  # streams begin without
+
+    with source_at(with_, hz) as found:
+        source = found if isinstance(found, Source) else found(rate_hz, "the samples")
+        return Pulled(
+            *pull_array(samples, rate_hz, source, choose_tones(source, hz), causal=causal)
         )
 
 

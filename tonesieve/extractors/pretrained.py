@@ -89,8 +89,8 @@ class Pretrained(Classical):
     to a dozen steps a period.
 
     ``weights`` is a file that `tonesieve pretrain` has made (default: the package's own);
-    ``ahead_s``, seconds of the future that count at least, and twice as many at most, where the
-    samples are there: it makes no difference to a stream.
+    ``ahead_s``, seconds of the future that count at least, and twice as many at most: where not
+    the whole recording may (`extractors.bothways`); a stream has none.
     """
 
     weights: str = ""

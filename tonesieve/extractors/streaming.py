@@ -74,6 +74,8 @@ class Stream:
         extractor = source.extractor
         if not extractor.causal:
             raise UserError(f"{source.name}: needs the future and cannot stream; choose another")
+        if getattr(extractor, "ahead_s", None) is not None:
+            raise UserError(f"{source.name}: a stream has no future to look ahead to; drop ahead_s")
         assert isinstance(extractor, CausalExtractor)
         self.source, self.n_channels, self._extractor = source, n_channels, extractor
         self._bridge = Bridge(source.frequencies_hz, source.data.rate_hz)
