@@ -21,8 +21,8 @@ from tonesieve.kernels.lanes import WIDTH
 from tonesieve.kernels.listening import FRAME
 from tonesieve.kernels.weighing import join
 
-# Steps of a block: so many numbers wait at once.
-BLOCK = 2**14
+# Steps of a block, at least; and blocks, at most: so many states between them are kept.
+BLOCK, MOST_BLOCKS = 2**14, 2**11
 
 Read = Callable[[int, int], Float[np.ndarray, "B T"]]
 
@@ -111,7 +111,8 @@ class _Group:
         self._n_steps = n_samples // hearing.factor
         # Whole frames, two at least: what is beyond the end is a gap.
         self._n_padded = max(2, -(-self._n_steps // FRAME)) * FRAME
-        self._block = BLOCK
+        shared = -(-self._n_padded // (MOST_BLOCKS * FRAME)) * FRAME
+        self._block = max(BLOCK, shared)
         self._ahead = None
         if ahead is not None:
             frames = max(1, -(-ahead // (hearing.factor * FRAME)))
