@@ -32,6 +32,8 @@ POLAR = HERE / "polar_motion" / "polar_motion_daily.csv"
 # Chandler wobble and annual wobble, cycles a year; a year has so many days.
 WOBBLES, YEAR_D = (365.25 / 433.5, 1.0), 365.25
 # Half widths that a user of a band-pass might try, as shares of the room to the next tone.
+# Who is compared where tones are steady.
+STEADY = ("pretrained", "tracker", "kalman", "least-squares-growing", "wiener")
 WIDTHS = (0.02, 0.05, 0.1, 0.2, 0.4)
 USUAL = 0.2
 
@@ -123,7 +125,7 @@ def mains(out: Path, short: bool) -> dict[str, Any]:
         "told": told["tones"],
         "known": "a tone of the hum's own amplitude at 46, 47, 53 and 54 Hz, its frequency "
         "wandering by 0.03 Hz (s.d.) within some 20 s, a trial each",
-        "rows": compare(trials, names=("tracker", "kalman", "lock-in", "wiener")),
+        "rows": compare(trials, names=("pretrained", "tracker", "kalman", "lock-in", "wiener")),
     }
 
 
@@ -158,7 +160,9 @@ def wobble(out: Path, short: bool) -> dict[str, Any]:
         "told": told["tones"],
         "known": "two steady tones of the wobbles' own amplitudes, as close to each other as they "
         "are, at eight places between 1.4 and 2.8 cycles a year, a trial each",
-        "rows": compare(trials, names=("tracker", "kalman", "least-squares-growing", "wiener")),
+        "rows": compare(
+            trials, names=("pretrained", "tracker", "kalman", "least-squares-growing", "wiener")
+        ),
     }
 
 
@@ -190,7 +194,9 @@ def edf(out: Path, short: bool) -> dict[str, Any]:
         "told": told["tones"],
         "known": f"the file's own signals {', '.join(labels)} (100 uV each), added up with its "
         "signal noise; a trial is a quarter of the ten minutes",
-        "rows": compare(trials, names=("tracker", "kalman", "least-squares-growing", "wiener")),
+        "rows": compare(
+            trials, names=("pretrained", "tracker", "kalman", "least-squares-growing", "wiener")
+        ),
     }
 
 

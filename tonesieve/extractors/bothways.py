@@ -157,11 +157,13 @@ class _Group:
         factor = self._hearing.factor
         return (step + 1) * factor - 1 - factor // 2
 
-    def _begun(self, end: int = 0) -> _Side:
+    def _begun(self, end: int | None = None) -> _Side:
+        """Nothing heard; whoever comes from an end comes backwards."""
         k = len(self._hearing.turns)
-        listening = self._hearing.initial_state(self._n_streams)[3]
+        back = end is not None
+        listening = self._hearing.initial_state(self._n_streams, backwards=back)[3]
         verdict = self._extractor.nothing_heard(self._hearing, self._n_streams)
-        return _Side(listening, verdict, np.zeros((self._n_streams, 1, k, 2, WIDTH)), end)
+        return _Side(listening, verdict, np.zeros((self._n_streams, 1, k, 2, WIDTH)), end or 0)
 
     def _steps(self, start: int, stop: int) -> Float[np.ndarray, "B N"]:
         """Steps of the recording; gaps beyond its end."""

@@ -17,7 +17,9 @@ import numpy as np
 from jaxtyping import Complex, Float
 
 from tonesieve.kernels import listening as kernel
+from tonesieve.kernels.candidates import age_place, begin, n_state
 from tonesieve.kernels.lanes import WIDTH
+from tonesieve.kernels.telling import n_features
 from tonesieve.kernels.thinning import MEANS, N_MEMORY, ORIGIN, thin, window
 
 # The highest tone of a group has so many steps a period, at least; the lowest is so much lower at
@@ -102,10 +104,10 @@ class Hearing:
             TABLE,
         )
 
-    def initial_state(self, n_streams: int) -> HearingState:
-        """Nothing heard."""
-        listening = np.zeros((n_streams, kernel.n_state(len(self.turns))))
-        kernel.begin(listening, _pairs(self.gains))
+    def initial_state(self, n_streams: int, *, backwards: bool = False) -> HearingState:
+        """Nothing heard; what begins ``backwards`` goes on so."""
+        listening = np.zeros((n_streams, n_state(len(self.turns))))
+        begin(listening, _pairs(self.gains.conj() if backwards else self.gains))
         memory = np.zeros((n_streams, N_MEMORY))
         memory[:, ORIGIN] = np.nan
         return 0, memory, np.zeros((n_streams, MEANS, 2)), listening
@@ -135,11 +137,11 @@ class Hearing:
         listening = listening.copy()
         n_streams, n_steps = steps.shape
         k = len(self.turns)
-        age = int(listening[0, kernel.age_place(k)]) if n_streams else 0
+        age = int(listening[0, age_place(k)]) if n_streams else 0
         first = kernel.FRAME - 1 - age % kernel.FRAME
         ends = np.arange(first, n_steps, kernel.FRAME)
         phasors = np.empty((n_streams, n_steps, k, 2, WIDTH))
-        features = np.empty((n_streams, len(ends), k, kernel.n_features()))
+        features = np.empty((n_streams, len(ends), k, n_features()))
         variances = np.empty((n_streams, len(ends), k, WIDTH))
         gains = self.gains.conj() if backwards else self.gains
         kernel.listen(

@@ -147,7 +147,7 @@ def _check_pretrained(tensors: Mapping[str, np.ndarray], path: Path) -> None:
     """The kernels read as many numbers as they expect, whatever there is."""
     # Here, since a filter is extracted without Numba's compiler being loaded.
     from tonesieve.kernels.lanes import WIDTH as m
-    from tonesieve.kernels.listening import n_features
+    from tonesieve.kernels.telling import n_features
     from tonesieve.kernels.weighing import CROSS
 
     found = {name: array.shape for name, array in tensors.items()}

@@ -12,8 +12,10 @@ import numpy as np
 from numba import njit
 
 from tonesieve.kernels.arithmetic import FAST
+from tonesieve.kernels.candidates import N_TABLE, age_place, n_state
 from tonesieve.kernels.lanes import WIDTH, load, total
-from tonesieve.kernels.listening import FRAME, N_TABLE, age_place, listen, n_features, n_state
+from tonesieve.kernels.listening import FRAME, listen
+from tonesieve.kernels.telling import n_features
 from tonesieve.kernels.thinning import MEANS, thin
 from tonesieve.kernels.weighing import base, line_up, shares, think
 

@@ -74,6 +74,16 @@ def _splat(builder: Any, number: Any) -> Any:
     return builder.shuffle_vector(one, ir.Constant(_VECTOR, ir.Undefined), mask)
 
 
+@intrinsic
+def everywhere(typing: Any, number: Any) -> Any:
+    """One number, as often as there is room."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _splat(builder, args[0])
+
+    return LANES(types.float64), generate
+
+
 def _binary(instruction: Callable[[Any, Any, Any], Any]) -> Any:
     @intrinsic
     def apply(typing: Any, a: Any, b: Any) -> Any:

@@ -18,7 +18,6 @@ import numpy as np
 from jaxtyping import Complex, Float, Float32, Int64
 
 from tonesieve.extractors.hearing import Evidence, Hearing, grouped
-from tonesieve.kernels import listening as kernel
 from tonesieve.kernels.listening import FRAME
 from tonesieve.signals.courses import DYNAMICS
 from tonesieve.signals.family import Scene, draw_scene, samples_a_step
@@ -83,7 +82,7 @@ def batch(seed: Sequence[int], sizes: Sequence[Size] = SIZES) -> Batch:
     records: list[Batch] = []
     number = 0
     while len(records) < n_records:
-        scene = draw((*seed, number), round(n_frames * kernel.FRAME * LONGER))
+        scene = draw((*seed, number), round(n_frames * FRAME * LONGER))
         records += records_of(scene, n_frames)
         number += 1
     return Batch(*(np.stack(parts) for parts in zip(*records[:n_records], strict=True)))
@@ -139,9 +138,7 @@ class _Side(NamedTuple):
 def _heard(hearing: Hearing, steps: Float[np.ndarray, "1 N"]) -> tuple[Evidence, Evidence]:
     """The steps forwards and backwards; all phasors as they stand forwards, in that order."""
     forwards, _ = hearing.listen(steps, hearing.initial_state(1)[3])
-    begun = np.zeros((1, kernel.n_state(len(hearing.turns))))
-    gains = hearing.gains.conj()
-    kernel.begin(begun, np.stack([gains.real, gains.imag], axis=1))
+    begun = hearing.initial_state(1, backwards=True)[3]
     turned = np.ascontiguousarray(steps[:, ::-1])
     backwards, _ = hearing.listen(turned, begun, backwards=True)
     # Backwards from the last step on, Im(Z exp(i theta)) is Im(-Z* exp(-i theta)).

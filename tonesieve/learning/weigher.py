@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from tonesieve.kernels.lanes import WIDTH as M
-from tonesieve.kernels.listening import n_features
+from tonesieve.kernels.telling import n_features
 from tonesieve.kernels.weighing import BOUND, CROSS, TEMPERED
 from tonesieve.learning.evidence import Batch
 
