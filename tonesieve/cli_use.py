@@ -154,7 +154,7 @@ def pretrain(
         bool,
         typer.Option(
             "--force",
-            help="Overwrite the output, and what is left of a training of other settings.",
+            help="Overwrite the output, and what is left of a training that was other.",
         ),
     ] = False,
     json_: Json = False,

@@ -222,7 +222,7 @@ class _Progress:
 
 
 def _begun(recipe: Recipe, device: torch.device, part: Path, *, force: bool) -> _Progress:
-    """The training where it stood, or from nothing; if ``force``, also where ``part`` is of no use."""
+    """The training where it stood, or from nothing; if ``force``, also where nothing fits."""
     if not part.exists():
         return _Progress(recipe, device)
     try:
