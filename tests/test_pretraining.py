@@ -20,7 +20,13 @@ from tonesieve.errors import UserError
 from tonesieve.extractors.bothways import answer_both_ways
 from tonesieve.extractors.hearing import Evidence, Hearing
 from tonesieve.extractors.pretrained import Judge, Pretrained
-from tonesieve.extractors.weights import load_pretrained, load_weights, save_pretrained
+from tonesieve.extractors.weights import (
+    load_pretrained,
+    load_weights,
+    read_tensors,
+    save_pretrained,
+    write_tensors,
+)
 from tonesieve.judging.generality import TEST_SEED
 from tonesieve.kernels.listening import FRAME
 from tonesieve.learning import evidence, weigher
@@ -187,6 +193,11 @@ def test_an_interrupted_training_ends_as_an_unbroken_one(
         tonesieve.pretrain(out, **{**TINY, "n_steps": 7})
     with pytest.raises(UserError, match="not the weights of a pretrained extractor"):
         load_pretrained(part)
+    tensors, about = read_tensors(part)
+    write_tensors(part, {n: t for n, t in tensors.items() if n != "weigher.head.bias"}, about)
+    with pytest.raises(UserError, match="not a whole pretraining; remove it, or --force"):
+        tonesieve.pretrain(out, **TINY)
+    write_tensors(part, tensors, about)
     tonesieve.pretrain(out, **TINY)
     assert out.read_bytes() == trained[0].read_bytes()
     assert not part.exists()

@@ -197,7 +197,7 @@ class _Progress:
         tensors, about = read_tensors(path)
         if about.get("format") != PART_FORMAT or about.get("version") != PART_VERSION:
             raise UserError(f"{path}: not what is left of a pretraining; remove it, or --force")
-        mine, theirs = self._recipe.noted(), about["recipe"]
+        mine, theirs = self._recipe.noted(), dict(about.get("recipe") or {})
         changed = [name for name in mine if mine[name] != theirs.get(name)]
         if changed:
             name = changed[0]
@@ -205,11 +205,17 @@ class _Progress:
                 f"{path}: was begun with {name} {theirs.get(name)}, not {mine[name]}; "
                 "go on with that, remove it, or --force to begin anew"
             )
-        state: dict[int, dict[str, Tensor]] = {}
+        try:
+            self._set({n: torch.from_numpy(a).clone() for n, a in tensors.items()})
+            self.step = int(about["step"])
+        except (KeyError, RuntimeError, TypeError, ValueError):
+            raise UserError(f"{path}: not a whole pretraining; remove it, or --force") from None
+
+    def _set(self, tensors: Mapping[str, Tensor]) -> None:
         weights: dict[str, Tensor] = {}
-        for name, array in tensors.items():
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
             kind, rest = name.split(".", 1)
-            tensor = torch.from_numpy(array).clone()
             if kind == "weigher":
                 weights[rest] = tensor
             else:
@@ -218,7 +224,6 @@ class _Progress:
         self.weigher.load_state_dict(weights)
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
-        self.step = int(about["step"])
 
 
 def _begun(recipe: Recipe, device: torch.device, part: Path, *, force: bool) -> _Progress:
