@@ -65,6 +65,7 @@ VERBS = [
     "export",
     "extract",
     "stream",
+    "pretrain",
 ]
 
 

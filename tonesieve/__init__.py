@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tonesieve.exporting import export
     from tonesieve.forecasts import diagnose, limit
     from tonesieve.generation import generate
+    from tonesieve.learning.pretraining import pretrain
     from tonesieve.runs import describe, evaluate, resume, run
     from tonesieve.sweeps import sweep
     from tonesieve.trials import compare, probe
@@ -34,6 +35,7 @@ _ROOMS = {
     "limit": "forecasts",
     "load_config": "catalogue",
     "presets": "catalogue",
+    "pretrain": "learning.pretraining",
     "probe": "trials",
     "pull": "use",
     "resume": "runs",
@@ -55,6 +57,7 @@ __all__ = [
     "limit",
     "load_config",
     "presets",
+    "pretrain",
     "probe",
     "pull",
     "resume",

@@ -303,6 +303,7 @@ def evaluate(
 app.command()(cli_use.extract)
 app.command()(cli_use.stream)
 app.command()(cli_use.export)
+app.command()(cli_use.pretrain)
 
 
 def main() -> None:

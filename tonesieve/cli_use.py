@@ -1,9 +1,9 @@
-"""The verbs on real signals: recordings and live streams."""
+"""The verbs on real signals, recordings and live streams; and what makes extractors for them."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,7 +11,7 @@ import tonesieve
 from tonesieve.catalogue import FILTER_NAMES, PRETRAINED
 from tonesieve.cli_words import Force, Json, answer
 from tonesieve.console import Console
-from tonesieve.tables import export_text, extract_text
+from tonesieve.tables import decibels, export_text, extract_text, percent, table
 
 With = Annotated[
     str,
@@ -144,3 +144,53 @@ def export(
     """Write a finished run as one ONNX graph, its state as named inputs and outputs."""
     result = tonesieve.export(run, onnx=onnx, force=force)
     answer(result, json_, lambda: export_text(result))
+
+
+def pretrain(
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Weights to write.")] = Path(
+        "pretrained.safetensors"
+    ),
+    seed: Annotated[int, typer.Option(help="Draws the first weights and all batches.")] = 0,
+    steps: Annotated[
+        int, typer.Option(help="Batches to learn from; 7000 take about an hour on two cores.")
+    ] = 7000,
+    hidden: Annotated[int, typer.Option(help="Cells of the recurrent network.")] = 48,
+    device: Annotated[
+        str, typer.Option(metavar="cpu|cuda", help="Where the network learns.")
+    ] = "cpu",
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="Overwrite the output, and what is left of a training that was other.",
+        ),
+    ] = False,
+    json_: Json = False,
+) -> None:
+    """Train the extractor for any tone in any noise; the same command goes on where it stood."""
+    result = tonesieve.pretrain(
+        out,
+        seed=seed,
+        n_steps=steps,
+        n_hidden=hidden,
+        device=device,
+        force=force,
+        reporter=Console(),
+    )
+    answer(result, json_, lambda: _pretrain_text(result))
+
+
+def _pretrain_text(result: dict[str, Any]) -> str:
+    rows = [["answers", "NMSE", "before settled", "in the 90% band"]]
+    for name, title in (("causal", "causal"), ("both_ways", "both ways")):
+        found = result["figures"][name]
+        early = decibels(found["early_nmse_db"])
+        rows.append([title, decibels(found["nmse_db"]), early, percent(found["covered"])])
+    return "\n".join(
+        [
+            table(rows),
+            "",
+            f"training: {result['recipe']['n_steps']} steps, {result['seconds']:.0f} s",
+            f"weights:  {result['weights']}",
+        ]
+    )

@@ -74,6 +74,7 @@ def drawn_apart(
     if not n_workers:
         yield map(draw, keys)
         return
+    n_workers = min(n_workers, len(keys))
     context = multiprocessing.get_context("spawn")
     waiting = [context.Queue(AHEAD_APART) for _ in range(n_workers)]
     # Each its turn, so that the order is the same however many there are.

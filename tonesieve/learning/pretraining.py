@@ -101,7 +101,7 @@ def pretrain(
     make a difference to a bit (on a CPU; the package's and PyTorch's versions do).
 
     Answers the file and its figures. Raises `UserError` when ``out`` exists, or what was begun
-    there had other settings, unless ``force`` is on; then it begins anew.
+    there had other settings, unless ``force`` is on; then it begins anew, if it has to.
     """
     reporter, out = reporter or Reporter(), Path(out)
     recipe = Recipe(seed, n_steps, n_hidden, tuple(sizes), n_calibrating, n_validating)
@@ -111,8 +111,7 @@ def pretrain(
     began = time.monotonic()
     keep_memory()
     with so_many_threads(1):  # so small a network has no use for more, and sums would differ
-        progress = _Progress(recipe, place)
-        progress.take_up(part, force=force)
+        progress = _begun(recipe, place, part, force=force)
         with (
             reporter.task("pretraining", n_steps) as task,
             _lessons(recipe, LEARNING, range(progress.step, n_steps), n_workers, place) as lessons,
@@ -193,21 +192,12 @@ class _Progress:
         }
         write_tensors(path, _arrays(tensors), about)
 
-    def take_up(self, path: Path, *, force: bool) -> None:
-        """Go on from what was written, if anything was; if ``force``, only if it fits."""
-        if not path.exists():
-            return
-        try:
-            self._take_up(path)
-        except UserError:
-            if not force:
-                raise
-
-    def _take_up(self, path: Path) -> None:
+    def take_up(self, path: Path) -> None:
+        """Go on from what was written; raises `UserError` where that does not fit."""
         tensors, about = read_tensors(path)
         if about.get("format") != PART_FORMAT or about.get("version") != PART_VERSION:
             raise UserError(f"{path}: not what is left of a pretraining; remove it, or --force")
-        mine, theirs = self._recipe.noted(), about["recipe"]
+        mine, theirs = self._recipe.noted(), dict(about.get("recipe") or {})
         changed = [name for name in mine if mine[name] != theirs.get(name)]
         if changed:
             name = changed[0]
@@ -215,11 +205,17 @@ class _Progress:
                 f"{path}: was begun with {name} {theirs.get(name)}, not {mine[name]}; "
                 "go on with that, remove it, or --force to begin anew"
             )
-        state: dict[int, dict[str, Tensor]] = {}
+        try:
+            self._set({n: torch.from_numpy(a).clone() for n, a in tensors.items()})
+            self.step = int(about["step"])
+        except (KeyError, RuntimeError, TypeError, ValueError):
+            raise UserError(f"{path}: not a whole pretraining; remove it, or --force") from None
+
+    def _set(self, tensors: Mapping[str, Tensor]) -> None:
         weights: dict[str, Tensor] = {}
-        for name, array in tensors.items():
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
             kind, rest = name.split(".", 1)
-            tensor = torch.from_numpy(array).clone()
             if kind == "weigher":
                 weights[rest] = tensor
             else:
@@ -228,7 +224,20 @@ class _Progress:
         self.weigher.load_state_dict(weights)
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
-        self.step = int(about["step"])
+
+
+def _begun(recipe: Recipe, device: torch.device, part: Path, *, force: bool) -> _Progress:
+    """The training where it stood, or from nothing; if ``force``, also where nothing fits."""
+    if not part.exists():
+        return _Progress(recipe, device)
+    try:
+        progress = _Progress(recipe, device)
+        progress.take_up(part)
+    except UserError:
+        if not force:
+            raise
+        progress = _Progress(recipe, device)
+    return progress
 
 
 @contextmanager

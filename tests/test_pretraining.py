@@ -1,0 +1,390 @@
+"""The pretrained extractor comes about: batches, the network, its training and its weights."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save_file
+
+import tonesieve
+from tonesieve import cli
+from tonesieve.errors import UserError
+from tonesieve.extractors.bothways import answer_both_ways
+from tonesieve.extractors.hearing import Evidence, Hearing
+from tonesieve.extractors.pretrained import Judge, Pretrained
+from tonesieve.extractors.weights import (
+    load_pretrained,
+    load_weights,
+    read_tensors,
+    save_pretrained,
+    write_tensors,
+)
+from tonesieve.judging.generality import TEST_SEED
+from tonesieve.kernels.listening import FRAME
+from tonesieve.learning import evidence, weigher
+from tonesieve.learning.ahead import drawn_apart
+from tonesieve.learning.evidence import Size, batch
+from tonesieve.learning.pretraining import band_shift, train_step
+from tonesieve.learning.weigher import Weigher, as_lesson, judge, weighed
+from tonesieve.reporting import Reporter, Task
+from tonesieve.signals.family import Scene, draw_scene
+
+SIZES = (Size(40, 3, 0.5), Size(64, 2, 0.5))
+TINY = {
+    "n_steps": 6, "n_hidden": 16, "sizes": SIZES, "n_calibrating": 1, "n_validating": 1,
+    "n_workers": 0, "save_every": 2,
+}  # fmt: skip
+
+
+class Interrupting(Reporter):
+    """Somebody presses Ctrl-C once so many steps are done."""
+
+    def __init__(self, at: int) -> None:
+        self._at = at
+
+    @contextmanager
+    def task(self, title: str, total: int) -> Iterator[Task]:
+        task = Task()
+
+        def reach(n_done: int) -> None:
+            if title == "pretraining" and n_done == self._at:
+                raise KeyboardInterrupt
+
+        task.reach = reach  # type: ignore[method-assign]
+        yield task
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    out = tmp_path_factory.mktemp("pretrained") / "tiny.safetensors"
+    return out, tonesieve.pretrain(out, **TINY)
+
+
+@pytest.fixture(scope="module")
+def few() -> evidence.Batch:
+    return batch((3, 0, 0), (Size(64, 8, 1.0),))
+
+
+def test_a_batch_is_the_same_for_the_same_seed_alone() -> None:
+    one, again, other = (batch((5, 0, number), SIZES[:1]) for number in (1, 1, 2))
+    assert all(np.array_equal(a, b) for a, b in zip(one, again, strict=True))
+    assert not np.array_equal(one.features, other.features)
+    assert one.features.shape[:3] == (3, 2, 40)
+    assert all(np.isfinite(part).all() for part in one)
+
+
+def test_no_seed_of_a_training_draws_a_scene_of_the_tests() -> None:
+    assert TEST_SEED not in (evidence.SCENES, evidence.CHOICES)
+
+
+def test_all_is_over_the_tones_rms_and_padded() -> None:
+    scene = draw_scene(1, 1000, turn=0.1, plain=True, dynamics="steady", noise="white", snr_db=30.0)
+    (record,) = evidence.records_of(scene, 200)
+    assert record.n_frames == 1000 // FRAME
+    assert record.settled == 200 // FRAME
+    assert not record.features[:, 125:].any()
+    np.testing.assert_allclose((record.after_true[:, :125] ** 2).sum(-1), 1.0, rtol=1e-6)
+    # The candidate that never forgets is where the tone is, from either side.
+    for told, true in (
+        (record.after, record.after_true), (record.beside[0], record.beside_true),
+        (record.beside[1], record.beside_true),
+    ):  # fmt: skip
+        error = told[..., 40:80, :, :, 7] - true[..., 40:80, :, :]
+        assert (error**2).sum(-1).mean() < 1e-3
+
+
+def test_short_scenes_teach_nothing() -> None:
+    assert evidence.records_of(draw_scene(1, 200, turn=0.1), 200) == []
+
+
+def test_processes_draw_the_same_in_the_same_order() -> None:
+    keys = list(range(7))
+    with drawn_apart(np.arange, keys, 2) as drawn:
+        assert [len(item) for item in drawn] == keys
+
+
+def test_what_fails_in_a_process_is_raised_here() -> None:
+    with drawn_apart(np.arange, ["no number"], 1) as drawn, pytest.raises(TypeError):
+        list(drawn)
+
+
+def test_the_loss_falls_on_one_batch(few: evidence.Batch) -> None:
+    torch.manual_seed(0)
+    network = Weigher(16)
+    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
+    lesson = as_lesson(few)
+    losses = [train_step(network, optimizer, lesson) for _ in range(12)]
+    assert losses[-1] < losses[0] - 0.5
+    assert losses[-1] < min(losses[:6])
+
+
+def test_only_the_second_network_learns_by_both_ways(few: evidence.Batch) -> None:
+    network = Weigher(16)
+    judge(network, as_lesson(few))[1].loss.backward()
+    learning = {name for name, p in network.named_parameters() if p.grad is not None}
+    assert learning == {"mix.weight", "mix.bias", "two.weight", "two.bias"}
+
+
+def test_padding_teaches_nothing(few: evidence.Batch) -> None:
+    network = Weigher(16)
+    last = few.n_frames.min() - 10
+    short = few._replace(n_frames=np.full_like(few.n_frames, last))
+    other = short._replace(
+        features=short.features.copy(), after_true=short.after_true.copy(),
+        beside_true=short.beside_true.copy(),
+    )  # fmt: skip
+    other.features[:, :, last:] = 7.0
+    other.after_true[:, :, last:] = 7.0
+    other.beside_true[:, last - 1 :] = 7.0
+    for one, two in zip(*(judge(network, as_lesson(b)) for b in (short, other)), strict=True):
+        assert float(one.loss.detach()) == pytest.approx(float(two.loss.detach()), abs=1e-5)
+
+
+def test_bands_are_shifted_to_hold_nine_in_ten(few: evidence.Batch) -> None:
+    with torch.no_grad():
+        alone, _ = judge(Weigher(16), as_lesson(few))
+    shifted = alone._replace(over=alone.over - band_shift([alone]))
+    assert float(shifted.covered.mean()) == pytest.approx(0.9, abs=1e-3)
+    assert band_shift([shifted]) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_errors_in_db() -> None:
+    power, there = torch.ones(2, 4), torch.ones(2, 4, dtype=torch.bool)
+    error = torch.tensor([[0.01], [1000.0]]).expand(2, 4)
+    assert weigher.settled_db(error, power, there).tolist() == pytest.approx([-20, 10], abs=1e-3)
+    none = torch.zeros(2, 4, dtype=torch.bool)
+    early = weigher.early_db(error, power, none)
+    assert early.tolist() == pytest.approx([-20, -20], abs=0.1)
+
+
+def test_a_training_is_the_same_to_the_last_bit(
+    trained: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    out, result = trained
+    again = tmp_path / "again.safetensors"
+    by_processes = {**TINY, "n_workers": 1}
+    repeated = tonesieve.pretrain(again, **by_processes)
+    assert again.read_bytes() == out.read_bytes()
+    assert repeated["figures"] == result["figures"]
+    other = tmp_path / "other.safetensors"
+    tonesieve.pretrain(other, seed=1, **TINY)
+    assert other.read_bytes() != out.read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["again.safetensors", "other.safetensors"]
+
+
+def test_an_interrupted_training_ends_as_an_unbroken_one(
+    trained: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    out = tmp_path / "out.safetensors"
+    for at in (3, 5):
+        with pytest.raises(KeyboardInterrupt):
+            tonesieve.pretrain(out, reporter=Interrupting(at), **TINY)
+    part = tmp_path / "out.safetensors.part"
+    assert part.exists()
+    with pytest.raises(UserError, match=r"was begun with n_steps 6, not 7; .* --force to begin"):
+        tonesieve.pretrain(out, **{**TINY, "n_steps": 7})
+    with pytest.raises(UserError, match="not the weights of a pretrained extractor"):
+        load_pretrained(part)
+    tensors, about = read_tensors(part)
+    write_tensors(part, {n: t for n, t in tensors.items() if n != "weigher.head.bias"}, about)
+    with pytest.raises(UserError, match="not a whole pretraining; remove it, or --force"):
+        tonesieve.pretrain(out, **TINY)
+    write_tensors(part, tensors, about)
+    tonesieve.pretrain(out, **TINY)
+    assert out.read_bytes() == trained[0].read_bytes()
+    assert not part.exists()
+
+
+def test_force_begins_anew_where_nothing_fits(
+    trained: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    out, part = tmp_path / "out.safetensors", tmp_path / "out.safetensors.part"
+    part.write_bytes(b"rubbish")
+    with pytest.raises(UserError, match="cut short, or not a checkpoint"):
+        tonesieve.pretrain(out, **TINY)
+    tonesieve.pretrain(out, force=True, **TINY)
+    assert out.read_bytes() == trained[0].read_bytes()
+    with pytest.raises(UserError, match="exists; choose another --out, or --force"):
+        tonesieve.pretrain(out, **TINY)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "line"),
+    [
+        ({"seed": -1}, "seed -1: must be 0 or more"),
+        ({"n_steps": 0}, "n_steps 0: must be 1 or more"),
+        ({"n_hidden": 0}, "n_hidden 0: must be 1 or more"),
+        ({"sizes": (Size(8, 1, 1.0),)}, "sizes: 8 frames; must be 32 or more"),
+        ({"device": "toaster"}, "device toaster: no such thing"),
+        ({"device": "meta"}, "device meta: cannot be used"),
+        ({"device": "cuda:99"}, "device cuda:99: is not here; choose cpu"),
+    ],
+)
+def test_bad_input_gets_a_line(wrong: dict[str, Any], line: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=line):
+        tonesieve.pretrain(tmp_path / "out.safetensors", **{**TINY, **wrong})
+    assert not list(tmp_path.iterdir())
+
+
+def test_notes_say_how_the_weights_came_about(trained: tuple[Path, dict[str, Any]]) -> None:
+    tensors, notes = load_pretrained(trained[0])
+    assert all(array.dtype == np.float32 for array in tensors.values())
+    assert notes["recipe"]["n_steps"] == 6
+    assert notes["recipe"]["sizes"] == [list(size) for size in SIZES]
+    assert {"commit", "tonesieve", "torch", "device"} <= notes.keys()
+    for way in ("causal", "both_ways"):
+        found = notes["figures"][way]
+        assert -60 <= found["nmse_db"] <= 10
+        assert 0.5 < found["covered"] <= 1
+
+
+def test_weights_that_are_something_else(
+    trained: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"no such file; `tonesieve pretrain` makes one"):
+        load_pretrained(tmp_path / "none.safetensors")
+    tensors, notes = load_pretrained(trained[0])
+    path = tmp_path / "bad.safetensors"
+    save_file(tensors, path)
+    with pytest.raises(UserError, match="not a checkpoint of tonesieve"):
+        load_pretrained(path)
+    path.write_bytes(trained[0].read_bytes()[:-100])
+    with pytest.raises(UserError, match="cut short"):
+        load_pretrained(path)
+    save_pretrained(path, {**tensors, "head.bias": tensors["head.bias"][:-1]}, notes)
+    with pytest.raises(UserError, match=r"head\.bias is not as in a pretrained"):
+        load_pretrained(path)
+    save_pretrained(path, {n: t for n, t in tensors.items() if n != "two.bias"}, notes)
+    with pytest.raises(UserError, match=r"two\.bias is not as in a pretrained"):
+        load_pretrained(path)
+    save_pretrained(path, {**tensors, "head.bias": tensors["head.bias"] * np.nan}, notes)
+    with pytest.raises(UserError, match="not finite"):
+        load_pretrained(path)
+    with pytest.raises(UserError, match="not a checkpoint of tonesieve"):
+        load_weights(trained[0])
+
+
+@pytest.fixture(scope="module")
+def lively(trained: tuple[Path, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights that prefer some candidates to others, as those of a long training do."""
+    tensors, notes = load_pretrained(trained[0])
+    path = tmp_path_factory.mktemp("lively") / "lively.safetensors"
+    rng = np.random.default_rng(0)
+    louder = {n: t + 0.3 * rng.standard_normal(t.shape) for n, t in tensors.items()}
+    save_pretrained(path, louder, notes)
+    return path
+
+
+def extractor_of(path: Path, turns: tuple[float, ...]) -> Pretrained:
+    """By a file's name, or by its weights, as extractors of either kind are made."""
+    if "weights" in {field.name for field in fields(Pretrained)}:
+        return Pretrained(turns, 1.0, weights=str(path))  # type: ignore[call-arg]
+    return Pretrained(turns, 1.0, judge=Judge(load_pretrained(path)[0]))  # type: ignore[call-arg]
+
+
+def network_of(path: Path) -> Weigher:
+    tensors, _ = load_pretrained(path)
+    network = Weigher(tensors["gru.weight_hh_l0"].shape[1])
+    network.load_state_dict({name: torch.from_numpy(array) for name, array in tensors.items()})
+    return network.double()
+
+
+def opinions(network: Weigher, side: Evidence, flipped: bool) -> weigher.Opinion:
+    """Of all tones, from what they were heard to be at the ends of frames."""
+    phasors = side.phasors[0, ::-1] if flipped else side.phasors[0]
+    at_ends = phasors[FRAME - 1 :: FRAME]
+    parts = (side.features[0], at_ends, side.variances[0])
+    by_tone = (torch.from_numpy(np.moveaxis(part, 1, 0).copy()) for part in parts)
+    return network(*by_tone)
+
+
+def hear(scene: Scene) -> tuple[Hearing, np.ndarray, tuple[Evidence, Evidence]]:
+    hearing = Hearing(scene.turns)
+    steps, _ = hearing.thin(scene.samples[None], hearing.initial_state(1))
+    return hearing, steps, evidence._heard(hearing, steps)
+
+
+@pytest.mark.parametrize(("turn", "seed"), [(0.11, 12), (0.02, 3)])
+@torch.no_grad()
+def test_the_kernels_answer_as_the_network_does(lively: Path, turn: float, seed: int) -> None:
+    scene = draw_scene(seed, 1024, turn=turn, dynamics="walk", noise="red", snr_db=10.0)
+    hearing, _, (forwards, _) = hear(scene)
+    assert (hearing.factor > 1) == (turn < 0.08)
+    opinion = opinions(network_of(lively), forwards, flipped=False)
+    extractor = extractor_of(lively, scene.turns)
+    verdict = extractor.verdicts(forwards, extractor.begun(hearing, 1).verdict)
+    np.testing.assert_allclose(verdict.weights[:, 1:], opinion.weights[..., :-1], atol=1e-5)
+    np.testing.assert_allclose(verdict.sure[:, 1:], opinion.sure, atol=1e-5)
+
+    done = (1 + np.arange(len(scene.samples))) // hearing.factor
+    late = done >= FRAME
+    phasors = np.moveaxis(forwards.phasors[0, done[late] - 1], 1, 0).copy()
+    found = weighed(opinion.weights[:, done[late] // FRAME - 1], torch.from_numpy(phasors)).numpy()
+    cycles = np.arange(len(scene.samples))[late, None] * np.array(scene.turns)
+    tones = ((found[..., 0] + 1j * found[..., 1]).T * np.exp(2j * np.pi * cycles)).imag
+    answer, _ = extractor.step(scene.samples[None], extractor.initial_state(1))
+    np.testing.assert_allclose(answer[0, late], tones, atol=1e-5 * np.abs(tones).max())
+
+
+@torch.no_grad()
+def test_both_ways_the_kernels_answer_as_the_network_does(lively: Path) -> None:
+    # Two tones that are heard together.
+    scenes = (draw_scene(seed, 1024, turn=0.11, dynamics="walk", noise="red") for seed in range(99))
+    scene = next(s for s in scenes if len(s.turns) == 2 and min(s.turns) > 0.09)
+    _, steps, sides = hear(scene)
+    network, n = network_of(lively), steps.shape[1]
+    past, back = (opinions(network, s, f) for s, f in zip(sides, (False, True), strict=True))
+    # After frame r the future is, backwards, what ends with the next frame's first step.
+    past = weigher.Opinion(*(part[:, :-1] for part in past))
+    future = weigher.Opinion(*(part.flip(1)[:, 1:] for part in back))
+    ends = np.arange(FRAME - 1, n - 1, FRAME)
+    stood = np.stack([sides[0].phasors[0, ends], sides[1].phasors[0, ends + 1]])
+    spread = np.stack([sides[0].variances[0, :-1], sides[1].variances[0, ::-1][1:]])
+    by_tone = (torch.from_numpy(np.moveaxis(part, 2, 0).copy()) for part in (stood, spread))
+    joined = network.join(past, future, *by_tone)
+
+    inner = np.arange(FRAME, n - FRAME)
+    place = (inner + FRAME // 2) // FRAME - 1
+    both = np.concatenate([sides[0].phasors[0, inner], sides[1].phasors[0, inner + 1]], axis=-1)
+    phasors = torch.from_numpy(np.moveaxis(both, 1, 0).copy())
+    found = weighed(joined.weights[:, place], phasors).numpy()
+
+    extractor = extractor_of(lively, scene.turns)
+    read = scene.samples[None]
+    ((_, answer),) = answer_both_ways(extractor, lambda a, b: read[:, a:b], n, 1)
+    scale = np.abs(found).max()
+    told = answer.phasors[0, inner].T
+    np.testing.assert_allclose(told.real, found[..., 0], atol=1e-5 * scale)
+    np.testing.assert_allclose(told.imag, found[..., 1], atol=1e-5 * scale)
+    np.testing.assert_allclose(
+        np.log(answer.band[0, inner].T), joined.sure[:, place].numpy(), atol=1e-5
+    )
+
+
+def test_the_command_says_what_came_out(
+    trained: tuple[Path, dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given: dict[str, Any] = {}
+
+    def pretrain(out: Path, **words: Any) -> dict[str, Any]:
+        given.update(words, out=out)
+        return trained[1]
+
+    monkeypatch.setattr(tonesieve, "pretrain", pretrain)
+    monkeypatch.setattr(sys, "argv", ["tonesieve", "pretrain", "--steps", "9", "--hidden", "16"])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert not caught.value.code
+    assert "both ways" in capsys.readouterr().out
+    assert (given["n_steps"], given["n_hidden"], given["seed"]) == (9, 16, 0)
+    assert given["out"] == Path("pretrained.safetensors")
