@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from tonesieve import cli
 from tonesieve.errors import UserError
 from tonesieve.extractors.bothways import answer_both_ways
 from tonesieve.extractors.hearing import Evidence, Hearing
-from tonesieve.extractors.pretrained import Judge, Pretrained
+from tonesieve.extractors.pretrained import Pretrained
 from tonesieve.extractors.weights import (
     load_pretrained,
     load_weights,
@@ -283,13 +282,6 @@ def lively(trained: tuple[Path, dict[str, Any]], tmp_path_factory: pytest.TempPa
     return path
 
 
-def extractor_of(path: Path, turns: tuple[float, ...]) -> Pretrained:
-    """By a file's name, or by its weights, as extractors of either kind are made."""
-    if "weights" in {field.name for field in fields(Pretrained)}:
-        return Pretrained(turns, 1.0, weights=str(path))  # type: ignore[call-arg]
-    return Pretrained(turns, 1.0, judge=Judge(load_pretrained(path)[0]))  # type: ignore[call-arg]
-
-
 def network_of(path: Path) -> Weigher:
     tensors, _ = load_pretrained(path)
     network = Weigher(tensors["gru.weight_hh_l0"].shape[1])
@@ -319,8 +311,8 @@ def test_the_kernels_answer_as_the_network_does(lively: Path, turn: float, seed:
     hearing, _, (forwards, _) = hear(scene)
     assert (hearing.factor > 1) == (turn < 0.08)
     opinion = opinions(network_of(lively), forwards, flipped=False)
-    extractor = extractor_of(lively, scene.turns)
-    verdict = extractor.verdicts(forwards, extractor.begun(hearing, 1).verdict)
+    extractor = Pretrained(scene.turns, 1.0, weights=str(lively))
+    verdict = extractor.verdicts(forwards, extractor.nothing_heard(hearing, 1))
     np.testing.assert_allclose(verdict.weights[:, 1:], opinion.weights[..., :-1], atol=1e-5)
     np.testing.assert_allclose(verdict.sure[:, 1:], opinion.sure, atol=1e-5)
 
@@ -357,7 +349,7 @@ def test_both_ways_the_kernels_answer_as_the_network_does(lively: Path) -> None:
     phasors = torch.from_numpy(np.moveaxis(both, 1, 0).copy())
     found = weighed(joined.weights[:, place], phasors).numpy()
 
-    extractor = extractor_of(lively, scene.turns)
+    extractor = Pretrained(scene.turns, 1.0, weights=str(lively))
     read = scene.samples[None]
     ((_, answer),) = answer_both_ways(extractor, lambda a, b: read[:, a:b], n, 1)
     scale = np.abs(found).max()

@@ -18,8 +18,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import scipy
 from jaxtyping import Complex, Float
-from scipy.signal import lfilter, oaconvolve
 
 from tonesieve.signals.backgrounds import Rng
 from tonesieve.signals.noises import log_uniform, log_uniforms, smooth
@@ -104,7 +104,7 @@ def _walk(n: int, step: float, mild: bool, rng: Rng) -> tuple[Complex[np.ndarray
     kicks = rng.standard_normal((2, n))
     kicks[0] *= WALK_SPREAD * math.sqrt(1 - kept * kept)
     kicks[0, 0] = WALK_SPREAD * rng.standard_normal()
-    logarithm = lfilter([1.0], [1.0, -kept], kicks[0])
+    logarithm = scipy.signal.lfilter([1.0], [1.0, -kept], kicks[0])
     phase = math.sqrt(rates[1] / step) * np.cumsum(kicks[1])
     return np.exp(logarithm + 1j * phase), {"amplitude_rate": rates[0], "phase_rate": rates[1]}
 
@@ -145,7 +145,9 @@ def _bursts(n: int, step: float, rng: Rng) -> tuple[Complex[np.ndarray, " T"], A
     on = (stretch % 2 == (0 if first_on else 1)).astype(float)
     # A raised-cosine ramp is the mean of on and off over a raised-cosine window, here centred.
     window = np.hanning(ramp + 2)[1:-1]
-    level = oaconvolve(np.pad(on, ramp, mode="edge"), window / window.sum(), mode="same")
+    level = scipy.signal.oaconvolve(
+        np.pad(on, ramp, mode="edge"), window / window.sum(), mode="same"
+    )
     phases = rng.random(int(stretch[-1]) + 2) if anew else np.zeros(int(stretch[-1]) + 2)
     # The ramps reach into the pauses: from its middle on, a pause has the next burst's phase.
     burst = (stretch + (0 if first_on else 1)) // 2

@@ -17,9 +17,8 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import scipy
 from jaxtyping import Complex, Float
-from scipy.fft import next_fast_len
-from scipy.signal import lfilter
 
 from tonesieve.signals.backgrounds import Rng
 
@@ -68,7 +67,7 @@ def smooth(n_samples: int, width: float, *, rng: Rng) -> Complex[np.ndarray, " T
 
     Real and imaginary part have variance 1 each and do not depend on each other.
     """
-    n = next_fast_len(2 * n_samples)
+    n = scipy.fft.next_fast_len(2 * n_samples)
     # A bell has ended after six standard deviations.
     reach = min(n // 2 - 1, math.ceil(6 * width * n))
     bins = np.arange(-reach, reach + 1)
@@ -113,7 +112,7 @@ def _white(n: int, turn: float, plain: bool, rng: Rng) -> tuple[Float[np.ndarray
     if plain or not coloured:
         return noise[lead:], {"pole": 0.0}
     at_tone = abs(1 - pole * np.exp(-2j * np.pi * turn))
-    return at_tone * lfilter([1.0], [1.0, -pole], noise)[lead:], {"pole": pole}
+    return at_tone * scipy.signal.lfilter([1.0], [1.0, -pole], noise)[lead:], {"pole": pole}
 
 
 def _mild(n: int, turn: float, loudest: float, rng: Rng) -> tuple[Float[np.ndarray, " T"], About]:
@@ -188,7 +187,7 @@ def _resonance(
 
 def _circle(n_samples: int) -> tuple[int, Float[np.ndarray, " F"]]:
     """Length of the circle that a record is cut from, at least twice as long, and its bins."""
-    length = next_fast_len(2 * n_samples, real=True)
+    length = scipy.fft.next_fast_len(2 * n_samples, real=True)
     return length, np.fft.rfftfreq(length)
 
 
