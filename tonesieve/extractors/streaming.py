@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ class Source:
     unit: float | None = None  # at this scale, where it is known
     hears_gaps: bool = False  # NaN is a gap to it; what has learned of none hears the forecast
 
-    @property
+    @cached_property
     def gain(self) -> float:
         """What one of its answers is in the mixture that it hears."""
         return tone_gain(self.data)
