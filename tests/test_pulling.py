@@ -1,0 +1,105 @@
+"""The pretrained extractor as people meet it: samples at hand, one by one, and line by line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import tonesieve
+from tonesieve.errors import UserError
+from tonesieve.extractors.pretrained import Pretrained
+from tonesieve.extractors.streaming import Stream
+from tonesieve.sources import filter_source
+
+RATE = 1000.0
+T = np.arange(6000) / RATE
+TONE = 0.7 * np.sin(2 * np.pi * 49.98 * T + 1.0)
+HEARD = 5 + TONE + 0.5 * np.random.default_rng(0).standard_normal(T.size)
+
+
+def test_a_tone_is_pulled_out_of_samples_at_hand() -> None:
+    tones, bands = tonesieve.pull(HEARD, RATE, [50.0])
+    assert bands is not None
+    error = (tones[:, 0] - TONE)[500:]
+    # A fit to all of it of three numbers, frequency too, has 3 x 0.25 / 6000 of noise, and a half.
+    assert np.mean(error**2) < 6 * 3 * 0.25 / 6000
+    assert 0.7 < np.mean(np.abs(error) < bands[500:, 0])
+    causal = tonesieve.pull(HEARD, RATE, [50.0], causal=True).tones[:, 0]
+    assert np.mean(error**2) < np.mean((causal - TONE)[500:] ** 2) < 0.05 * np.mean(TONE**2)
+
+
+def test_the_past_alone_counts_where_it_must() -> None:
+    changed = np.where(T < 3, HEARD, 40.0)
+    one, two = (tonesieve.pull(x, RATE, [50.0], causal=True).tones for x in (HEARD, changed))
+    np.testing.assert_array_equal(one[:3000], two[:3000])
+
+
+def test_a_filter_tells_no_band_of_samples_at_hand() -> None:
+    assert tonesieve.pull(HEARD, RATE, [50.0], with_="kalman").bands is None
+
+
+@pytest.mark.parametrize(
+    ("hz", "with_", "causal", "line"),
+    [
+        (0.0, "pretrained", False, "--hz 0: must be above 0 and below 500 Hz"),
+        (500.0, "pretrained", False, "--hz 500: must be above 0 and below 500 Hz"),
+        (50.0, "pretrained:order=2", False, "no knob 'order'; there is weights, ahead_s"),
+        (50.0, "pretrained:ahead_s=soon", False, "ahead_s=soon: not a number"),
+        (50.0, "pretrained:ahead_s=-1", False, "ahead_s -1.0: above 0"),
+        (50.0, "pretrained:ahead_s=1", True, "looks ahead, and --causal forbids it"),
+        (50.0, "pretrained:weights=none", False, "none: no such file"),
+    ],
+)
+def test_what_cannot_be_is_said(hz: float, with_: str, causal: bool, line: str) -> None:
+    with pytest.raises(UserError, match=line):
+        tonesieve.pull(HEARD, RATE, [hz], with_=with_, causal=causal)
+
+
+def test_a_stream_has_no_future() -> None:
+    with pytest.raises(UserError, match="a stream has no future"):
+        Stream(filter_source("pretrained:ahead_s=1", [50.0])(RATE, "a test"))
+
+
+@pytest.mark.parametrize("tones", [(50.0,), (50.0, 61.0), (3.0,)])
+def test_sample_by_sample_is_the_same_to_the_bit(tones: tuple[float, ...]) -> None:
+    extractor = Pretrained(tones, RATE)
+    heard = HEARD.copy()
+    heard[700:720] = np.nan
+    told, _ = extractor.tell(heard[None], extractor.initial_state(1))
+    take = extractor.stepper()
+    for i, sample in enumerate(heard.tolist()):
+        take(sample)
+        if i % 499 == 0:
+            np.testing.assert_array_equal(take.tones, told.tones[0, i])
+            np.testing.assert_array_equal(take.bands, told.band[0, i])
+            np.testing.assert_array_equal(np.abs(take.phasors), told.amplitude[0, i])
+            np.testing.assert_allclose(take.hz, told.hz[0, i], rtol=1e-12)
+
+
+def test_far_tones_have_a_stepper_each() -> None:
+    with pytest.raises(ValueError, match="a stepper each"):
+        Pretrained((3.0, 300.0), RATE).stepper()
+
+
+def test_a_stream_tells_all_line_by_line() -> None:
+    command = [sys.executable, "-m", "tonesieve", "stream", "--hz", "50", "--rate", "1000"]
+    text = "".join(f"{x!r}\n" for x in HEARD.tolist())
+    done = subprocess.run([*command, "--full"], input=text, capture_output=True, text=True,
+                          check=True, timeout=60)  # fmt: skip
+    rows = np.array([list(map(float, line.split(","))) for line in done.stdout.splitlines()])
+    tone, amplitude, phase, hz, low, high = rows.T
+    late = slice(3000, None)
+    assert len(rows) == len(HEARD)
+    assert abs(amplitude[late].mean() - 0.7) < 0.05
+    assert abs(hz[late].mean() - 49.98) < 0.05
+    assert ((low < tone) & (tone < high)).all()
+    np.testing.assert_allclose(
+        tone[late], (amplitude * np.sin(2 * np.pi * 50 * T + phase))[late], atol=1e-6
+    )
+    refused = subprocess.run([*command, "--full", "--with", "kalman"], input="1\n",
+                             capture_output=True, text=True, check=False, timeout=60)  # fmt: skip
+    assert refused.returncode == 2
+    assert "tells no more than the tone" in refused.stderr
