@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -81,7 +82,7 @@ class Hearing:
         """Radians a step."""
         return 2 * np.pi * self.factor * np.array(self.turns)
 
-    @property
+    @cached_property
     def gains(self) -> Complex[np.ndarray, " K"]:
         """How a tone stands in the steps, the first of which ends with sample ``factor`` - 1."""
         weights = window(self.factor)
