@@ -63,7 +63,7 @@ def weigh(
     """
     n_tones, n_frames, _ = features.shape
     h = hidden.shape[1]
-    heard, kept = np.empty(3 * h), np.empty(3 * h)
+    heard, kept = np.empty(taken.shape[0] * WIDTH), np.empty(carried.shape[0] * WIDTH)
     out = np.empty(answer.shape[0] * WIDTH)
     for s in range(n_tones):
         for r in range(n_frames):
