@@ -122,7 +122,7 @@ class Stream:
 
     def _heard(
         self, samples: Float[np.ndarray, "C T"]
-    ) -> tuple[Float[np.ndarray, "C T"], Float[np.ndarray, "C T"], dict[str, Any]]:
+    ) -> tuple[Float[np.ndarray, "C T"], Float[np.ndarray, "_ _"], dict[str, Any]]:
         """What the extractor hears, what one is in the signal's unit, and all else that goes on."""
         state, source = self.state, self.source
         if np.ndim(samples) != 2 or len(samples) != self.n_channels:
