@@ -301,7 +301,8 @@ def _rebuilt(tree: Any, leaves: Any) -> Any:
     if isinstance(tree, Mapping):
         return {key: _rebuilt(tree[key], leaves) for key in sorted(tree)}
     if isinstance(tree, tuple | list):
-        return type(tree)([_rebuilt(part, leaves) for part in tree])
+        parts = [_rebuilt(part, leaves) for part in tree]
+        return tree._make(parts) if hasattr(tree, "_make") else type(tree)(parts)
     leaf = next(leaves)
     if isinstance(tree, int | float):
         return type(tree)(leaf)
