@@ -23,6 +23,8 @@ from tonesieve.kernels.weighing import join
 
 # Steps of a block, at least; and blocks, at most: so many states between them are kept.
 BLOCK, MOST_BLOCKS = 2**14, 2**11
+# Steps before a block from which on it is thinned: how alike neighbours are has been found by then.
+THINNED = 128
 
 Read = Callable[[int, int], Float[np.ndarray, "B T"]]
 
@@ -169,7 +171,7 @@ class _Group:
         """Steps of the recording; gaps beyond its end."""
         factor, most = self._hearing.factor, max(start, min(stop, self._n_steps))
         steps = np.full((self._n_streams, stop - start), np.nan)
-        before = max(0, start - 2) * factor if factor > 1 else start
+        before = max(0, start - THINNED) * factor if factor > 1 else start
         if most > start:
             samples = self._read(before, most * factor)
             _, memory, sums, listening = self._hearing.initial_state(self._n_streams)

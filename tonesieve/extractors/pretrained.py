@@ -293,7 +293,7 @@ def weighed_sum(
     """The candidates' phasors, weighed as their frame says."""
     n_streams, n_steps, k = phasors.shape[:3]
     both = np.empty((n_streams, n_steps, k, 2))
-    combine(phasors, weights.reshape(n_streams, k, -1, WIDTH), frames, both)
+    combine(phasors, weights.reshape(n_streams, k, weights.shape[1], WIDTH), frames, both)
     return both[..., 0] + 1j * both[..., 1]
 
 

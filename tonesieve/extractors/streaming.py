@@ -125,7 +125,7 @@ class Stream:
 
     def _heard(
         self, samples: Float[np.ndarray, "C T"]
-    ) -> tuple[Float[np.ndarray, "C T"], Float[np.ndarray, "C T"], dict[str, Any]]:
+    ) -> tuple[Float[np.ndarray, "C T"], Float[np.ndarray, "_ _"], dict[str, Any]]:
         """What the extractor hears, what one is in the signal's unit, and all else that goes on."""
         state, source = self.state, self.source
         if np.ndim(samples) != 2 or len(samples) != self.n_channels:
@@ -304,7 +304,8 @@ def _rebuilt(tree: Any, leaves: Any) -> Any:
     if isinstance(tree, Mapping):
         return {key: _rebuilt(tree[key], leaves) for key in sorted(tree)}
     if isinstance(tree, tuple | list):
-        return type(tree)([_rebuilt(part, leaves) for part in tree])
+        parts = [_rebuilt(part, leaves) for part in tree]
+        return tree._make(parts) if hasattr(tree, "_make") else type(tree)(parts)
     leaf = next(leaves)
     if isinstance(tree, int | float):
         return type(tree)(leaf)

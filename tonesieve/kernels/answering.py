@@ -167,7 +167,7 @@ def tick(whole: np.ndarray, sample: float) -> None:
     at += k
     table = whole[at : at + N_TABLE * WIDTH]
     at += N_TABLE * WIDTH
-    lines, f = 3 * h // WIDTH, _n_features() + 1
+    lines, f = -(-3 * h // WIDTH), _n_features() + 1
     taken = whole[at : at + lines * f * WIDTH].reshape(lines, f, WIDTH)
     at += lines * f * WIDTH
     carried = whole[at : at + lines * (h + 1) * WIDTH].reshape(lines, h + 1, WIDTH)

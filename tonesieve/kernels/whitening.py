@@ -106,6 +106,7 @@ def _fit_noise(numbers: np.ndarray, model: np.ndarray, noise: np.ndarray, d: int
     floor = FLOOR * noise[v - 1, v - 1] + TINY
     unexplained = max(unexplained, floor)
     most = min(ORDER, int(n_heard / 6))
+    white = unexplained
     best, order, power = n_heard * math.log(unexplained), 0, unexplained
     for q in range(1, most + 1):
         unexplained = max(unexplained - root[v - 1, d + q - 1] ** 2, floor)
@@ -121,6 +122,10 @@ def _fit_noise(numbers: np.ndarray, model: np.ndarray, noise: np.ndarray, d: int
         for k in range(i + 1, n):
             rest += root[k, i] * model[k - d + 1]
         model[i - d + 1] = -rest / root[i, i]
+    # No polynomial whose roots lie within the circle has larger coefficients: these are rounding.
+    if not np.abs(model).sum() <= 8.0 * 2.0**order:
+        model[1:] = 0
+        numbers[FITTED], power, n = 0.0, white, d
     return power * n_heard / max(n_heard - n, 1.0)
 
 

@@ -1,0 +1,373 @@
+"""The pretrained extractor: chunks, channels, groups of tones, and both ways through a record."""
+
+from __future__ import annotations
+
+import functools
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tonesieve
+from tonesieve.errors import UserError
+from tonesieve.extraction import filter_source
+from tonesieve.extractors import bothways
+from tonesieve.extractors.bothways import answer_both_ways
+from tonesieve.extractors.hearing import SPAN, grouped
+from tonesieve.extractors.pretrained import Pretrained
+from tonesieve.extractors.protocol import Told
+from tonesieve.extractors.streaming import Source, Stream
+from tonesieve.kernels.listening import FRAME
+
+RATE = 200.0
+# Every sample a step; many samples a step; tones heard together; groups of their own.
+CASES = {
+    "fast": (31.0,),
+    "slow": (1.3,),
+    "two": (30.0, 21.0),
+    "groups": (0.9, 12.0, 61.0, 13.0),
+}
+
+
+@functools.cache
+def built(hz: tuple[float, ...], gain: complex = 1.0) -> Pretrained:
+    return Pretrained(hz, RATE, gain)
+
+
+def source(*hz: float, knobs: str = "") -> Source:
+    found = filter_source(f"pretrained{knobs}", hz)(RATE, "a test")
+    assert isinstance(found, Source)
+    return found
+
+
+def holed(n: int, n_channels: int = 2) -> np.ndarray:
+    """A tone at every frequency of the cases in noise, with gaps of many lengths."""
+    rng, t = np.random.default_rng(4), np.arange(n) / RATE
+    samples = rng.standard_normal((n_channels, n))
+    for f in {f for hz in CASES.values() for f in hz}:
+        samples += np.sin(2 * np.pi * f * t + rng.uniform(0, 6, (n_channels, 1)))
+    samples[:, n // 3 : n // 3 + 60] = np.nan
+    samples[0, rng.integers(0, n, n // 20)] = np.nan
+    samples[-1, :7] = np.nan
+    return samples
+
+
+def same(found: Told, expected: Told) -> None:
+    for name, one, other in zip(Told._fields, found, expected, strict=True):
+        np.testing.assert_array_equal(one, other, err_msg=name)
+
+
+@pytest.mark.parametrize("name", CASES)
+@given(cuts=st.lists(st.integers(0, 600), max_size=8))
+@settings(max_examples=10)
+def test_any_chunks_are_the_same_bits(name: str, cuts: list[int]) -> None:
+    samples, one = holed(600), built(CASES[name], 0.25 * np.exp(0.3j))
+    whole, _ = one.tell(samples, one.initial_state(2))
+    state, parts = one.initial_state(2), []
+    for start, stop in pairwise([0, *sorted(cuts), 600]):
+        told, state = one.tell(samples[:, start:stop], state)
+        parts.append(told)
+    same(Told(*(np.concatenate(column, axis=1) for column in zip(*parts, strict=True))), whole)
+    np.testing.assert_array_equal(one.extract(samples), whole.tones)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_longer_than_what_is_answered_at_once(name: str) -> None:
+    samples, one = holed(10_000, 1), built(CASES[name])
+    whole, _ = one.tell(samples, one.initial_state(1))
+    state, parts = one.initial_state(1), []
+    for start, stop in pairwise([0, 1, 4095, 4097, 9000, 10_000]):
+        told, state = one.tell(samples[:, start:stop], state)
+        parts.append(told)
+    same(Told(*(np.concatenate(column, axis=1) for column in zip(*parts, strict=True))), whole)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_state_goes_on_as_often_as_wanted(name: str) -> None:
+    # No answer writes into the state that it began from.
+    samples, one = holed(900), built(CASES[name])
+    fresh = one.initial_state(2)
+    _, middle = one.tell(samples[:, :500], fresh)
+    first, _ = one.tell(samples[:, 500:], middle)
+    again, _ = one.tell(samples[:, 500:], middle)
+    same(again, first)
+    anew, _ = one.tell(samples[:, 500:], fresh)
+    same(anew, one.tell(samples[:, 500:], one.initial_state(2))[0])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_channel_is_heard_by_itself(name: str) -> None:
+    samples, one = holed(900, 3), built(CASES[name])
+    whole, _ = one.tell(samples, one.initial_state(3))
+    for c in range(3):
+        alone, _ = one.tell(samples[c : c + 1], one.initial_state(1))
+        same(alone, Told(*(column[c : c + 1] for column in whole)))
+
+
+def test_no_channel_at_all() -> None:
+    one = built(CASES["groups"])
+    told, _ = one.tell(np.empty((0, 50)), one.initial_state(0))
+    assert all(column.shape == (0, 50, 4) for column in told)
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("n", [1, 7, 8, 401])
+def test_a_saved_stream_goes_on_to_the_bit(name: str, n: int, tmp_path: Path) -> None:
+    samples, hz = 3 + holed(800), CASES[name]
+    whole, stream = Stream(source(*hz), 2), Stream(source(*hz), 2)
+    stream.tell(samples[:, :n])
+    stream.save(tmp_path / "state")
+    later = Stream(source(*hz), 2)
+    later.restore(tmp_path / "state")
+    expected = whole.tell(samples)
+    same(later.tell(samples[:, n:]), Told(*(column[:, n:] for column in expected)))
+
+
+def test_what_is_told_is_of_one_piece() -> None:
+    samples, one = holed(3000), built(CASES["groups"], 0.125)
+    told, _ = one.tell(samples, one.initial_state(2))
+    assert all(np.isfinite(column).all() for column in told)
+    turned = 2 * np.pi * np.arange(3000)[:, None] * np.array(CASES["groups"]) / RATE
+    again = told.amplitude * np.sin(turned + told.phase)
+    np.testing.assert_allclose(told.tones, again, atol=1e-9)
+    # Where nothing has been heard, nothing is known: there is no number to tell.
+    assert (told.band[:, 7:] > 0).all()
+    # At first nothing is known but how far the samples have gone.
+    first = np.nan_to_num(np.abs(samples[0, :5]))
+    np.testing.assert_allclose(told.band[0, :5, 2], np.maximum.accumulate(first) / 0.125)
+
+
+def test_what_a_stream_tells_is_in_its_own_unit() -> None:
+    samples = holed(1500)
+    once = Stream(source(7.0, 13.0), 2).tell(samples)
+    again = Stream(source(7.0, 13.0), 2).tell(1024 * samples)
+    expected = [1024, 1024, 1, 1, 1024]
+    for name, one, other, factor in zip(Told._fields, once, again, expected, strict=True):
+        np.testing.assert_allclose(other, factor * one, 1e-9, 1e-100, err_msg=name)
+
+
+@given(st.lists(st.floats(1e-4, 0.49), min_size=1, max_size=12))
+def test_groups_hold_every_tone_once(turns: list[float]) -> None:
+    groups = grouped(turns)
+    assert sorted(k for group in groups for k in group) == list(range(len(turns)))
+    for group in groups:
+        own = [turns[k] for k in group]
+        assert max(own) <= SPAN * min(own) * (1 + 1e-12)
+    for higher, lower in pairwise(groups):
+        assert min(turns[k] for k in higher) > max(turns[k] for k in lower)
+
+
+# Seconds of settling, of a record of 20 s.
+SETTLED = 600
+
+
+def scene(
+    hz: tuple[float, ...], sizes: tuple[float, ...], seed: int = 0, n: int = 4000
+) -> tuple[np.ndarray, np.ndarray]:
+    """Samples (8, T) and tones (8, T, K) of any phase, in white noise."""
+    rng, t = np.random.default_rng(seed), np.arange(n)[:, None] / RATE
+    phases = rng.uniform(0, 2 * np.pi, (8, 1, len(hz)))
+    tones = np.array(sizes) * np.sin(2 * np.pi * np.array(hz) * t + phases)
+    return rng.standard_normal((8, n)) + tones.sum(axis=2), tones
+
+
+def rms(array: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(array**2)))
+
+
+@pytest.mark.parametrize("f", [12.0, 1.2])
+def test_a_strong_neighbour_does_not_leak(f: float) -> None:
+    hz, n = (f, 1.02 * f), int(48_000 / f)
+    samples, tones = scene(hz, (1.0, 100.0), n=n)
+    weak, settled = tones[..., 0], n // 2
+    joint = built(hz).extract(samples)[..., 0]
+    alone = built(hz[:1]).extract(samples - tones[..., 1])[..., 0]
+    errors = [rms((found - weak)[:, settled:]) for found in (joint, alone)]
+    assert 20 * np.log10(errors[0] / errors[1]) < 4
+    # Not named, it would.
+    assert rms((built(hz[:1]).extract(samples)[..., 0] - weak)[:, settled:]) > 10 * errors[0]
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_the_order_of_tones_makes_no_difference(both: bool) -> None:
+    hz = (13.0, 0.9, 61.0, 12.0)
+    samples, _ = scene(hz, (1.0, 2.0, 0.5, 1.0), n=2000)
+    order = [2, 0, 3, 1]
+    one, other = built(hz), built(tuple(hz[k] for k in order))
+    found = (
+        [through(e, samples).tones for e in (one, other)]
+        if both
+        else [e.extract(samples) for e in (one, other)]
+    )
+    np.testing.assert_allclose(found[1], found[0][..., order], atol=1e-6)
+
+
+def test_a_tone_asked_for_twice_is_one_tone() -> None:
+    assert source(7.0, 13.0, 7.0).frequencies_hz == (7.0, 13.0)
+    samples, _ = scene((7.0,), (1.0,), n=1000)
+    twice = built((7.0, 7.0)).extract(samples)
+    assert np.isfinite(twice).all()
+    # Nothing tells which is which: each has half.
+    once = built((7.0,)).extract(samples)[..., 0]
+    assert rms((twice.sum(axis=2) - once)[:, SETTLED:]) < 0.3
+
+
+# Past and future.
+
+
+class Both(tuple):
+    """Tones and bands of a record, with the future."""
+
+    tones = property(lambda self: self[0])
+    band = property(lambda self: self[1])
+
+
+def through(one: Pretrained, samples: np.ndarray, ahead: int | None = None) -> Both:
+    """All the answers, one block after the other."""
+    done: list[int] = []
+    found = list(
+        answer_both_ways(
+            one,
+            lambda start, stop: samples[:, start:stop],
+            samples.shape[1],
+            len(samples),
+            ahead=ahead,
+            on_samples=done.append,
+        )
+    )
+    assert done == sorted(done)
+    assert done[-1] == 2 * samples.shape[1]
+    starts = np.cumsum([0] + [answer.band.shape[1] for _, answer in found])
+    np.testing.assert_array_equal([start for start, _ in found], starts[:-1])
+    phasors = np.concatenate([answer.phasors for _, answer in found], axis=1)
+    band = np.concatenate([answer.band for _, answer in found], axis=1)
+    assert phasors.shape == band.shape == (*samples.shape, one.n_tones)
+    return Both((one.tones(phasors, 0), band))
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("n", [1200, 1193])
+def test_the_size_of_blocks_changes_nothing(
+    name: str, n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples, one = holed(4 * n if name == "slow" else n), built(CASES[name])
+    whole = through(one, samples)
+    for block in (FRAME, 5 * FRAME):
+        monkeypatch.setattr(bothways, "BLOCK", block)
+        again = through(one, samples)
+        # To rounding: what is thinned is first taken off the first sample that a block reads.
+        tolerance = 0.0 if name in ("fast", "two") else 1e-7
+        np.testing.assert_allclose(again.tones, whole.tones, tolerance, tolerance)
+        np.testing.assert_allclose(again.band, whole.band, tolerance, tolerance)
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 8, 9, 16, 17, 50])
+def test_the_shortest_records_are_answered_both_ways(name: str, n: int) -> None:
+    for samples in (np.ones((2, n)), np.full((2, n), np.nan), holed(100)[:, :n]):
+        for ahead in (None, 1, 100):
+            found = through(built(CASES[name]), samples, ahead)
+            assert np.isfinite(found.tones).all()
+            assert not np.isnan(found.band).any()
+
+
+@pytest.mark.parametrize("hz", [12.0, 1.2])
+def test_a_record_read_backwards_gives_the_tone_backwards(hz: float) -> None:
+    # Not to the last digit: a sample belongs to the past of its own step, steps of several
+    # samples begin from one end, and the network has weights for either side.
+    samples, tones = scene((hz,), (1.0,), n=int(36_000 / hz / 8) * 8)
+    one = built((hz,))
+    found = through(one, samples).tones
+    back = through(one, np.ascontiguousarray(samples[:, ::-1])).tones[:, ::-1]
+    inner = slice(samples.shape[1] // 10, -samples.shape[1] // 10)
+    assert rms((back - found)[:, inner]) < 0.5 * rms((found - tones)[:, inner])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_look_ahead_over_all_of_it_is_all_of_it(name: str) -> None:
+    samples, one = holed(1500), built(CASES[name])
+    whole, ahead = through(one, samples), through(one, samples, 3000)
+    np.testing.assert_array_equal(ahead.tones, whole.tones)
+    np.testing.assert_array_equal(ahead.band, whole.band)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_look_ahead_looks_no_further(name: str) -> None:
+    samples, one, at = holed(3000), built(CASES[name]), 1700
+    steps = max(hearing.factor for _, hearing in one.groups) * FRAME
+    ahead = 2 * steps
+    assert 2 * ahead < at
+    other = samples.copy()
+    other[:, at:] += 50 * np.random.default_rng(1).standard_normal(other[:, at:].shape)
+    once, again = (through(one, s, ahead).tones for s in (samples, other))
+    np.testing.assert_array_equal(again[:, : at - 2 * ahead], once[:, : at - 2 * ahead])
+    # And that far it does.
+    assert (again != once)[:, at - ahead : at].any(axis=(0, 1)).all()
+    past, same_past = (one.extract(s) for s in (samples, other))
+    np.testing.assert_array_equal(same_past[:, :at], past[:, :at])
+
+
+def test_the_future_helps() -> None:
+    samples, tones = scene((12.0,), (0.5,))
+    one = built((12.0,))
+    causal = rms((one.extract(samples) - tones)[:, SETTLED:-SETTLED])
+    assert rms((through(one, samples).tones - tones)[:, SETTLED:-SETTLED]) < causal
+
+
+# Files.
+
+
+@pytest.mark.parametrize("how", ["", ":ahead_s=0.5", "causal"])
+def test_columns_agree_with_each_other(how: str, tmp_path: Path) -> None:
+    samples = 20 + holed(1500, 1)[0]
+    lines = [f"{v!r}" if np.isfinite(v) else "" for v in samples.tolist()]
+    (tmp_path / "log.csv").write_text("x\n" + "\n".join(lines) + "\n")
+    causal = how == "causal"
+    tonesieve.extract(
+        tmp_path / "log.csv", [12.0, 0.9], with_="pretrained" + how * (not causal),
+        causal=causal, full=True, rate_hz=RATE,
+    )  # fmt: skip
+    table = pd.read_csv(tmp_path / "log.tone.csv")
+    assert np.isfinite(table.drop(columns="residual")).all(axis=None)
+    for name in ("12Hz", "0.9Hz"):
+        tone, amplitude = table[f"tone_{name}"], table[f"amplitude_{name}"]
+        half = table[f"tone_high_{name}"] - tone
+        assert (half >= 0).all()
+        np.testing.assert_allclose(tone - table[f"tone_low_{name}"], half, atol=1e-9)
+        np.testing.assert_allclose(table[f"amplitude_high_{name}"] - amplitude, half, atol=1e-9)
+        expected = np.maximum(amplitude - half, 0)
+        np.testing.assert_allclose(table[f"amplitude_low_{name}"], expected, atol=1e-9)
+    rest = samples - table["tone_12Hz"] - table["tone_0.9Hz"]
+    np.testing.assert_allclose(table["residual"], rest, atol=1e-9)
+    np.testing.assert_array_equal(table["gap"], ~np.isfinite(samples))
+    if causal:
+        told = Stream(source(12.0, 0.9)).tell(samples[None])
+        np.testing.assert_array_equal(table["tone_12Hz"], told.tones[0, :, 0])
+        band = (table["tone_high_12Hz"] - table["tone_low_12Hz"]) / 2
+        np.testing.assert_allclose(band, told.band[0, :, 0], atol=1e-9)
+
+
+@pytest.mark.parametrize("f", [0.0, -1.0, 100.0, 250.0, np.nan, np.inf])
+def test_a_frequency_out_of_bounds_is_refused(f: float) -> None:
+    with pytest.raises(UserError, match="must be above 0 and below 100 Hz"):
+        filter_source("pretrained", [7.0, f])(RATE, "a test")
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("pretrained:memory=3", "pretrained: no knob 'memory'; there is weights, ahead_s"),
+        ("pretrained:ahead_s=long", "ahead_s=long: not a number"),
+        ("pretrained:ahead_s=0", "ahead_s 0.0: above 0"),
+        ("pretrained:ahead_s=nan", "ahead_s nan: above 0"),
+        ("pretrained:weights=nowhere", "nowhere: no such file"),
+        ("pretrained2", "neither a run directory, nor pretrained, nor a filter"),
+    ],
+)
+def test_wrong_knobs_are_named(name: str, complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint):
+        Stream(filter_source(name, [7.0])(RATE, "a test"))
