@@ -9,9 +9,11 @@ from scipy.signal import lfilter
 
 from tonesieve.extractors.hearing import FOLLOW, KEEPS, STAYS, TABLE, Evidence, Hearing
 from tonesieve.extractors.pretrained import Judge
-from tonesieve.kernels import listening as kernel
+from tonesieve.kernels import candidates
 from tonesieve.kernels.lanes import WIDTH
+from tonesieve.kernels.telling import n_features
 from tonesieve.kernels.weighing import TOLD, combine, decide, packed, weigh
+from tonesieve.kernels.whitening import NOISE_MEMORY
 
 TURN = 0.047  # cycles a sample: every sample is a step
 # Where candidates stand among all.
@@ -66,10 +68,10 @@ def test_the_autoregression_of_the_noise_is_found() -> None:
     samples = lfilter([1.0], [1.0, -one, -two], noise(n, n_streams)) + tones(n, n_streams)[1]
     hearing = Hearing((TURN,))
     _, state = hearing.listen(samples, hearing.initial_state(n_streams)[3])
-    place = kernel.age_place(1) + kernel.N_NUMBERS + 3 * kernel.ORDER
-    model = state[:, place : place + kernel.ORDER + 1]
+    place = candidates.age_place(1) + candidates.N_NUMBERS + 3 * candidates.ORDER
+    model = state[:, place : place + candidates.ORDER + 1]
     # Of a fit to n samples, either coefficient is uncertain by so much.
-    error = np.sqrt((1 - two**2) / kernel.NOISE_MEMORY)
+    error = np.sqrt((1 - two**2) / NOISE_MEMORY)
     np.testing.assert_array_equal(model[:, 0], 1.0)
     np.testing.assert_allclose(model[:, 1:3], [[-one, -two]] * n_streams, atol=4 * error)
     mean = 3 * error / np.sqrt(n_streams)
@@ -157,7 +159,7 @@ def test_a_strong_neighbour_does_not_leak() -> None:
 
 def drawn(n_hidden: int = 12, between: int = 20, seed: int = 0) -> dict[str, np.ndarray]:
     """Weights of a pretrained extractor, at random."""
-    rng, f = np.random.default_rng(seed), kernel.n_features()
+    rng, f = np.random.default_rng(seed), n_features()
     shapes = {
         "gru.weight_ih_l0": (3 * n_hidden, f), "gru.bias_ih_l0": (3 * n_hidden,),
         "gru.weight_hh_l0": (3 * n_hidden, n_hidden), "gru.bias_hh_l0": (3 * n_hidden,),
@@ -180,9 +182,9 @@ def weighed(judge: Judge, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 def test_the_weigher_is_pytorchs_recurrent_unit(n_hidden: int) -> None:
     torch = pytest.importorskip("torch")
     tensors = drawn(n_hidden)
-    features = np.random.default_rng(1).normal(0, 2, (3, 40, kernel.n_features()))
+    features = np.random.default_rng(1).normal(0, 2, (3, 40, n_features()))
     path, told = weighed(Judge(tensors), features)
-    unit = torch.nn.GRU(kernel.n_features(), n_hidden, batch_first=True).double()
+    unit = torch.nn.GRU(n_features(), n_hidden, batch_first=True).double()
     head = torch.nn.Linear(n_hidden, TOLD).double()
     for module, name in ((unit, "gru."), (head, "head.")):
         own = {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}
@@ -211,7 +213,7 @@ def test_the_weigher_is_pytorchs_recurrent_unit(n_hidden: int) -> None:
 
 def test_tones_are_weighed_each_by_itself() -> None:
     judge = Judge(drawn())
-    features = np.random.default_rng(2).normal(size=(4, 30, kernel.n_features()))
+    features = np.random.default_rng(2).normal(size=(4, 30, n_features()))
     path, told = weighed(judge, features)
     for s in range(4):
         alone = weighed(judge, features[s : s + 1])
