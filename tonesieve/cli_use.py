@@ -19,8 +19,8 @@ With = Annotated[
         "--with",
         metavar="NAME|RUN",
         help=f"{PRETRAINED} (with a look-ahead of seconds: {PRETRAINED}:ahead_s=2), the run "
-        f"directory of a network of your own, or a filter ({', '.join(FILTER_NAMES)}), its knobs as "
-        "NAME:knob=value,knob=value.",
+        f"directory of a network of your own, or a filter ({', '.join(FILTER_NAMES)}), its "
+        "knobs as NAME:knob=value,knob=value.",
     ),
 ]
 Tones = Annotated[
