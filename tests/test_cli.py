@@ -278,7 +278,7 @@ MISTAKES = {
     "folder: is a folder; name a file": "export {run} --onnx {tmp}/folder",
     "no such folder as": "export {run} --onnx {tmp}/no/a.onnx",
     "absent: not a run directory": "export {tmp}/absent --onnx {tmp}/a.onnx",
-    "neither a run directory nor a filter": "extract {tmp}/good.csv --hz 3 --with {tmp}/no",
+    "neither a run directory, nor pretrained": "extract {tmp}/good.csv --hz 3 --with {tmp}/no",
     "lock-in: no knob 'tau'": "extract {tmp}/good.csv --hz 3 --with lock-in:tau=1",
     "--hz 500: must be above 0 and below 500 Hz": "extract {tmp}/good.csv --hz 500",
     "wiener needs the future": "extract {tmp}/good.csv --hz 3 --with wiener --causal",

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tonesieve.config import Config, DataSettings, make_config
 from tonesieve.extractors.bayes import StartPosterior, best_extractor
 from tonesieve.extractors.filters import FILTERS, build_filter
+from tonesieve.extractors.pretrained import Pretrained
 from tonesieve.extractors.protocol import CausalExtractor, Extractor, is_causal
 from tonesieve.learning.layouts import one_hot, tap_features
 from tonesieve.learning.models import build_network
@@ -60,6 +61,7 @@ OTHERS: dict[str, Callable[[], Extractor]] = {
     name: functools.partial(build_filter, name, TONES, RATE) for name in FILTERS
 }
 OTHERS |= {
+    "pretrained": lambda: Pretrained(TONES, RATE),
     "best locked": lambda: StartPosterior(DataSettings()),
     "best with noise": lambda: StartPosterior(DataSettings(snr_db=-10.0)),
     "best on a fine grid": lambda: StartPosterior(

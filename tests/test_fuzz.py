@@ -475,8 +475,28 @@ def test_extraction_of_hostile_values(
     json.dumps(told, allow_nan=False)
 
 
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("name", VALUES)
+def test_the_pretrained_extractor_on_hostile_values(
+    tmp_path: Path, name: str, causal: bool
+) -> None:
+    x = VALUES[name][500:2000]  # with a number in it, of each
+    np.savez(tmp_path / "a.npz", x=x, rate_hz=1000.0)
+    source, out = filter_source("pretrained", [7.0]), tmp_path / "b.csv"
+    extract_recording(tmp_path / "a.npz", source, out=out, causal=causal, full=True)
+    table = pd.read_csv(out)
+    assert len(table) == len(x)
+    # What is told of the tone, its bands too, are numbers everywhere.
+    assert np.isfinite(table.drop(columns="residual")).all(axis=None)
+    assert (table["tone_low"] <= table["tone"]).all()
+    assert (table["tone"] <= table["tone_high"]).all()
+    there = np.isfinite(table["residual"])
+    np.testing.assert_array_equal(there, np.isfinite(x))
+    json.dumps(json.loads((tmp_path / "b.csv.json").read_text()), allow_nan=False)
+
+
 @pytest.mark.parametrize("n", [1, 2, 3, 400])
-@pytest.mark.parametrize("kind", ["lock-in", "wiener", "zero-phase"])
+@pytest.mark.parametrize("kind", ["pretrained", "lock-in", "wiener", "zero-phase"])
 def test_extraction_of_next_to_nothing(tmp_path: Path, n: int, kind: str) -> None:
     np.savez(tmp_path / "a.npz", x=np.ones((n, 1)) if n > 1 else np.ones(1), rate_hz=1000.0)
     out, refused = tmp_path / "b.csv", ""

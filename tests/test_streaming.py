@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from tonesieve.catalogue import FILTER_NAMES
+from tonesieve.catalogue import FILTER_NAMES, PRETRAINED
 from tonesieve.config import DataSettings, make_config
 from tonesieve.errors import UserError
 from tonesieve.extraction import extract_recording, filter_source
@@ -62,7 +62,7 @@ def network(kind: str, **training: object) -> Source:
 
 
 SOURCES: dict[str, Callable[[], Source]] = {
-    **{name: (lambda name=name: source(name)) for name in CAUSAL},
+    **{name: (lambda name=name: source(name)) for name in [PRETRAINED, *CAUSAL]},
     "lstm": lambda: network("lstm"),
     "strided": lambda: network("gru", lanes="strided"),
     "observer": lambda: network("observer"),
@@ -113,7 +113,7 @@ def test_the_state_of_another_stream_is_refused(tmp_path: Path) -> None:
         Stream(source("kalman"), 2).restore(path)
 
 
-@pytest.mark.parametrize("name", ["tracker", "least-squares", "lstm"])
+@pytest.mark.parametrize("name", ["pretrained", "tracker", "least-squares", "lstm"])
 def test_a_state_of_other_shapes_is_refused(name: str, tmp_path: Path) -> None:
     # The compiled loops do not look whether an index is within bounds.
     path = tmp_path / "state"
@@ -155,7 +155,7 @@ def test_one_huge_number_is_a_gap(huge: float) -> None:
     samples = holed(3000, 1)
     wild, gap = samples.copy(), samples.copy()
     wild[0, 1500], gap[0, 1500] = huge, np.nan
-    for name in ("tracker", "kalman", "lock-in"):
+    for name in ("pretrained", "tracker", "kalman", "lock-in"):
         found, expected = (Stream(source(name)).feed(s) for s in (wild, gap))
         np.testing.assert_array_equal(found, expected)
 
@@ -177,7 +177,7 @@ def test_what_needs_the_future_cannot_stream() -> None:
         Stream(source("wiener"))
 
 
-@pytest.mark.parametrize("name", ["tracker", "kalman", "least-squares", "lstm"])
+@pytest.mark.parametrize("name", ["pretrained", "tracker", "kalman", "least-squares", "lstm"])
 def test_scale_and_offset_only_scale(name: str) -> None:
     # Multiplied by a power of two, every sample of the answer is, too, to the last bit.
     samples = holed(2000)
@@ -191,7 +191,7 @@ def test_scale_and_offset_only_scale(name: str) -> None:
     np.testing.assert_allclose(moved, once, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["tracker", "kalman", "least-squares-growing"])
+@pytest.mark.parametrize("name", ["pretrained", "tracker", "kalman", "least-squares-growing"])
 def test_a_steady_tone_goes_on_through_a_gap(name: str) -> None:
     t = np.arange(8000) / RATE
     truth = 3 * np.sin(2 * np.pi * 7 * t + 1)
@@ -233,13 +233,14 @@ def test_a_network_hears_the_forecast_in_a_gap() -> None:
     assert np.abs(answer - truth)[t > 5].max() < 0.02
 
 
-def test_a_file_gives_what_a_stream_gives(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["pretrained", "tracker"])
+def test_a_file_gives_what_a_stream_gives(name: str, tmp_path: Path) -> None:
     samples = holed(3000, 1)
     lines = "x\n" + "".join(f"{v!r}\n" if np.isfinite(v) else "\n" for v in samples[0].tolist())
     (tmp_path / "log.csv").write_text(lines)
-    extract_recording(tmp_path / "log.csv", source("tracker"), rate_hz=RATE, causal=True)
+    extract_recording(tmp_path / "log.csv", source(name), rate_hz=RATE, causal=True)
     table = np.genfromtxt(tmp_path / "log.tone.csv", delimiter=",", names=True)
-    streamed = Stream(source("tracker")).feed(samples)[0]
+    streamed = Stream(source(name)).feed(samples)[0]
     np.testing.assert_array_equal(table["tone_7Hz"], streamed[:, 0])
     np.testing.assert_array_equal(table["gap"], ~np.isfinite(samples[0]))
 
@@ -350,7 +351,7 @@ def kill_amid(lines: list[str], number: int, state: Path, out: IO[str]) -> None:
 
 
 def one_tone() -> Source:
-    built = filter_source(FILTER_NAMES[0], [7.0])(RATE, "a test")
+    built = filter_source(PRETRAINED, [7.0])(RATE, "a test")
     assert isinstance(built, Source)
     return built
 

@@ -107,7 +107,9 @@ def _past_and_future(
 ) -> Iterator[Block]:
     """The same from all of the recording, or from so much of the future as was asked for."""
     prepared = Preparation(recording, surveys, source)
-    ahead = None if extractor.ahead_s is None else round(extractor.ahead_s * recording.rate_hz)
+    ahead = None
+    if extractor.ahead_s is not None:
+        ahead = round(min(extractor.ahead_s * recording.rate_hz, recording.n_samples))
     answers = answer_both_ways(
         extractor,
         prepared.read,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from pydantic import ValidationError
 
 from tonesieve.catalogue import PRETRAINED
 from tonesieve.config import DataSettings
@@ -44,14 +45,20 @@ def filter_source(name: str, hz: Sequence[float]) -> SourceFor:
         for f in map(float, hz):
             if not any(_same(f, tone) for tone in tones):
                 tones += (f,)
-        data = DataSettings(
-            frequencies_hz=tones,
-            rate_hz=rate_hz,
-            duration_s=max(1000 / rate_hz, 1 / min(tones)),
-            regime="free",
-            phase_scale=0.0,
-            amplitude_range=(1.0, 1.0),
-        )
+        try:
+            data = DataSettings(
+                frequencies_hz=tones,
+                rate_hz=rate_hz,
+                duration_s=max(1000 / rate_hz, 1 / min(tones)),
+                regime="free",
+                phase_scale=0.0,
+                amplitude_range=(1.0, 1.0),
+            )
+        except ValidationError:
+            raise UserError(
+                f"--hz {min(tones):g}: at {rate_hz:g} Hz, the rate of {whose}, a period may have "
+                "1e8 samples and take 1e12 s, and the rate itself be 1e12 Hz, at most"
+            ) from None
         extractor = _built(name, tones, rate_hz, tone_gain(data))
         memory = extractor.delay or 10**12
         return Source(extractor, data, memory, name, linear=True, hears_gaps=True)

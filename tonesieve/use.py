@@ -103,11 +103,23 @@ def pull(
     """
     from tonesieve.extraction import pull_array  # streams begin without
 
+    row = _row(samples)
     with source_at(with_, hz) as found:
         source = found if isinstance(found, Source) else found(rate_hz, "the samples")
-        return Pulled(
-            *pull_array(samples, rate_hz, source, choose_tones(source, hz), causal=causal)
+        return Pulled(*pull_array(row, rate_hz, source, choose_tones(source, hz), causal=causal))
+
+
+def _row(samples: Any) -> Float[np.ndarray, " T"]:
+    """A single row of numbers, from a list of them too."""
+    try:
+        row = np.asarray(samples)
+    except ValueError:  # lists of several lengths
+        row = np.empty(0, dtype=object)
+    if row.ndim != 1 or row.dtype.kind not in "biuf":
+        raise UserError(
+            f"samples of shape {row.shape} and type {row.dtype}: must be a single row of numbers"
         )
+    return row.astype(float)
 
 
 def stream(

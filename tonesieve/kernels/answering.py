@@ -136,7 +136,8 @@ def tick(whole: np.ndarray, sample: float) -> None:
     Its last numbers are the answers: tones, bands, radians a step (K each), and phasors (K, 2).
     """
     k, h, w, factor = int(whole[0]), int(whole[1]), int(whole[2]), int(whole[3])
-    whole[6] = sample
+    # What is not finite, or so large that its square is not, is a gap.
+    whole[6] = sample if abs(sample) < 1e100 else np.nan
     at = HEAD
     memory = whole[at : at + 6].reshape(1, 6)
     at += 6

@@ -28,6 +28,7 @@ from tonesieve.kernels.candidates import (
     FOLLOWS,
     GAPS,
     HEARD,
+    LARGEST,
     LEVEL_RESPONSE,
     MEAN,
     MEMORY,
@@ -73,6 +74,8 @@ ENOUGH, LATELY = 10.0, 100.0
 SCALE_MEMORY = 64.0
 # A sample that comes after a gap is at most so uncertain, over the noise.
 UNKNOWN = 1e12
+# No tone is so many times as large as the largest sample: its candidate has lost itself.
+ABSURD = 1e6
 
 
 @njit(**FAST)
@@ -122,6 +125,7 @@ def listen(
             wide = max(total(load(own, SHARES * WIDTH) * whole), unsure)
             heard, error = _credible(numbers, heard, error, wide)
             if heard:
+                numbers[LARGEST] = max(numbers[LARGEST], abs(x))
                 surprise = tones + error - foreseen
                 whole = 1.0 / largest(whole, unsure)
                 _follow(own, farthest, whole * surprise, room)
@@ -139,6 +143,7 @@ def listen(
             past[0], left[0], blurred[0] = x, rest, 0.0 if heard else unsure
             numbers[AGE] += 1
             if numbers[AGE] % FRAME == 0:
+                _recover(own, ABSURD * numbers[LARGEST], gains)
                 share(own)
                 for k in range(k_tones):
                     tell(k, own, numbers, turn, features[b, frame, k], variances[b, frame, k])
@@ -316,6 +321,29 @@ def _restart(own: np.ndarray, n_rows: int, table: np.ndarray) -> None:
             shorter = table[MEMORY * WIDTH + j - 1]
             own[AGES * WIDTH + j] = min(own[AGES * WIDTH + j - 1], shorter)
             own[CUSUM * WIDTH + j] = 0.0
+
+
+@njit(**FAST)
+def _recover(own: np.ndarray, most: float, gains: np.ndarray) -> None:
+    """Candidates of absurd tones begin anew as the shortest, or, if that is one, from nothing.
+
+    Of many tones that are hardly told apart, what follows one may drive off another.
+    """
+    k_tones = len(gains)
+    d = 2 * k_tones + 1
+    for j in range(WIDTH):
+        sane = True
+        for k in range(k_tones):
+            x, y = own[(MEAN + 2 * k) * WIDTH + j], own[(MEAN + 2 * k + 1) * WIDTH + j]
+            size = (x * x + y * y) * (gains[k, 0] ** 2 + gains[k, 1] ** 2)
+            sane = sane and size <= most * most
+        if not sane:
+            for row in range(AGES, MEAN + d + d * d + 5 * k_tones):
+                own[row * WIDTH + j] = own[row * WIDTH]
+            own[CUSUM * WIDTH + j] = 0.0
+            if j == 0:
+                for row in range(MEAN, MEAN + d):
+                    own[row * WIDTH] = 0.0
 
 
 @njit(inline="always", **FAST)
