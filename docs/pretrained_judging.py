@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+import tonesieve
+from tonesieve.extractors.filters import build_filter
 from tonesieve.extractors.pretrained import Pretrained
 from tonesieve.extractors.streaming import Source, Stream
 from tonesieve.extractors.weights import PRETRAINED, load_pretrained
@@ -102,7 +104,8 @@ def judged_family(weights: str, cache: Path) -> dict[str, Any]:
         candidate(NAME, build, hears_gaps=True, causal=way == "causal")
         for way, build in ways.items()
     ]
-    parts, covered = [], {way: [] for way in WAYS}
+    parts: list[pd.DataFrame] = []
+    covered: dict[str, list[pd.DataFrame]] = {way: [] for way in WAYS}
     began = time.monotonic()
     for case in generality.test_scenes(N_PER_CELL, seed=SEED):
         parts.append(generality.judge(rivals, [case]))
@@ -190,9 +193,7 @@ def worst_of(scores: pd.DataFrame, scenes: pd.DataFrame, way: str) -> list[dict[
     return [scene_row(scores, scenes, way, int(number)) for number in mine]
 
 
-def scene_row(
-    scores: pd.DataFrame, scenes: pd.DataFrame, way: str, number: int
-) -> dict[str, Any]:
+def scene_row(scores: pd.DataFrame, scenes: pd.DataFrame, way: str, number: int) -> dict[str, Any]:
     """What a scene is like, and how each did."""
     about, own = scenes.loc[number], scores.loc[number]
     return {
@@ -236,7 +237,7 @@ def measured_cost(weights: str) -> dict[str, Any]:
                         | _timed(partial(_stepped, made, samples, chunk)))  # fmt: skip
         rows.append({**what, "how": "whole recording"}
                     | _timed(partial(heard, weights, tones, True, samples[0], 1000.0)))  # fmt: skip
-    path = Path(weights) if weights else Path(str(_package() / PRETRAINED))
+    path = Path(weights) if weights else Path(tonesieve.__file__).parent / PRETRAINED
     return {
         "machine": f"{platform.machine()}, {_processor()}, one thread",
         "numbers": sum(int(t.size) for t in load_pretrained(weights or None)[0].values()),
@@ -245,12 +246,6 @@ def measured_cost(weights: str) -> dict[str, Any]:
         "first_answer_s": _spread([_first_answer(weights) for _ in range(TIMES + 1)][1:]),
         "extract_s": _spread([_extract(weights) for _ in range(TIMES + 1)][1:]),
     }
-
-
-def _package() -> Path:
-    import tonesieve
-
-    return Path(tonesieve.__file__).parent
 
 
 def _processor() -> str:
@@ -289,7 +284,7 @@ def _command(weights: str, *words: str) -> list[str]:
 
 
 def _first_answer(weights: str) -> float:
-    """Seconds from the start of a stream to its first answer; the sample is there from the start."""
+    """Seconds from the start of a stream, whose first sample is there, to its first answer."""
     words = _command(weights, "stream", "--hz", "50", "--rate", "1000")
     began = time.perf_counter()
     with subprocess.Popen(
@@ -323,3 +318,60 @@ def _extract(weights: str) -> float:
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
         return time.perf_counter() - began
+
+
+def judged_limits(weights: str, n_scenes: int = 12) -> list[dict[str, Any]]:
+    """Beyond the family, one thing at a time: NMSE by how far, beside a tracker of 300 samples.
+
+    A steady tone of 10 dB a sample in white noise, but for what is said.
+    """
+    wrong = [(f"{e:g}%", {"named": 1 + e / 100}) for e in (0, 0.5, 1, 2, 3, 4, 6)]
+    beside = [(f"{d:g}%", {"beside": d / 100}) for d in (10, 5, 2, 1, 0.5, 0.2, 0.1)]
+    quiet = [(f"{db} dB", {"snr_db": float(db)}) for db in (0, -10, -15, -20, -25, -30)]
+    swing = [(f"{p:,} samples", {"period": float(p)}) for p in (3000, 1000, 300, 100, 30)]
+    rows = []
+    for what, cases in (
+        ("the frequency is wrong by", wrong),
+        ("a tone 20 dB louder that nobody named, away by", beside),
+        ("the SNR is", quiet),
+        ("the frequency swings by ±0.5% of itself within", swing),
+    ):
+        for value, given in cases:
+            found = np.array([_beyond(weights, number, **given) for number in range(n_scenes)])
+            scores = dict(zip((*WAYS, "tracker"), found.mean(axis=0).tolist(), strict=True))
+            rows.append({"what": what, "value": value, **scores})
+    return rows
+
+
+def _beyond(
+    weights: str,
+    number: int,
+    *,
+    snr_db: float = 10.0,
+    named: float = 1.0,
+    beside: float = 0.0,
+    period: float = 0.0,
+) -> list[float]:
+    """NMSE in dB of both ways and of the tracker, the first quarter left out."""
+    rng, n = np.random.default_rng((generality.TEST_SEED, SEED, number, 4)), 4000
+    turn = float(np.exp(rng.uniform(np.log(1 / 16), np.log(0.4))))
+    phases, noise = rng.uniform(0, 2 * np.pi, 3), rng.standard_normal(n)
+    t = np.arange(n)
+    true = np.sin(2 * np.pi * turn * t + phases[0])
+    if period:
+        swing = 0.005 * turn * np.sin(2 * np.pi * t / period + phases[2])
+        true = np.sin(2 * np.pi * np.cumsum(turn + swing) + phases[0])
+    true = true * np.sqrt(2 * 10 ** (snr_db / 10))
+    samples = true + noise
+    if beside:
+        loud = np.sqrt(2 * 10 ** ((snr_db + 20) / 10))
+        samples = samples + loud * np.sin(2 * np.pi * turn * (1 + beside) * t + phases[1])
+    turns = (turn * named,)
+    tracker = build_filter("tracker:memory_s=300", turns, 1.0).extract((samples - samples[0])[None])
+    estimates = [heard(weights, turns, whole, samples)[0] for whole in (False, True)]
+    late = slice(n // 4, None)
+    power = float(np.mean(true[late] ** 2))
+    return [
+        float(10 * np.log10(np.mean((estimate[late, 0] - true[late]) ** 2) / power))
+        for estimate in (*estimates, tracker[0])
+    ]

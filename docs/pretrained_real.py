@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from tonesieve.config import DataSettings, with_background
 from tonesieve.errors import UserError
@@ -88,7 +89,7 @@ def _judged(name: str, weights: str, folder: Path) -> dict[str, Any]:
         alike = [one for one in field if one.causal is not whole]
         table = injection.table_of([mine, *alike], test)
         ways[way] = {
-            "rows": table.drop(columns=["causal"]).to_dict("records"),
+            "rows": _compact(table),
             "verdict": injection.verdict([mine, *alike], test),
         }
     found = own.found
@@ -102,22 +103,33 @@ def _judged(name: str, weights: str, folder: Path) -> dict[str, Any]:
         "independent_stretches": test.n_independent,
         "draws": injection.TONES_A_STRETCH,
         "periods_a_stretch": data.duration_s * min(data.frequencies_hz),
+        "snr_db": sorted(float(snr) for snr in np.unique(test.snr_db)),
         "own_noise": _trained(name, ways["causal"]["rows"]),
         **ways,
     }
 
 
+def _compact(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """A row an extractor and choice of knobs, its figures by rising SNR."""
+    rows = []
+    table = table.sort_values("snr_db", kind="stable")
+    for (name, knobs), mine in table.groupby(["extractor", "knobs"], sort=False):
+        figures = {key: [round(x, 3) for x in mine[key]] for key in ("nmse_db", "stderr_db")}
+        setting = str(mine["setting"].iloc[0])
+        rows.append({"extractor": name, "knobs": knobs, "setting": setting, **figures})
+    return rows
+
+
 def _trained(name: str, rows: list[dict[str, Any]]) -> list[float] | None:
     """By SNR, the network that was trained in this noise, where the test was the same."""
     path = DOCS / "results" / f"own-noise-{name}.json"
-    kept = json.loads(path.read_text(encoding="utf-8"))["injected"]["rows"]
+    kept = _compact(pd.DataFrame(json.loads(path.read_text("utf-8"))["injected"]["rows"]))
 
-    def by(rows: list[dict[str, Any]], who: str) -> list[float]:
-        chosen = [r for r in rows if r["extractor"] == who and r["knobs"] == "default"]
-        return [r["nmse_db"] for r in sorted(chosen, key=lambda r: float(r["snr_db"]))]
+    def of(rows: list[dict[str, Any]], who: str) -> list[float]:
+        return next(
+            row["nmse_db"] for row in rows if (row["extractor"], row["knobs"]) == (who, "default")
+        )
 
-    same = all(
-        len(by(rows, who)) == len(by(kept, who)) and np.allclose(by(rows, who), by(kept, who), atol=0.01)
-        for who in ("tracker", "least-squares")
-    )  # fmt: skip
-    return by(kept, injection.NETWORK) if same else None
+    pairs = [(of(rows, who), of(kept, who)) for who in ("tracker", "least-squares")]
+    same = all(len(a) == len(b) and np.allclose(a, b, atol=0.01) for a, b in pairs)
+    return of(kept, injection.NETWORK) if same else None

@@ -293,9 +293,7 @@ def verdict(judged: Sequence[Judged], test: Test) -> list[dict[str, Any]]:
     """
     network, *classical = judged
     alike = [one for one in classical if one.causal == network.causal]
-    scores = {
-        choice: {one.name: _chosen(one, test, choice) for one in alike} for choice in CHOICES
-    }
+    scores = {choice: {one.name: _chosen(one, test, choice) for one in alike} for choice in CHOICES}
     overall = min(scores["tuned"], key=lambda name: float(scores["tuned"][name].mean()))
     found = []
     for snr in np.unique(test.snr_db):
