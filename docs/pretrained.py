@@ -126,6 +126,8 @@ Beyond what it was trained on, one thing at a time: a steady tone of 10 dB a sam
 4,000 samples, the first quarter left out, mean over 12 scenes, NMSE in dB; beside it a tracker with
 a memory of 300 samples.
 
+![NMSE beyond the family](figures/pretrained-limits.png)
+
 """
 SHOWN = """
 ## Shown

@@ -32,6 +32,7 @@ def draw_kept(kept: dict[str, Any]) -> None:
     """The pictures that are drawn from results."""
     save_figure(cells(kept["cells"]), path_of("cells"), dpi=DPI)
     save_figure(steady(kept["curve"]), path_of("steady"), dpi=DPI)
+    save_figure(limits(kept["limits"]), path_of("limits"), dpi=DPI)
 
 
 def draw_heard(weights: str) -> None:
@@ -107,6 +108,31 @@ def steady(rows: list[dict[str, Any]]) -> Figure:
     )
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, loc="lower left")
+    return figure
+
+
+def limits(rows: list[dict[str, Any]]) -> Figure:
+    """NMSE by how far beyond the family a signal is, one thing at a time."""
+    figure = Figure(figsize=(9.6, 6.4), layout="constrained")
+    kinds = list(dict.fromkeys(row["what"] for row in rows))
+    for axes, what in zip(figure.subplots(2, 2).flat, kinds, strict=True):
+        mine = [row for row in rows if row["what"] == what]
+        for who, label, colour, marker, dash in (
+            ("causal", "pretrained, causal", ORANGE, "o", "-"),
+            ("whole", "pretrained, whole record", BLUE, "s", "-"),
+            ("tracker", "tracker, memory of 300 samples", GREY, "^", (0, (4, 2))),
+        ):
+            axes.plot(
+                [row[who] for row in mine], color=colour, marker=marker, linestyle=dash, label=label
+            )
+        axes.axhline(0, color=INK, linewidth=0.8)
+        axes.set_xticks(range(len(mine)), [row["value"].replace(" samples", "") for row in mine])
+        axes.set_xlabel(f"{what} ...", fontsize=9)
+        axes.set_ylabel("NMSE (dB)")
+        axes.grid(alpha=0.3)
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    figure.suptitle("Beyond what it was trained on; at 0 dB an answer is worth no more than none")
     return figure
 
 
