@@ -127,7 +127,8 @@ def limits(rows: list[dict[str, Any]]) -> Figure:
             )
         axes.axhline(0, color=INK, linewidth=0.8)
         axes.set_xticks(range(len(mine)), [row["value"].replace(" samples", "") for row in mine])
-        axes.set_xlabel(f"{what} ...", fontsize=9)
+        unit = " samples" if "samples" in mine[0]["value"] else ""
+        axes.set_xlabel(f"{what} ...{unit}", fontsize=9)
         axes.set_ylabel("NMSE (dB)")
         axes.grid(alpha=0.3)
     handles, labels = axes.get_legend_handles_labels()
