@@ -8,7 +8,7 @@ PRESETS := sieve window10 deep50 config-l1 guide journey journey-selector clock
 SWEEPS := $(basename $(notdir $(wildcard tonesieve/experiments/*.yaml)))
 COMPARED := sieve window10 deep50 config-l1 guide journey
 
-.PHONY: run presets limits compare sweeps claims own-noise examples bench bench-all test test-all lint types format clean
+.PHONY: run presets limits compare sweeps claims own-noise pretrained examples bench bench-all test test-all lint types format clean
 
 run: $(STAMP)  ## the main job: train, judge and show the default extractor
 	$(BIN)/tonesieve run $(FLAGS)
@@ -38,6 +38,10 @@ examples: $(STAMP)  ## three real recordings worked through, and their page
 
 own-noise: $(STAMP)  ## the page on training in a recording's own noise, from the kept results
 	$(BIN)/python docs/own_noise.py
+
+pretrained: $(STAMP)  ## the pretrained extractor judged (ten minutes; an hour the first time), and its model card
+	$(BIN)/python docs/pretrained.py real
+	$(BIN)/python docs/pretrained.py judge
 
 bench: $(STAMP)  ## the page of benchmarks and its picture, from the kept results
 	$(BIN)/python benchmarks/growth.py --draw

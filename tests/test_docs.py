@@ -196,7 +196,8 @@ def test_a_clock_and_a_deaf_model_are_found_out(workplace: Path) -> None:
 
 
 def test_the_documents_name_what_is_there() -> None:
-    pages = ["docs/benchmarks.md", "docs/own-noise.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+    pages = ["docs/benchmarks.md", "docs/own-noise.md", "docs/model-card.md", "CONTRIBUTING.md"]
+    pages.append("CHANGELOG.md")
     for document in [*DOCUMENTS, *pages]:
         text = (REPOSITORY / document).read_text(encoding="utf-8")
         for target in re.findall(r"\]\(([^)#]+)\)", text):
@@ -232,7 +233,7 @@ def test_the_tables_are_those_of_the_kept_results() -> None:
 
 
 @pytest.mark.usefixtures("makers")
-@pytest.mark.parametrize("name", ["sweep_tables", "claims", "page", "own_noise"])
+@pytest.mark.parametrize("name", ["sweep_tables", "claims", "page", "own_noise", "pretrained"])
 def test_the_pages_are_those_of_the_kept_results(name: str) -> None:
     maker = importlib.import_module(name)
     assert maker.PAGE.read_text(encoding="utf-8") == maker.page()
@@ -267,3 +268,84 @@ def test_a_verdict_on_a_claim() -> None:
     assert judged(0.21, 0.30) == "not reproduced"
     by_r2 = claims.Case("x", {"r2": 0.35}, {"test_mse": 0.3, "limit": 0.04}, 1, False, [])
     assert claims.verdict(by_r2) == "reproduced"
+
+
+@pytest.mark.usefixtures("makers")
+def test_a_goal_of_the_model_card_is_met_or_missed_by_its_figure() -> None:
+    import pretrained
+    import pretrained_page as card
+
+    kept = json.loads(pretrained.KEPT.read_text(encoding="utf-8"))
+    before = {goal.wanted: goal for goal in card.goals(kept)}
+    assert len(before) == 16
+
+    def changed(wanted: str) -> card.Goal:
+        return next(goal for goal in card.goals(kept) if wanted in goal.wanted)
+
+    for row in kept["summary"]:
+        if row["extractor"] == "pretrained":
+            row["nmse_db"] = -50.0
+    assert changed("causal: no worse than the oracle").met
+    for row in kept["curve"]:
+        row["pretrained"] = row["kalman told"] + 0.4
+    assert changed("steady tones").met
+    kept["curve"][3]["pretrained"] += 0.2
+    assert not changed("steady tones").met
+    assert "27 of 28" in changed("steady tones").found
+    for number, row in enumerate(kept["cells"]):
+        row["causal"] |= {"over_db": 0.9, "covered": 0.9}
+        row["whole"] |= {"over_db": 9.0 if number == 5 else -1.0, "stderr_db": 1.0}
+    assert changed("causal: no cell").met
+    assert not changed("whole record: no cell").met
+    assert changed("whole record: no cell").found.startswith("1 of 96 cells are (1 by more")
+    assert changed("causal: the band holds 80").met
+    kept["cells"][7]["causal"]["covered"] = 0.98
+    assert "outside in 1 of 96" in changed("causal: the band holds 80").found
+    kept["covered"]["whole"] = 0.93
+    assert not changed("whole record: the band holds 88").met
+    kept["cost"]["first_answer_s"]["median"] = 1.1
+    assert not changed("first answer").met
+
+
+@pytest.mark.usefixtures("makers")
+def test_the_model_card_lists_all_that_the_family_draws() -> None:
+    import pretrained_page as card
+
+    from tonesieve.signals import courses, family, noises
+
+    assert [name for name, _ in card._listed(courses)] == list(courses.DYNAMICS)
+    assert [name for name, _ in card._listed(noises)] == list(noises.NOISES)
+    rows = dict(card._listed(family))
+    assert len(rows) == 11
+    assert rows["SNR"].endswith("impulses are not counted")
+
+
+@pytest.mark.usefixtures("makers")
+def test_a_scene_in_the_figures_of_the_model_card() -> None:
+    import numpy as np
+    import pandas as pd
+    import pretrained_judging
+
+    rows = [
+        {"scene": scene, "snr_bin": "0 to 5", "dynamics": "steady", "noise": "white",
+         "snr_db": 1.0, "turn": turn, "n_tones": 1, "n_samples": 900, "digest": 3.0 + scene,
+         "extractor": name, "setting": setting, "kind": kind, "causal": causal,
+         "nmse_db": base - 10 * scene}
+        for scene, turn in enumerate((0.1, 0.005))
+        for causal in (True, False)
+        for name, setting, kind, base in (
+            ("tracker", "a", "classical", -1.0), ("tracker", "b", "classical", -2.0),
+            ("told", "", "told", -4.0), ("pretrained", "", "candidate", -3.0 + scene),
+        )
+    ]  # fmt: skip
+    bands = {way: pd.Series([0.8, 1.0], index=[0, 1]) for way in ("causal", "whole")}
+    found = pretrained_judging.family_figures(pd.DataFrame(rows), bands)
+    assert found["covered"] == pytest.approx({"causal": 0.9, "whole": 0.9})
+    (cell,) = found["cells"]
+    assert cell["causal"]["over_db"] == pytest.approx(-0.5)
+    assert cell["causal"]["stderr_db"] == pytest.approx(np.sqrt(0.5) / np.sqrt(2))
+    assert found["lost"]["whole"]["0"] == 0
+    by = {row["frequency"]: row for row in found["by_axis"]["frequency"]}
+    assert by["slow"]["causal pretrained"] == pytest.approx(-12.0)
+    assert by["slow"]["causal best"] == by["slow"]["causal oracle"] == pytest.approx(-12.0)
+    assert [row["scene"] for row in found["worst"]["causal"]] == [0, 1]

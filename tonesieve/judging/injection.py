@@ -83,14 +83,13 @@ def judge_injected(
     assert data.background is not None
     background = background_of(data)
     test = draw_test(data, background)
-    judged = [Judged(NETWORK, True, [""], nmse_db(extractor, test)[None])]
-    for index, name in enumerate(field()):
-        on_part(index + 1)
-        judged.append(_judge(name, data, test))
-    on_part(n_parts())
-    table = pd.DataFrame([row for one in judged for row in _rows(one, test)])
+    judged = [
+        Judged(NETWORK, True, [""], nmse_db(extractor, test)[None]),
+        *judge_field(data, test, on_part=on_part),
+    ]
+    table = table_of(judged, test)
     found = [_own_snr(data, background, k) for k in range(data.n_components)]
-    verdict = _verdict(judged, test)
+    found_verdict = verdict(judged, test)
     return {
         "snr_band": list(BAND),
         "startup_share": STARTUP,
@@ -100,9 +99,21 @@ def judge_injected(
         "seconds_a_stretch": data.duration_s,
         "recording_snr_db": found,
         "rows": table.to_dict("records"),
-        "verdict": verdict,
-        "says": _says(verdict, test.n_independent),
+        "verdict": found_verdict,
+        "says": _says(found_verdict, test.n_independent),
     }, table
+
+
+def judge_field(
+    data: DataSettings, test: Test, *, on_part: Callable[[int], None] = lambda n_done: None
+) -> list[Judged]:
+    """Every classical extractor with all its settings; ``on_part`` as of `judge_injected`."""
+    judged = []
+    for index, name in enumerate(field()):
+        on_part(index + 1)
+        judged.append(_judge(name, data, test))
+    on_part(n_parts())
+    return judged
 
 
 def field() -> list[str]:
@@ -225,6 +236,11 @@ def _settings(name: str, data: DataSettings) -> Iterator[str]:
         yield from (f"fft-mask:width_hz={w:.5g}" for w in widths)
 
 
+def table_of(judged: Sequence[Judged], test: Test) -> pd.DataFrame:
+    """A row an extractor, choice of knobs and SNR."""
+    return pd.DataFrame([row for one in judged for row in _rows(one, test)])
+
+
 def _rows(one: Judged, test: Test) -> Iterator[dict[str, Any]]:
     """A row a choice of knobs and SNR: mean, its standard error, and median over the records."""
     best = int(np.argmin(one.nmse_db.mean(axis=1)))
@@ -269,17 +285,15 @@ def _chosen(one: Judged, test: Test, choice: str) -> Float[np.ndarray, " B"]:
     return found
 
 
-def _verdict(judged: Sequence[Judged], test: Test) -> list[dict[str, Any]]:
-    """By SNR: the network over the best causal filter under every choice of knobs.
+def verdict(judged: Sequence[Judged], test: Test) -> list[dict[str, Any]]:
+    """By SNR: the first over the best filter of its way to hear, under every choice of knobs.
 
     With one setting for all it is one filter for all SNRs, too; else the best at each. Less than
     0 dB is a win. The standard error is of the difference on the same stretches.
     """
     network, *classical = judged
-    causal = [one for one in classical if one.causal]
-    scores = {
-        choice: {one.name: _chosen(one, test, choice) for one in causal} for choice in CHOICES
-    }
+    alike = [one for one in classical if one.causal == network.causal]
+    scores = {choice: {one.name: _chosen(one, test, choice) for one in alike} for choice in CHOICES}
     overall = min(scores["tuned"], key=lambda name: float(scores["tuned"][name].mean()))
     found = []
     for snr in np.unique(test.snr_db):

@@ -1,0 +1,377 @@
+"""The pretrained extractor over the family of tests, steady tones, and what it costs: figures.
+
+It is heard as users hear it: `Stream` sample by sample, `take_out` over a whole recording.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import tonesieve
+from tonesieve.extractors.filters import build_filter
+from tonesieve.extractors.pretrained import Pretrained
+from tonesieve.extractors.streaming import Source, Stream
+from tonesieve.extractors.weights import PRETRAINED, load_pretrained
+from tonesieve.judging import generality
+from tonesieve.judging.rivals import candidate
+from tonesieve.passing import take_out
+from tonesieve.recordings.recording import of_array
+from tonesieve.recordings.survey import survey
+from tonesieve.sources import filter_source
+
+N_PER_CELL, SEED = 6, 0
+NAME, WAYS = "pretrained", ("causal", "whole")
+# Axes of the tables beside those of the cells: what is slow, what is heard together, what is lost.
+SLOW = 0.01
+AXES = ("snr_bin", "dynamics", "noise", "frequency", "known tones")
+# Seven times each, the median; samples of a measurement.
+TIMES, TIMED = 7, 100_000
+
+
+def source(weights: str, turns: Sequence[float], rate_hz: float = 1.0) -> Source:
+    """The extractor as the commands build it."""
+    word = f"{NAME}:weights={weights}" if weights else NAME
+    return filter_source(word, turns)(rate_hz, "a scene")
+
+
+def heard(
+    weights: str, turns: Sequence[float], whole: bool, samples: np.ndarray, rate_hz: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Tones (T, K) and half-widths of their bands, of samples (T,) as a user would have them."""
+    made = source(weights, turns, rate_hz)
+    if not whole:
+        told = Stream(made).tell(samples[None])
+        return told.tones[0], told.band[0]
+    recording = of_array(samples, rate_hz)
+    folder = Path(tempfile.gettempdir())
+    tones, band = take_out(recording, survey(recording), made, causal=False, scratch=folder)
+    assert band is not None
+    found = tones.read(0, len(tones)), band.read(0, len(band))
+    for spool in (recording.rows, tones, band):
+        spool.close()
+    return found
+
+
+@lru_cache(maxsize=4)
+def _heard(
+    weights: str, turns: tuple[float, ...], whole: bool, data: bytes
+) -> tuple[np.ndarray, np.ndarray]:
+    return heard(weights, turns, whole, np.frombuffer(data))
+
+
+@dataclass(frozen=True)
+class Hearer:
+    """What `generality` asks of a candidate; the figure and the band ask for the same answer."""
+
+    weights: str
+    whole: bool
+    turns: tuple[float, ...]
+
+    def extract(self, mixture: np.ndarray) -> np.ndarray:
+        """Tones (1, T, K)."""
+        return self.extract_with_bands(mixture)[0]
+
+    def extract_with_bands(self, mixture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Tones and half-widths."""
+        data = np.ascontiguousarray(mixture[0], dtype=float).tobytes()
+        tones, band = _heard(self.weights, self.turns, self.whole, data)
+        return tones[None], band[None]
+
+
+def builder(weights: str, whole: bool) -> Callable[[Sequence[float]], Hearer]:
+    """Builds for the tones of a scene."""
+    return lambda turns: Hearer(weights, whole, tuple(turns))
+
+
+def judged_family(weights: str, cache: Path) -> dict[str, Any]:
+    """All figures over the family of tests."""
+    references = generality.judge_references(N_PER_CELL, cache, seed=SEED)
+    ways = {way: builder(weights, way == "whole") for way in WAYS}
+    rivals = [
+        candidate(NAME, build, hears_gaps=True, causal=way == "causal")
+        for way, build in ways.items()
+    ]
+    parts: list[pd.DataFrame] = []
+    covered: dict[str, list[pd.DataFrame]] = {way: [] for way in WAYS}
+    began = time.monotonic()
+    for case in generality.test_scenes(N_PER_CELL, seed=SEED):
+        parts.append(generality.judge(rivals, [case]))
+        for way, build in ways.items():
+            covered[way].append(generality.coverage(build, [case]))
+        if case.number % 96 == 95:
+            print(f"{case.number + 1} scenes, {time.monotonic() - began:.0f} s", flush=True)
+    bands = {way: pd.concat(found).set_index("scene")["covered"] for way, found in covered.items()}
+    return family_figures(pd.concat([references, *parts], ignore_index=True), bands)
+
+
+def family_figures(frame: pd.DataFrame, bands: dict[str, pd.Series]) -> dict[str, Any]:
+    """Figures from a row a scene and setting, and the share within the band by scene."""
+    frame = frame.assign(
+        **{
+            "frequency": np.where(frame["turn"] < SLOW, "slow", "fast"),
+            "known tones": np.where(frame["n_tones"] == 1, "one", "several"),
+        }
+    )
+    summary = generality.summarise(frame)
+    scenes = frame.drop_duplicates("scene").set_index("scene")
+    scores = scores_of(frame, summary)
+    for way in WAYS:
+        scores[f"{way} covered"] = bands[way]
+    by_axis = {
+        axis: _rows(scores.join(scenes[axis]).groupby(axis, sort=False).mean(), axis)
+        for axis in AXES
+    }
+    for axis, rows in by_axis.items():
+        counts = scenes[axis].value_counts()
+        for row in rows:
+            row["scenes"] = int(counts[row[axis]])
+    return {
+        "scenes": len(scenes),
+        "scenes_a_cell": N_PER_CELL,
+        "summary": summary.astype(object).where(summary.notna(), None).to_dict("records"),
+        "covered": {way: float(bands[way].mean()) for way in WAYS},
+        "by_axis": by_axis,
+        "cells": cells_of(scores, scenes),
+        "worst": {way: worst_of(scores, scenes, way) for way in WAYS},
+        "lost": {way: _lost(scores, way) for way in WAYS},
+    }
+
+
+def scores_of(frame: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
+    """NMSE by scene, of both ways: the pretrained, best fixed setting, oracle, told."""
+    ways = {"causal": "causal", "whole": "zero-phase"}
+    marked = frame["extractor"] + np.where(frame["setting"] == "", "", ": " + frame["setting"])
+    scores = pd.DataFrame(index=frame["scene"].unique())
+    for way, called in ways.items():
+        mine = frame[frame["causal"] == (way == "causal")].assign(who=marked)
+        table = mine.pivot(index="scene", columns="who", values="nmse_db")
+        field = mine[mine["kind"] == "classical"]["who"].unique()
+        best = summary[(summary["extractor"] == generality.BEST) & (summary["way"] == called)]
+        scores[f"{way} {NAME}"] = table[NAME]
+        scores[f"{way} best"] = table[best["who"].iloc[0]]
+        scores[f"{way} oracle"] = table[field].min(axis=1)
+        told = mine[mine["kind"] == "told"]["who"].unique()
+        scores[f"{way} told"] = table[told[0]]
+    return scores
+
+
+def cells_of(scores: pd.DataFrame, scenes: pd.DataFrame) -> list[dict[str, Any]]:
+    """Of every cell and way: NMSE, what is lost or won over the best fixed setting, the bands."""
+    rows = []
+    for cell, mine in scores.join(scenes[generality.CELL]).groupby(generality.CELL, sort=False):
+        row: dict[str, Any] = dict(zip(generality.CELL, cell, strict=True))
+        for way in WAYS:
+            over = mine[f"{way} {NAME}"] - mine[f"{way} best"]
+            row[way] = {
+                "nmse_db": float(mine[f"{way} {NAME}"].mean()),
+                "over_db": float(over.mean()),
+                "stderr_db": float(over.std(ddof=1) / np.sqrt(len(over))),
+                "covered": float(mine[f"{way} covered"].mean()),
+            }
+        rows.append(row)
+    return rows
+
+
+def worst_of(scores: pd.DataFrame, scenes: pd.DataFrame, way: str) -> list[dict[str, Any]]:
+    """The scenes of the cell that is worst over the best fixed setting."""
+    over = (scores[f"{way} {NAME}"] - scores[f"{way} best"]).rename("over")
+    means = scenes[generality.CELL].join(over).groupby(generality.CELL)["over"].mean()
+    mine = scenes[(scenes[generality.CELL] == list(means.idxmax())).all(axis=1)].index
+    return [scene_row(scores, scenes, way, int(number)) for number in mine]
+
+
+def scene_row(scores: pd.DataFrame, scenes: pd.DataFrame, way: str, number: int) -> dict[str, Any]:
+    """What a scene is like, and how each did."""
+    about, own = scenes.loc[number], scores.loc[number]
+    return {
+        "scene": number,
+        "snr_db": float(about["snr_db"]),
+        "turn": float(about["turn"]),
+        "samples": int(about["n_samples"]),
+        "known_tones": int(about["n_tones"]),
+        **{name: str(about[name]) for name in ("dynamics", "noise")},
+        **{who: float(own[f"{way} {who}"]) for who in (NAME, "best", "oracle", "told")},
+    }
+
+
+def _lost(scores: pd.DataFrame, way: str) -> dict[str, float]:
+    """Shares of the scenes that are lost against the best fixed setting, by so much or more."""
+    over = scores[f"{way} {NAME}"] - scores[f"{way} best"]
+    shares = {f"{db:g}": float((over > db).mean()) for db in (0, 1, 3, 6)}
+    return shares | {"won 3": float((over < -3).mean()), "worst_db": float(over.max())}
+
+
+def _rows(table: pd.DataFrame, axis: str) -> list[dict[str, Any]]:
+    return table.reset_index().rename(columns={"index": axis}).to_dict("records")
+
+
+def judged_curve(weights: str, n_scenes: int = 64) -> list[dict[str, Any]]:
+    """Steady tones: NMSE by SNR and age, of the pretrained (causal) and the told."""
+    rival = candidate(NAME, builder(weights, False), hears_gaps=True)
+    return generality.steady_curve([rival], n_scenes=n_scenes, seed=SEED).to_dict("records")
+
+
+def measured_cost(weights: str) -> dict[str, Any]:
+    """Time a sample, time to the first answer."""
+    rng = np.random.default_rng(0)
+    samples = rng.standard_normal((1, TIMED))
+    rows = []
+    for tones in ((50.0,), (50.0, 120.0), (50.0, 100.0, 150.0, 200.0), (0.5,)):
+        made = Pretrained(tones, 1000.0, weights=weights)
+        what = {"tones": len(tones), "lowest_hz": min(tones), "rate_hz": 1000.0}
+        for chunk in (1000, 100_000):
+            rows.append({**what, "how": f"stream, chunks of {chunk:,}"}
+                        | _timed(partial(_stepped, made, samples, chunk)))  # fmt: skip
+        rows.append({**what, "how": "whole recording"}
+                    | _timed(partial(heard, weights, tones, True, samples[0], 1000.0)))  # fmt: skip
+    path = Path(weights) if weights else Path(tonesieve.__file__).parent / PRETRAINED
+    return {
+        "machine": f"{platform.machine()}, {_processor()}, one thread",
+        "numbers": sum(int(t.size) for t in load_pretrained(weights or None)[0].values()),
+        "bytes": path.stat().st_size,
+        "rows": rows,
+        "first_answer_s": _spread([_first_answer(weights) for _ in range(TIMES + 1)][1:]),
+        "extract_s": _spread([_extract(weights) for _ in range(TIMES + 1)][1:]),
+    }
+
+
+def _processor() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.processor()
+    names = [line.split(":")[1].strip() for line in text.splitlines() if "model name" in line]
+    return names[0] if names else platform.processor()
+
+
+def _stepped(made: Pretrained, samples: np.ndarray, chunk: int) -> None:
+    state = made.initial_state(1)
+    for start in range(0, samples.shape[1], chunk):
+        _, state = made.step(samples[:, start : start + chunk], state)
+
+
+def _timed(work: Callable[[], Any]) -> dict[str, float]:
+    """Microseconds a sample."""
+    work()
+    found = []
+    for _ in range(TIMES):
+        began = time.perf_counter()
+        work()
+        found.append((time.perf_counter() - began) / TIMED * 1e6)
+    return _spread(found)
+
+
+def _spread(found: Sequence[float]) -> dict[str, float]:
+    return {"median": float(np.median(found)), "least": min(found), "most": max(found)}
+
+
+def _command(weights: str, *words: str) -> list[str]:
+    with_ = ["--with", f"{NAME}:weights={weights}"] if weights else []
+    return [sys.executable, "-m", "tonesieve", *words, *with_]
+
+
+def _first_answer(weights: str) -> float:
+    """Seconds from the start of a stream, whose first sample is there, to its first answer."""
+    words = _command(weights, "stream", "--hz", "50", "--rate", "1000")
+    began = time.perf_counter()
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    ) as process:  # fmt: skip
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"0.5\n")
+        process.stdin.flush()
+        line = process.stdout.readline()
+        seconds = time.perf_counter() - began
+        process.stdin.close()
+        process.stdout.read()
+    float(line.split(b",")[0])
+    return seconds
+
+
+def _extract(weights: str) -> float:
+    """Seconds of a whole command on 5,000 rows."""
+    t = np.arange(5000) / 1000
+    noise = np.random.default_rng(0).standard_normal(5000)
+    rows = np.stack([t, np.sin(2 * np.pi * 50 * t) + noise], axis=1)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "log.csv"
+        np.savetxt(path, rows, delimiter=",", header="time,x", comments="")
+        began = time.perf_counter()
+        subprocess.run(
+            _command(weights, "extract", str(path), "--hz", "50"),
+            check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        return time.perf_counter() - began
+
+
+def judged_limits(weights: str, n_scenes: int = 12) -> list[dict[str, Any]]:
+    """Beyond the family, one thing at a time: NMSE by how far, beside a tracker of 300 samples.
+
+    A steady tone of 10 dB a sample in white noise, but for what is said.
+    """
+    wrong = [(f"{e:g}%", {"named": 1 + e / 100}) for e in (0, 0.5, 1, 2, 3, 4, 6)]
+    beside = [(f"{d:g}%", {"beside": d / 100}) for d in (10, 5, 2, 1, 0.5, 0.2, 0.1)]
+    quiet = [(f"{db} dB", {"snr_db": float(db)}) for db in (0, -10, -15, -20, -25, -30)]
+    swing = [(f"{p:,} samples", {"period": float(p)}) for p in (3000, 1000, 300, 100, 30)]
+    rows = []
+    for what, cases in (
+        ("the frequency is wrong by", wrong),
+        ("a tone 20 dB louder that nobody named, away by", beside),
+        ("the SNR is", quiet),
+        ("the frequency swings by ±0.5% of itself within", swing),
+    ):
+        for value, given in cases:
+            found = np.array([_beyond(weights, number, **given) for number in range(n_scenes)])
+            scores = dict(zip((*WAYS, "tracker"), found.mean(axis=0).tolist(), strict=True))
+            rows.append({"what": what, "value": value, **scores})
+    return rows
+
+
+def _beyond(
+    weights: str,
+    number: int,
+    *,
+    snr_db: float = 10.0,
+    named: float = 1.0,
+    beside: float = 0.0,
+    period: float = 0.0,
+) -> list[float]:
+    """NMSE in dB of both ways and of the tracker, the first quarter left out."""
+    rng, n = np.random.default_rng((generality.TEST_SEED, SEED, number, 4)), 4000
+    turn = float(np.exp(rng.uniform(np.log(1 / 16), np.log(0.4))))
+    phases, noise = rng.uniform(0, 2 * np.pi, 3), rng.standard_normal(n)
+    t = np.arange(n)
+    true = np.sin(2 * np.pi * turn * t + phases[0])
+    if period:
+        swing = 0.005 * turn * np.sin(2 * np.pi * t / period + phases[2])
+        true = np.sin(2 * np.pi * np.cumsum(turn + swing) + phases[0])
+    true = true * np.sqrt(2 * 10 ** (snr_db / 10))
+    samples = true + noise
+    if beside:
+        loud = np.sqrt(2 * 10 ** ((snr_db + 20) / 10))
+        samples = samples + loud * np.sin(2 * np.pi * turn * (1 + beside) * t + phases[1])
+    turns = (turn * named,)
+    tracker = build_filter("tracker:memory_s=300", turns, 1.0).extract((samples - samples[0])[None])
+    estimates = [heard(weights, turns, whole, samples)[0] for whole in (False, True)]
+    late = slice(n // 4, None)
+    power = float(np.mean(true[late] ** 2))
+    return [
+        float(10 * np.log10(np.mean((estimate[late, 0] - true[late]) ** 2) / power))
+        for estimate in (*estimates, tracker[0])
+    ]

@@ -1,0 +1,371 @@
+"""The model card of the pretrained extractor: kept results in, Markdown out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from tonesieve.judging.generality import AGES, BEST, ORACLE
+from tonesieve.signals import courses, family, noises
+
+Kept = dict[str, Any]
+NAME = "pretrained"
+WAYS = {"causal": "causal", "whole": "whole record"}
+CALLED = {"causal": "causal", "whole": "zero-phase"}
+# The goals that were set before it was trained.
+OVER_BEST, OVER_TOLD, STEADY, WORST_CELL = 4.0, 1.5, 0.5, 1.0
+COVERED, CELL_COVERED = (0.88, 0.92), (0.80, 0.97)
+COST_US, FIRST_S, BYTES = 3.0, 1.0, 1_000_000
+AXES = {
+    "snr_bin": "SNR (dB)",
+    "dynamics": "dynamics",
+    "noise": "noise",
+    "frequency": "frequency (slow: below 0.01 cycles a sample)",
+    "known tones": "tones that are asked for",
+}
+
+
+class Goal(NamedTuple):
+    """What was wanted, what was found, whether that is enough."""
+
+    wanted: str
+    found: str
+    met: bool
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def db(value: float | None, sign: str = "") -> str:
+    """Decibels to a tenth."""
+    return "" if value is None else f"{value:{sign}.1f}".replace("-0.0", "0.0")
+
+
+def goals(kept: Kept) -> list[Goal]:
+    """Every goal beside what was found."""
+    found = []
+    for way, shown in WAYS.items():
+        found += _levels(kept, way, shown)
+    found.append(_steady(kept))
+    found += [_cells(kept, way, shown) for way, shown in WAYS.items()]
+    for way, shown in WAYS.items():
+        share = kept["covered"][way]
+        found.append(
+            Goal(
+                f"{shown}: the band holds {_percent(COVERED)}% overall",
+                f"{100 * share:.1f}%",
+                COVERED[0] <= share <= COVERED[1],
+            )
+        )
+    found += [_cells_covered(kept, way, shown) for way, shown in WAYS.items()]
+    cost = kept["cost"]
+    one = next(r for r in cost["rows"] if r["tones"] == 1 and r["lowest_hz"] == 50)
+    us, first = one["median"], cost["first_answer_s"]["median"]
+    return [
+        *found,
+        Goal(f"at most {COST_US:g} µs a sample (one tone, {one['how']})", f"{us:.2f} µs",
+             us <= COST_US),
+        Goal(f"a stream's first answer after at most {FIRST_S:g} s", f"{first:.2f} s",
+             first <= FIRST_S),
+        Goal(f"weights of at most {BYTES / 1e6:g} MB", f"{cost['bytes'] / 1e6:.3f} MB",
+             cost["bytes"] <= BYTES),
+    ]  # fmt: skip
+
+
+def _percent(limits: tuple[float, float]) -> str:
+    return " to ".join(f"{100 * share:.0f}" for share in limits)
+
+
+def _better(over: float) -> str:
+    return f"{db(abs(over))} dB {'better' if over >= 0 else 'worse'}"
+
+
+def _level(kept: Kept, who: str, way: str) -> dict[str, Any]:
+    rows = kept["summary"]
+    return next(r for r in rows if r["extractor"] == who and r["way"] == CALLED[way])
+
+
+def _levels(kept: Kept, way: str, shown: str) -> list[Goal]:
+    told = {"causal": "kalman told", "whole": "smoother told"}[way]
+    what = {"causal": "told Kalman filter", "whole": "told Kalman smoother"}[way]
+    own = _level(kept, NAME, way)["nmse_db"]
+    better = {who: _level(kept, who, way)["nmse_db"] - own for who in (BEST, ORACLE, told)}
+    return [
+        Goal(f"{shown}: {OVER_BEST:g} dB better than the best fixed setting",
+             _better(better[BEST]), better[BEST] >= OVER_BEST),
+        Goal(f"{shown}: no worse than the oracle", _better(better[ORACLE]),
+             better[ORACLE] >= 0),
+        Goal(f"{shown}: {OVER_TOLD:g} dB better than the {what}",
+             _better(better[told]), better[told] >= OVER_TOLD),
+    ]  # fmt: skip
+
+
+def _steady(kept: Kept) -> Goal:
+    over = [(r[NAME] - r["kalman told"], r) for r in kept["curve"]]
+    worst, at = max(over, key=lambda pair: pair[0])
+    missed = sum(gap > STEADY for gap, _ in over)
+    return Goal(
+        f"steady tones: within {STEADY:g} dB of the told Kalman filter at every age up to "
+        f"{max(AGES):,} samples",
+        f"{len(over) - missed} of {len(over)} ages and SNRs; farthest {db(worst, '+')} dB, at "
+        f"{at['snr_db']:g} dB, {at['age']:,} samples",
+        missed == 0,
+    )
+
+
+def _cells(kept: Kept, way: str, shown: str) -> Goal:
+    rows = kept["cells"]
+    lost = [row for row in rows if row[way]["over_db"] > WORST_CELL]
+    surely = [r for r in lost if r[way]["over_db"] - 2 * r[way]["stderr_db"] > WORST_CELL]
+    worst = max(rows, key=lambda row: float(row[way]["over_db"]))
+    found = f"{len(lost)} of {len(rows)} cells are"
+    if lost:
+        found += f" ({len(surely)} by more than two standard errors)"
+    return Goal(
+        f"{shown}: no cell more than {WORST_CELL:g} dB worse than the best fixed setting",
+        f"{found}; worst: {_called(worst)}, {db(worst[way]['over_db'], '+')} ± "
+        f"{db(worst[way]['stderr_db'])} dB",
+        not lost,
+    )
+
+
+def _called(row: dict[str, Any]) -> str:
+    return f"{row['snr_bin']} dB, {row['dynamics']}, {row['noise']}"
+
+
+def _cells_covered(kept: Kept, way: str, shown: str) -> Goal:
+    low, high = CELL_COVERED
+    shares = [row[way]["covered"] for row in kept["cells"]]
+    outside = sum(not low <= share <= high for share in shares)
+    return Goal(
+        f"{shown}: the band holds {_percent(CELL_COVERED)}% in every cell",
+        f"outside in {outside} of {len(shares)} cells; {100 * min(shares):.0f} to "
+        f"{100 * max(shares):.0f}%",
+        outside == 0,
+    )
+
+
+def family_tables() -> str:
+    """What a scene of the family is drawn from, as the modules themselves say it."""
+    parts = []
+    for module, head in ((family, "axis"), (courses, "dynamics"), (noises, "noise")):
+        parts.append(table((head, "what is drawn"), _listed(module)))
+    return "\n".join(parts)
+
+
+def _listed(module: ModuleType) -> list[tuple[str, str]]:
+    """The rows of the table in a module's docstring."""
+    lines = (module.__doc__ or "").splitlines()
+    borders = [i for i, line in enumerate(lines) if line.startswith("===")]
+    width = lines[borders[0]].index("  ") + 2
+    rows: list[tuple[str, str]] = []
+    for line in lines[borders[-2] + 1 : borders[-1]]:
+        name, text = line[:width].strip(), line[width:].strip()
+        if name:
+            rows.append((name, text))
+        else:
+            rows[-1] = (rows[-1][0], f"{rows[-1][1]} {text}")
+    return rows
+
+
+def recipe(notes: dict[str, Any]) -> str:
+    """How these very weights came about."""
+    made, figures = notes["recipe"], notes["figures"]
+    words = {"causal": "causal", "both_ways": "both ways"}
+    sizes = "; ".join(
+        f"{100 * share:g}% of {records} records of {frames} frames"
+        for frames, records, share in made["sizes"]
+    )
+    rows = [
+        ("seed", f"{made['seed']}"),
+        ("steps", f"{made['n_steps']:,} batches: {sizes} (a frame is 8 steps)"),
+        ("network", f"a gated recurrent unit of {made['n_hidden']}"),
+        ("commit", f"`{(notes['commit'] or 'unknown')[:12]}`, PyTorch {notes['torch']}"),
+        *(
+            (f"on {made['n_validating']} batches of its own, {shown}",
+             f"{figures[key]['nmse_db']:.2f} dB after the settling, "
+             f"{figures[key]['early_nmse_db']:.2f} dB before; "
+             f"{100 * figures[key]['covered']:.1f}% within the band")
+            for key, shown in words.items()
+        ),
+    ]  # fmt: skip
+    return table(("what", "value"), rows)
+
+
+def summary_table(kept: Kept) -> str:
+    """The table of goals."""
+    rows = []
+    for row in kept["summary"]:
+        own = row["extractor"] == NAME
+        name = f"**{NAME}**" if own else row["extractor"]
+        way = "causal" if row["way"] == "causal" else "whole record"
+        worst = "" if row["worst_db"] is None or row["extractor"] == BEST else (
+            f"{row['worst_cell']}: {db(row['worst_db'], '+')}"
+        )  # fmt: skip
+        over = "" if row["extractor"] == BEST else db(row["over_best_db"], "+")
+        rows.append((name, way, row["who"], db(row["nmse_db"]), over, worst))
+    head = ("extractor", "hears", "setting", "NMSE (dB)", "over best fixed", "worst cell (dB over)")
+    return table(head, sorted(rows, key=lambda row: row[1]))
+
+
+def goal_table(kept: Kept) -> str:
+    """Met or missed."""
+    rows = [(g.wanted, g.found, "met" if g.met else "**missed**") for g in goals(kept)]
+    return table(("goal", "found", ""), rows)
+
+
+def axis_tables(kept: Kept) -> str:
+    """NMSE and coverage along each axis."""
+    parts = []
+    for axis, shown in AXES.items():
+        rows = []
+        for row in kept["by_axis"][axis]:
+            cells = [str(row[axis]), str(row["scenes"])]
+            for way in WAYS:
+                cells += [db(row[f"{way} {who}"]) for who in (NAME, "best", "oracle", "told")]
+                cells.append(f"{100 * row[f'{way} covered']:.0f}%")
+            rows.append(cells)
+        own = ("best fixed", "oracle", "told", "in band")
+        parts.append(
+            table((shown, "scenes", "causal", *own, "whole record", *own), rows)
+        )  # fmt: skip
+    return "\n".join(parts)
+
+
+def covered_table(kept: Kept) -> str:
+    """Coverage in every cell: causal / whole record."""
+    rows = kept["cells"]
+    kinds = list(dict.fromkeys(row["noise"] for row in rows))
+    places = list(dict.fromkeys((row["snr_bin"], row["dynamics"]) for row in rows))
+    by = {(r["snr_bin"], r["dynamics"], r["noise"]): r for r in rows}
+
+    def shown(row: dict[str, Any]) -> str:
+        return " / ".join(_share(row[way]["covered"]) for way in WAYS)
+
+    body = [(*place, *(shown(by[(*place, kind)]) for kind in kinds)) for place in places]
+    return table(("SNR (dB)", "dynamics", *kinds), body)
+
+
+def _share(covered: float) -> str:
+    text = f"{100 * covered:.0f}"
+    return text if CELL_COVERED[0] <= covered <= CELL_COVERED[1] else f"**{text}**"
+
+
+def worst_tables(kept: Kept, why: Callable[[str], str]) -> str:
+    """The scenes of the worst cells, and why they are so."""
+    parts = []
+    for way, shown in WAYS.items():
+        scenes = kept["worst"][way]
+        cell = max(kept["cells"], key=lambda row: float(row[way]["over_db"]))
+        rows = [
+            (str(s["scene"]), db(s["snr_db"]), f"{s['turn']:.3g}", f"{s['samples']:,}",
+             str(s["known_tones"]), *(db(s[who]) for who in (NAME, "best", "oracle", "told")))
+            for s in scenes
+        ]  # fmt: skip
+        head = ("scene", "SNR (dB)", "cycles a sample", "samples", "known tones", NAME,
+                "best fixed", "oracle", "told")  # fmt: skip
+        parts.append(f"Worst cell, {shown}: {_called(cell)}.\n\n{table(head, rows)}\n{why(way)}\n")
+    return "\n".join(parts)
+
+
+def limits_tables(kept: Kept) -> str:
+    """One thing at a time, beyond what it was trained on."""
+    parts = []
+    for what in dict.fromkeys(row["what"] for row in kept["limits"]):
+        rows = [
+            (row["value"], *(db(row[who]) for who in ("causal", "whole", "tracker")))
+            for row in kept["limits"]
+            if row["what"] == what
+        ]
+        parts.append(table((what, "causal", "whole record", "tracker (causal)"), rows))
+    return "\n".join(parts)
+
+
+def lost_lines(kept: Kept) -> str:
+    """How often it is worse than the best fixed setting."""
+    lines = []
+    for way, shown in WAYS.items():
+        lost = kept["lost"][way]
+        lines.append(
+            f"- {shown}: better than the best fixed setting by more than 3 dB in "
+            f"{100 * lost['won 3']:.0f}% of the scenes, worse at all in {100 * lost['0']:.0f}%, by "
+            f"more than 1 dB in {100 * lost['1']:.0f}%, by more than 3 dB in "
+            f"{100 * lost['3']:.0f}%, by more than 6 dB in {100 * lost['6']:.1f}%, at most by "
+            f"{db(lost['worst_db'])} dB"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def real_sections(kept: Kept) -> str:
+    """A table a recording and way to hear, and what it says."""
+    return "\n".join(_real(found) for found in kept.values())
+
+
+def _real(found: dict[str, Any]) -> str:
+    tones = ", ".join(f"{hz:g}" for hz in found["tones_hz"])
+    parts = [
+        f"### {found['title']}\n",
+        f"`{found['recording']}`, tones at {tones} (rate {found['rate_hz']:g}); "
+        f"{found['stretches']} stretches of {found['periods_a_stretch']:.0f} periods "
+        f"({found['independent_stretches']:.1f} side by side), {found['draws']} draws in each.\n",
+    ]
+    head = ("extractor", "knobs", *(f"{snr:g} dB" for snr in found["snr_db"]))
+    for way, shown in WAYS.items():
+        rows = []
+        for row in found[way]["rows"]:
+            own = row["extractor"] == "network"
+            pairs = zip(row["nmse_db"], row["stderr_db"], strict=True)
+            cells = [f"{db(mean)} ± {db(error)}" for mean, error in pairs]
+            if own:
+                rows.append((f"**{NAME}**", "none", *cells))
+                if way == "causal" and found["own_noise"]:
+                    trained = [db(mean) for mean in found["own_noise"]]
+                    rows.append(("network trained in this noise", "learned", *trained))
+            elif row["knobs"] in ("default", "tuned"):
+                rows.append((row["extractor"], row["knobs"], *cells))
+        parts.append(f"{shown.capitalize()}:\n\n{table(head, rows)}")
+        parts.append(_against(found[way]["verdict"]))
+    return "\n".join(parts)
+
+
+def _against(verdict: list[dict[str, Any]]) -> str:
+    """The pretrained over the best filter under each choice of its knobs."""
+    choices = {
+        "tuned": "the one setting that is best over all SNRs",
+        "by SNR": "the best setting at each SNR",
+        "hindsight": "the best setting for every single record",
+    }
+    rows = [
+        (shown, *(
+            f"{db(r[f'over_{choice}_db'], '+')} ± {db(r[f'over_{choice}_stderr_db'])} "
+            f"({r[f'{choice}_best']})" for r in verdict
+        ))
+        for choice, shown in choices.items()
+    ]  # fmt: skip
+    head = (f"{NAME} over (less than 0: better)", *(f"{r['snr_db']:g} dB" for r in verdict))
+    return table(head, rows)
+
+
+def cost_table(kept: Kept) -> str:
+    """Time a sample, time to begin, size."""
+    cost = kept["cost"]
+    rows = [
+        (f"{r['tones']} tone{'s' if r['tones'] > 1 else ''} from {r['lowest_hz']:g} Hz on at "
+         f"{r['rate_hz']:g} Hz, {r['how']}", f"{_spread(r)} µs a sample")
+        for r in cost["rows"]
+    ]  # fmt: skip
+    rows += [
+        ("from the start of `tonesieve stream` to the first answer",
+         f"{_spread(cost['first_answer_s'])} s"),
+        ("`tonesieve extract` on 5,000 rows of CSV, all of it", f"{_spread(cost['extract_s'])} s"),
+        ("weights", f"{cost['numbers']:,} numbers, {cost['bytes']:,} bytes"),
+    ]  # fmt: skip
+    return table(("what", "median of 7 (least to most)"), rows)
+
+
+def _spread(found: dict[str, float]) -> str:
+    return f"{found['median']:.2f} ({found['least']:.2f} to {found['most']:.2f})"
