@@ -42,6 +42,7 @@ own-noise: $(STAMP)  ## the page on training in a recording's own noise, from th
 pretrained: $(STAMP)  ## the pretrained extractor judged (ten minutes; an hour the first time), and its model card
 	$(BIN)/python docs/pretrained.py real
 	$(BIN)/python docs/pretrained.py judge
+	$(BIN)/python docs/tables.py
 
 bench: $(STAMP)  ## the page of benchmarks and its picture, from the kept results
 	$(BIN)/python benchmarks/growth.py --draw

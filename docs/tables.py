@@ -143,7 +143,34 @@ def limits_table() -> str:
     return "\n".join(lines)
 
 
-TABLES = {"presets": presets_table, "compare": compare_table, "limits": limits_table}
+def pretrained_table() -> str:
+    """The pretrained extractor over the family of tests, beside who else can do it."""
+    rows = kept("pretrained")["summary"]
+    found = {(row["extractor"], row["way"]): row for row in rows}
+    best = {way: found["best fixed", way] for way in ("causal", "zero-phase")}
+    shown = [
+        ("`pretrained`", "pretrained", "pretrained"),
+        ("best filter for every single record, chosen by the truth", "oracle", "oracle"),
+        ("the one filter and setting that is best over all", "best fixed", "best fixed"),
+        ("Kalman filter, smoother, told noise and walk", "kalman told", "smoother told"),
+    ]
+    lines = ["| NMSE in dB, mean over the family | causal | whole recording |", "|---|---|---|"]
+    for name, *keys in shown:
+        cells = []
+        for way, key in zip(best, keys, strict=True):
+            who = best[way]["who"].split(":")[0]
+            who = f" (`{who}`)" if key == "best fixed" else ""
+            cells.append(f"{found[key, way]['nmse_db']:.1f}{who}")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+TABLES = {
+    "presets": presets_table,
+    "compare": compare_table,
+    "limits": limits_table,
+    "pretrained": pretrained_table,
+}
 
 
 def rewritten(text: str) -> str:
