@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -36,7 +36,7 @@ N_PER_CELL, SEED = 6, 0
 NAME, WAYS = "pretrained", ("causal", "whole")
 # Axes of the tables beside those of the cells: what is slow, what is heard together, what is lost.
 SLOW = 0.01
-AXES = ("snr_bin", "dynamics", "noise", "frequency", "known tones")
+AXES = ("snr_bin", "dynamics", "noise", "frequency", "known tones", "clipping")
 # Seven times each, the median; samples of a measurement.
 TIMES, TIMED = 7, 100_000
 
@@ -106,23 +106,29 @@ def judged_family(weights: str, cache: Path) -> dict[str, Any]:
     ]
     parts: list[pd.DataFrame] = []
     covered: dict[str, list[pd.DataFrame]] = {way: [] for way in WAYS}
+    clipped = set()
     began = time.monotonic()
     for case in generality.test_scenes(N_PER_CELL, seed=SEED):
         parts.append(generality.judge(rivals, [case]))
+        if "clip_quantile" in case.scene.about:
+            clipped.add(case.number)
         for way, build in ways.items():
             covered[way].append(generality.coverage(build, [case]))
         if case.number % 96 == 95:
             print(f"{case.number + 1} scenes, {time.monotonic() - began:.0f} s", flush=True)
     bands = {way: pd.concat(found).set_index("scene")["covered"] for way, found in covered.items()}
-    return family_figures(pd.concat([references, *parts], ignore_index=True), bands)
+    return family_figures(pd.concat([references, *parts], ignore_index=True), bands, clipped)
 
 
-def family_figures(frame: pd.DataFrame, bands: dict[str, pd.Series]) -> dict[str, Any]:
-    """Figures from a row a scene and setting, and the share within the band by scene."""
+def family_figures(
+    frame: pd.DataFrame, bands: dict[str, pd.Series], clipped: Collection[int]
+) -> dict[str, Any]:
+    """Figures from a row a scene and setting, the share within the band by scene, clipped ones."""
     frame = frame.assign(
         **{
             "frequency": np.where(frame["turn"] < SLOW, "slow", "fast"),
             "known tones": np.where(frame["n_tones"] == 1, "one", "several"),
+            "clipping": np.where(frame["scene"].isin(list(clipped)), "clipped", "none"),
         }
     )
     summary = generality.summarise(frame)
@@ -143,11 +149,21 @@ def family_figures(frame: pd.DataFrame, bands: dict[str, pd.Series]) -> dict[str
         "scenes_a_cell": N_PER_CELL,
         "summary": summary.astype(object).where(summary.notna(), None).to_dict("records"),
         "covered": {way: float(bands[way].mean()) for way in WAYS},
+        "unclipped": {way: _unclipped(bands[way], scenes, clipped) for way in WAYS},
         "by_axis": by_axis,
         "cells": cells_of(scores, scenes),
         "worst": {way: worst_of(scores, scenes, way) for way in WAYS},
         "lost": {way: _lost(scores, way) for way in WAYS},
     }
+
+
+def _unclipped(
+    covered: pd.Series, scenes: pd.DataFrame, clipped: Collection[int]
+) -> dict[str, Any]:
+    """The share within the band by cell, without the clipped scenes."""
+    left = covered.drop(list(clipped))
+    by_cell = scenes[generality.CELL].join(left, how="inner").groupby(generality.CELL)["covered"]
+    return {"covered": float(left.mean()), "cells": by_cell.mean().tolist()}
 
 
 def scores_of(frame: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:

@@ -23,6 +23,7 @@ AXES = {
     "noise": "noise",
     "frequency": "frequency (slow: below 0.01 cycles a sample)",
     "known tones": "tones that are asked for",
+    "clipping": "samples clipped",
 }
 
 
@@ -248,6 +249,21 @@ def covered_table(kept: Kept) -> str:
 
     body = [(*place, *(shown(by[(*place, kind)]) for kind in kinds)) for place in places]
     return table(("SNR (dB)", "dynamics", *kinds), body)
+
+
+def unclipped_lines(kept: Kept) -> str:
+    """What is left of the cells outside without the clipped scenes."""
+    lines = []
+    for way, shown in WAYS.items():
+        found = kept["unclipped"][way]
+        low, high = CELL_COVERED
+        below = sum(share < low for share in found["cells"])
+        above = sum(share > high for share in found["cells"])
+        lines.append(
+            f"- {shown}, without clipped scenes: {100 * found['covered']:.1f}% overall; {below} of "
+            f"{len(found['cells'])} cells below {100 * low:.0f}%, {above} above {100 * high:.0f}%"
+        )
+    return "\n".join(lines) + "\n"
 
 
 def _share(covered: float) -> str:

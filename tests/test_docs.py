@@ -338,9 +338,12 @@ def test_a_scene_in_the_figures_of_the_model_card() -> None:
             ("told", "", "told", -4.0), ("pretrained", "", "candidate", -3.0 + scene),
         )
     ]  # fmt: skip
-    bands = {way: pd.Series([0.8, 1.0], index=[0, 1]) for way in ("causal", "whole")}
-    found = pretrained_judging.family_figures(pd.DataFrame(rows), bands)
+    bands = {
+        way: pd.Series([0.8, 1.0], index=[0, 1], name="covered") for way in ("causal", "whole")
+    }
+    found = pretrained_judging.family_figures(pd.DataFrame(rows), bands, {1})
     assert found["covered"] == pytest.approx({"causal": 0.9, "whole": 0.9})
+    assert found["unclipped"]["whole"]["covered"] == pytest.approx(0.8)
     (cell,) = found["cells"]
     assert cell["causal"]["over_db"] == pytest.approx(-0.5)
     assert cell["causal"]["stderr_db"] == pytest.approx(np.sqrt(0.5) / np.sqrt(2))
