@@ -115,7 +115,7 @@ CLIPPED = """
 Most of what is below comes from clipping, the least covered cell too: a clipped tone is smaller
 than the true one by a share that nothing in the samples tells. Everyone has the same error there,
 and the band, which knows of noise only, does not hold it. Above are mostly steady tones and drifts:
-there the bands are wider than they need be. Each cell has {scenes_a_cell} scenes.
+there the bands are wider than they need be. Each cell has {covered_a_cell} scenes here.
 
 """
 WORST = """

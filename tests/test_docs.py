@@ -338,9 +338,9 @@ def test_a_scene_in_the_figures_of_the_model_card() -> None:
             ("told", "", "told", -4.0), ("pretrained", "", "candidate", -3.0 + scene),
         )
     ]  # fmt: skip
-    bands = {
-        way: pd.Series([0.8, 1.0], index=[0, 1], name="covered") for way in ("causal", "whole")
-    }
+    cell = {"snr_bin": "0 to 5", "dynamics": "steady", "noise": "white"}
+    within = pd.DataFrame([{"scene": n, "covered": 0.8 + 0.2 * n, **cell} for n in range(2)])
+    bands = dict.fromkeys(("causal", "whole"), within)
     found = pretrained_judging.family_figures(pd.DataFrame(rows), bands, {1})
     assert found["covered"] == pytest.approx({"causal": 0.9, "whole": 0.9})
     assert found["unclipped"]["whole"]["covered"] == pytest.approx(0.8)

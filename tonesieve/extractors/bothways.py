@@ -8,6 +8,7 @@ Axes: B streams, T samples, K tones, N steps, R frames, M candidates.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
@@ -19,7 +20,7 @@ from tonesieve.extractors.hearing import Evidence, Hearing
 from tonesieve.extractors.pretrained import Pretrained, Verdict, by_stream, weighed_sum
 from tonesieve.kernels.lanes import WIDTH
 from tonesieve.kernels.listening import FRAME
-from tonesieve.kernels.weighing import join
+from tonesieve.kernels.weighing import UNHEARD, join
 
 # Steps of a block, at least; and blocks, at most: so many states between them are kept.
 BLOCK, MOST_BLOCKS = 2**14, 2**11
@@ -227,13 +228,18 @@ class _Group:
         shape = sure.shape[1:]
         joined, band = np.empty((*shape, 2 * WIDTH)), np.empty(shape)
         judge = self._extractor.judge
-        join(hidden, told, weights, sure, phasors, variances, judge.mix, judge.two, joined, band)
+        # Who has heard nothing but gaps is sure of nothing.
+        deaf = variances.max(axis=-1) < UNHEARD
+        known = np.where(deaf, 0.0, sure)
+        join(hidden, told, weights, known, phasors, variances, judge.mix, judge.two, joined, band)
         # Where one direction has heard no whole frame yet, the other answers alone.
         at = np.arange(start, stop + 1, FRAME)
-        for side, alone in enumerate((at + FRAME > self._n_steps, at == 0)):
-            joined[:, alone] = 0.0
-            joined[:, alone, side * WIDTH : (side + 1) * WIDTH] = weights[side][:, alone]
-            band[:, alone] = sure[side][:, alone]
+        for side, end in enumerate((at + FRAME > self._n_steps, at == 0)):
+            alone = (end | deaf[1 - side]) & ~deaf[side]
+            joined[alone] = 0.0
+            joined[alone, side * WIDTH : (side + 1) * WIDTH] = weights[side][alone]
+            band[alone] = sure[side][alone]
+        joined[deaf.all(axis=0)], band[deaf.all(axis=0)] = 0.0, math.log(UNHEARD)
         places = (np.arange(start, stop) + FRAME // 2) // FRAME - start // FRAME
         own = (np.ascontiguousarray(part) for part in (joined[..., :WIDTH], joined[..., WIDTH:]))
         one, two = (

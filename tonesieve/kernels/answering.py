@@ -17,7 +17,7 @@ from tonesieve.kernels.lanes import WIDTH, load, total
 from tonesieve.kernels.listening import FRAME, listen
 from tonesieve.kernels.telling import n_features
 from tonesieve.kernels.thinning import MEANS, thin
-from tonesieve.kernels.weighing import base, line_up, shares, think
+from tonesieve.kernels.weighing import UNHEARD, base, line_up, shares, think
 
 _age_place, _n_features, _n_state = njit(age_place), njit(n_features), njit(n_state)
 
@@ -92,6 +92,8 @@ def answer(
                         sure[b, k] = out[WIDTH + 1] + base(
                             own, place[0], place[1], variances[b, frame, k]
                         )
+                        if variances[b, frame, k].max() < UNHEARD:
+                            sure[b, k] = np.inf
                         band = math.exp(sure[b, k])
                         frame += 1
                     now = complex(

@@ -60,6 +60,8 @@ def thin(
                 alike = own[PRODUCT] / own[POWER] if own[POWER] > 0 else 0.0
                 own[SINCE] += 1
                 heard, share = own[LAST], max(alike, 0.0) ** own[SINCE]
+                if own[SINCE] > len(weights):  # whatever it was like, it is long gone
+                    share = 0.0
             else:
                 if np.isnan(own[ORIGIN]):
                     own[ORIGIN] = heard

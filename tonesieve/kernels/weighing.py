@@ -19,6 +19,8 @@ from tonesieve.kernels.lanes import WIDTH, load, store, total
 TOLD = WIDTH + 2  # weights, that of nothing, and the band
 CROSS = 4  # features of two directions together, each held within
 BOUND = 6.0
+# No candidate has less variance than this, once a sample was heard.
+UNHEARD = 1e-250
 TEMPERED = 0.3  # of a direction's own outputs, as inputs for both
 
 
