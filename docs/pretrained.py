@@ -42,7 +42,7 @@ samples
   |   slow tones: averaged to a dozen steps a period
 steps
   |   impulses and gaps left out, whitened by an autoregression fitted on the way
-16 candidates a tone: Kalman filters of other memories, half of them following the frequency
+16 candidates a tone: Kalman filters of other memories, six of them following the frequency
   |   phasors           \\
   |                      evidence: how each foretells, how far neighbours are apart, ages, noise
   |                        |

@@ -46,9 +46,9 @@ def test_a_filter_tells_no_band_of_samples_at_hand() -> None:
     [
         (0.0, "pretrained", False, "--hz 0: must be above 0 and below 500 Hz"),
         (500.0, "pretrained", False, "--hz 500: must be above 0 and below 500 Hz"),
-        (50.0, "pretrained:order=2", False, "no knob 'order'; there is weights, ahead_s"),
+        (50.0, "pretrained:order=2", False, "no knob 'order'; there are weights and ahead_s"),
         (50.0, "pretrained:ahead_s=soon", False, "ahead_s=soon: not a number"),
-        (50.0, "pretrained:ahead_s=-1", False, "ahead_s -1.0: above 0"),
+        (50.0, "pretrained:ahead_s=-1", False, "ahead_s -1.0: must be above 0"),
         (50.0, "pretrained:ahead_s=1", True, "looks ahead, and --causal forbids it"),
         (50.0, "pretrained:weights=none", False, "none: no such file"),
     ],
@@ -80,7 +80,7 @@ def test_sample_by_sample_is_the_same_to_the_bit(tones: tuple[float, ...]) -> No
 
 
 def test_far_tones_have_a_stepper_each() -> None:
-    with pytest.raises(ValueError, match="a stepper each"):
+    with pytest.raises(UserError, match="a stepper each"):
         Pretrained((3.0, 300.0), RATE).stepper()
 
 
@@ -117,3 +117,45 @@ def test_a_gap_at_an_end_is_answered_from_the_other(hz: float, gap: tuple[int, i
     # Of a steady tone it is told as well as beside the gap: by 5,700 samples of noise.
     assert np.sqrt(np.mean((tones[lost, 0] - truth[lost]) ** 2)) < 0.05
     assert (bands[lost] > 1e-3).all()
+
+
+@pytest.mark.parametrize("kept", [2, 3, 5])
+@pytest.mark.parametrize("causal", [True, False])
+def test_every_so_manyth_sample_alone_drives_nothing_off(kept: int, causal: bool) -> None:
+    heard = np.where(np.arange(T.size) % kept == 0, HEARD, np.nan)
+    tones, bands = tonesieve.pull(heard, RATE, 50.0, causal=causal)
+    assert bands is not None
+    assert np.isfinite(bands).all()
+    assert np.abs(tones).max() < 10
+    assert np.mean((tones[2000:, 0] - TONE[2000:]) ** 2) < 0.1 * np.mean(TONE**2)
+
+
+@pytest.mark.parametrize("wild", [1e12, 1e30, 1e200])
+def test_one_wild_sample_drowns_nothing(wild: float) -> None:
+    heard = HEARD.copy()
+    heard[2500] = wild
+    for causal in (True, False):
+        tones, _ = tonesieve.pull(heard, RATE, 50.0, causal=causal)
+        assert np.mean((tones[4000:, 0] - TONE[4000:]) ** 2) < 0.05 * np.mean(TONE**2)
+
+
+def test_a_clean_tone_by_another_name_is_found() -> None:
+    clean = np.sin(2 * np.pi * 50 * T)
+    for causal in (True, False):
+        tones, _ = tonesieve.pull(clean, RATE, 50.5, causal=causal)
+        assert np.mean((tones[1000:, 0] - clean[1000:]) ** 2) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("rate_hz", "hz"), [("a", 50.0), (None, 50.0), (0, 50.0), (RATE, "50"), (RATE, [[50.0]])]
+)
+def test_what_is_no_number_is_said(rate_hz: object, hz: object) -> None:
+    with pytest.raises(UserError, match="must be"):
+        tonesieve.pull(HEARD, rate_hz, hz)  # type: ignore[arg-type]
+
+
+def test_the_frequency_stays_near_its_name() -> None:
+    extractor = Pretrained((50.0,), RATE)
+    noise = np.random.default_rng(3).standard_normal((1, 3000))
+    told, _ = extractor.tell(noise, extractor.initial_state(1))
+    assert (np.abs(told.hz - 50) <= 0.03 * 50 + 1e-9).all()

@@ -17,7 +17,7 @@ from tonesieve.extractors.bothways import answer_both_ways
 from tonesieve.extractors.bridging import Bridge
 from tonesieve.extractors.pretrained import Pretrained
 from tonesieve.extractors.protocol import CausalExtractor, Extractor, is_causal
-from tonesieve.extractors.streaming import Source, Stream
+from tonesieve.extractors.streaming import EXTREME, Source, Stream
 from tonesieve.recordings.contents import rows_in_block
 from tonesieve.recordings.recording import Recording
 from tonesieve.recordings.resampling import resample
@@ -106,21 +106,47 @@ def _past_and_future(
     on_samples: OnSamples,
 ) -> Iterator[Block]:
     """The same from all of the recording, or from so much of the future as was asked for."""
-    prepared = Preparation(recording, surveys, source)
+    # Not the mean, nor the largest as the unit: one wild sample must not drown all others.
+    n_channels = len(recording.channels)
+    origin, unit = np.array([_first_told(recording, c) for c in range(n_channels)]).T[:, :, None]
+
+    def read(start: int, stop: int) -> Float[np.ndarray, "C T"]:
+        with np.errstate(over="ignore"):
+            samples = recording.read(start, stop) / unit - origin / unit
+        return np.where(np.abs(samples) < EXTREME, samples, np.nan)
+
     ahead = None
     if extractor.ahead_s is not None:
         ahead = round(min(extractor.ahead_s * recording.rate_hz, recording.n_samples))
     answers = answer_both_ways(
         extractor,
-        prepared.read,
+        read,
         recording.n_samples,
-        len(recording.channels),
+        n_channels,
         ahead=ahead,
         on_samples=on_samples,
     )
-    scale = prepared.scale[..., None]
+    scale = (unit * source.gain)[..., None]
     for start, (phasors, band) in answers:
         yield start, extractor.tones(phasors, start) * scale, band * scale
+
+
+def _first_told(recording: Recording, c: int) -> tuple[float, float]:
+    """A channel's first sample, and a unit: a power of two where squares were no numbers.
+
+    By the first sample that is another, as in a stream.
+    """
+    origin = np.nan
+    for start in range(0, recording.n_samples, STRETCH):
+        samples = recording.channel(c, start, min(start + STRETCH, recording.n_samples))
+        good = samples[np.isfinite(samples)]
+        if good.size and np.isnan(origin):
+            origin = float(good[0])
+        others = good[good != origin]
+        if others.size:
+            away = abs(float(others[0]) / 2 - origin / 2)
+            return origin, 1.0 if 1 / EXTREME < away < EXTREME else power_of_two(away)
+    return float(np.nan_to_num(origin)), 1.0
 
 
 def n_to_do(recording: Recording, source: Source, *, causal: bool) -> int:

@@ -74,7 +74,7 @@ def _built(name: str, tones: tuple[float, ...], rate_hz: float, gain: float) -> 
     for setting in given.split(",") if given else []:
         knob, _, value = setting.partition("=")
         if knob not in ("weights", "ahead_s"):
-            raise UserError(f"{word}: no knob {knob!r}; there is weights, ahead_s")
+            raise UserError(f"{word}: no knob {knob!r}; there are weights and ahead_s")
         knobs[knob] = value
     try:
         ahead_s = float(knobs["ahead_s"]) if "ahead_s" in knobs else None

@@ -88,7 +88,7 @@ class Pulled(NamedTuple):
 def pull(
     samples: Float[np.ndarray, " T"],
     rate_hz: float,
-    hz: Sequence[float],
+    hz: float | Sequence[float],
     *,
     with_: str | Path = PRETRAINED,
     causal: bool = False,
@@ -99,25 +99,28 @@ def pull(
     0 and half the rate, and for samples that are no single row of numbers.
 
     Example:
-        tones, bands = tonesieve.pull(samples, 1000.0, [50.0])
+        tones, bands = tonesieve.pull(samples, 1000.0, 50.0)
     """
     from tonesieve.extraction import pull_array  # streams begin without
 
-    row = _row(samples)
-    with source_at(with_, hz) as found:
-        source = found if isinstance(found, Source) else found(rate_hz, "the samples")
-        return Pulled(*pull_array(row, rate_hz, source, choose_tones(source, hz), causal=causal))
+    row = _row(samples, "samples")
+    tones = _row([hz] if np.ndim(hz) == 0 else hz, "hz").tolist()
+    (rate,) = _row([rate_hz], "rate_hz").tolist()
+    check_rate(Path("samples"), rate, whose="rate_hz")
+    with source_at(with_, tones) as found:
+        source = found if isinstance(found, Source) else found(rate, "the samples")
+        return Pulled(*pull_array(row, rate, source, choose_tones(source, tones), causal=causal))
 
 
-def _row(samples: Any) -> Float[np.ndarray, " T"]:
+def _row(given: Any, name: str) -> Float[np.ndarray, " T"]:
     """A single row of numbers, from a list of them too."""
     try:
-        row = np.asarray(samples)
+        row = np.asarray(given)
     except ValueError:  # lists of several lengths
         row = np.empty(0, dtype=object)
     if row.ndim != 1 or row.dtype.kind not in "biuf":
         raise UserError(
-            f"samples of shape {row.shape} and type {row.dtype}: must be a single row of numbers"
+            f"{name} of shape {row.shape} and type {row.dtype}: must be a single row of numbers"
         )
     return row.astype(float)
 

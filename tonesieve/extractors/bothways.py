@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Complex, Float
 
-from tonesieve.extractors.hearing import Evidence, Hearing
+from tonesieve.extractors.hearing import Hearing
 from tonesieve.extractors.pretrained import Pretrained, Verdict, by_stream, weighed_sum
 from tonesieve.kernels.lanes import WIDTH
 from tonesieve.kernels.listening import FRAME
@@ -199,23 +199,13 @@ class _Group:
         """The phasors at a step are those of what was heard after it."""
         steps = np.ascontiguousarray(self._steps(start, stop)[:, ::-1])
         evidence, listening = self._hearing.listen(steps, side.listening, backwards=True)
-        turned = self._turned(evidence, side.end)
+        turned = self._hearing.stood_forwards(evidence, side.end)
         verdict = self._extractor.verdicts(turned, side.verdict)
         last = Verdict(*(part[:, -1:] for part in verdict))
         after = _Side(listening, last, turned.phasors[:, -1:], side.end)
         later = np.concatenate([side.phasors, turned.phasors[:, :-1]], axis=1)
         back = Verdict(*(part[:, ::-1] for part in verdict))
         return _Heard(later[:, ::-1], back), after
-
-    def _turned(self, evidence: Evidence, end: int) -> Evidence:
-        """Phasors as they stand forwards: against the carrier that the recording's start has.
-
-        Backwards from step ``end`` - 1 on, Im(Z exp(i theta)) is Im(-Z* exp(-i theta)).
-        """
-        cycles = self._hearing.factor * np.array(self._hearing.turns) * (end - 1) % 1
-        turn = -np.exp(-2j * np.pi * cycles)[:, None]
-        stood = turn * (evidence.phasors[..., 0, :] - 1j * evidence.phasors[..., 1, :])
-        return evidence._replace(phasors=np.stack([stood.real, stood.imag], axis=-2))
 
     def _joined(
         self, start: int, stop: int, past: _Heard, future: _Heard

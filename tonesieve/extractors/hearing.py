@@ -157,6 +157,16 @@ class Hearing:
         )
         return Evidence(phasors, features, variances, ends), listening
 
+    def stood_forwards(self, evidence: Evidence, end: int) -> Evidence:
+        """Phasors heard backwards from step ``end`` - 1 on, as they stand forwards.
+
+        Against the carrier that the start has: Im(Z exp(i theta)) is Im(-Z* exp(-i theta)).
+        """
+        cycles = self.factor * np.array(self.turns) * (end - 1) % 1
+        turn = -np.exp(-2j * np.pi * cycles)[:, None]
+        stood = turn * (evidence.phasors[..., 0, :] - 1j * evidence.phasors[..., 1, :])
+        return evidence._replace(phasors=np.stack([stood.real, stood.imag], axis=-2))
+
 
 def grouped(turns: Sequence[float]) -> list[list[int]]:
     """Which tones are heard together: from the highest down, an octave thrice."""

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Complex, Float
 
+from tonesieve.errors import UserError
 from tonesieve.extractors.classical import Classical, require
-from tonesieve.extractors.hearing import Evidence, Hearing, HearingState, grouped
+from tonesieve.extractors.hearing import SPAN, Evidence, Hearing, HearingState, grouped
 from tonesieve.extractors.protocol import Told
 from tonesieve.extractors.weights import load_pretrained
 from tonesieve.kernels.answering import answer, sound, tick
@@ -67,7 +68,7 @@ class GroupState(NamedTuple):
     sure: Float[np.ndarray, "B K"]  # logarithm of the band's half-width
     phasor: Complex[np.ndarray, "B K"]
     turning: Complex[np.ndarray, "B K"]  # running sum of how the phasor turns
-    widest: Float[np.ndarray, " B"]  # how far the samples have been from the first one
+    widest: Float[np.ndarray, " B"]  # the largest sample
 
 
 class Answer(NamedTuple):
@@ -80,24 +81,26 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class Pretrained(Classical):
-    """The extractor that comes with the package: no training, no knobs to turn.
+    """The extractor that comes with the package: no training, no bandwidth to choose.
 
-    Sixteen trackers of every memory, half of which follow the frequency, hear the samples, whitened
+    Sixteen trackers of every memory, six of which follow the frequency, hear the samples, whitened
     and cleaned of impulses; a small recurrent network, trained once on a wide family of signals
     (`signals.family`), weighs them by how each has done. Gaps: coasts. Tones that are named
-    together are told apart together. What is slower than a twelfth of the rate is first averaged
-    to a dozen steps a period.
+    together, and less than three octaves apart, are fitted together. What is slower than a twelfth
+    of the rate is first averaged to a dozen steps a period.
 
     ``weights`` is a file that `tonesieve pretrain` has made (default: the package's own);
-    ``ahead_s``, seconds of the future that count at least, and twice as many at most: where not
-    the whole recording may (`extractors.bothways`); a stream has none.
+    ``ahead_s``, seconds of the future that count at least, and twice as many at most, but whole
+    frames of eight steps: where not the whole recording may (`extractors.bothways`).
     """
 
     weights: str = ""
     ahead_s: float | None = None
 
     def __post_init__(self) -> None:
-        require(self.ahead_s is None or self.ahead_s > 0, "ahead_s", self.ahead_s, "above 0")
+        require(
+            self.ahead_s is None or self.ahead_s > 0, "ahead_s", self.ahead_s, "must be above 0"
+        )
 
     @cached_property
     def judge(self) -> Judge:
@@ -117,6 +120,8 @@ class Pretrained(Classical):
 
     def initial_state(self, n_streams: int) -> tuple[GroupState, ...]:
         """Nothing heard; equal weights, and no answer."""
+        if self.ahead_s is not None:
+            raise UserError("ahead_s: what goes sample by sample has no future to look ahead to")
         return tuple(self.begun(hearing, n_streams) for _, hearing in self.groups)
 
     def step(
@@ -254,7 +259,7 @@ class Stepper:
 
     def __init__(self, extractor: Pretrained) -> None:
         if len(extractor.groups) > 1:
-            raise ValueError("tones that are far apart are stepped by a stepper each")
+            raise UserError(f"tones more than {SPAN} times apart are stepped by a stepper each")
         hearing = extractor.groups[0][1]
         (constants, self._hz_a_radian) = extractor._constants[0]
         window, factor, *others, kept = constants

@@ -16,7 +16,7 @@ from tonesieve.kernels.candidates import N_TABLE, age_place, n_state
 from tonesieve.kernels.lanes import WIDTH, load, total
 from tonesieve.kernels.listening import FRAME, listen
 from tonesieve.kernels.telling import n_features
-from tonesieve.kernels.thinning import MEANS, thin
+from tonesieve.kernels.thinning import MEANS, N_MEMORY, thin
 from tonesieve.kernels.weighing import UNHEARD, base, line_up, shares, think
 
 _age_place, _n_features, _n_state = njit(age_place), njit(n_features), njit(n_state)
@@ -52,10 +52,10 @@ def answer(
     """Phasors, half-widths of bands and radians a step, (B, T, K), of samples (B, T).
 
     ``first`` is the number of the first sample. What is from ``memory`` to ``widest`` goes on: of a
-    stream what thins (B, ...) and listens (B, S),
-    the hidden state (B, K, H), the weights in force (B, K, M), the logarithm of the band (B, K),
-    the last phasor and the running sum of turns (B, K), how far samples have been from the first
-    one (B). ``turns`` (K) are cycles a sample; the rest as for `listen`, `thin`, `weigh`.
+    stream what thins (B, ...) and listens (B, S), the hidden state (B, K, H), the weights in force
+    (B, K, M), the logarithm of the band (B, K), the last phasor and the running sum of turns
+    (B, K), the largest sample (B). ``turns`` (K) are cycles a sample; the rest as for `listen`,
+    `thin`, `weigh`.
     """
     n_streams, n_samples = samples.shape
     k_tones = len(turns)
@@ -79,6 +79,7 @@ def answer(
             own, level, slope = weights[b, k], phasor[b, k], turning[b, k]
             frame, step, band = 0, 0, math.exp(sure[b, k])
             angle, far = math.atan2(slope.imag, slope.real), widest[b]
+            angle = min(max(angle, -farthest[k]), farthest[k])
             for t in range(n_samples):
                 if not np.isnan(samples[b, t]):
                     far = max(far, abs(samples[b, t]) * scale)
@@ -101,7 +102,9 @@ def answer(
                         total(load(place[1], 0) * load(own, 0)),
                     )
                     slope = kept * slope + now * level.conjugate()
+                    # No candidate follows farther.
                     angle = math.atan2(slope.imag, slope.real)
+                    angle = min(max(angle, -farthest[k]), farthest[k])
                     level = now
                     step += 1
                 phasors[b, t, k], turned[b, t, k] = level, angle
@@ -141,8 +144,8 @@ def tick(whole: np.ndarray, sample: float) -> None:
     # What is not finite, or so large that its square is not, is a gap.
     whole[6] = sample if abs(sample) < 1e100 else np.nan
     at = HEAD
-    memory = whole[at : at + 6].reshape(1, 6)
-    at += 6
+    memory = whole[at : at + N_MEMORY].reshape(1, N_MEMORY)
+    at += N_MEMORY
     sums = whole[at : at + 2 * MEANS].reshape(1, MEANS, 2)
     at += 2 * MEANS
     n = _n_state(k)

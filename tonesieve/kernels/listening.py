@@ -1,6 +1,6 @@
 """Many trackers of the same tones at once, and the evidence for each: what a network judges by.
 
-Every candidate is a Kalman filter of oscillators with a memory of its own; half of them follow
+Every candidate is a Kalman filter of oscillators with a memory of its own; six of them follow
 their tones' frequencies by phase-locked loops. All hear the same samples: cleaned of what no noise
 would do, and whitened by an autoregression that is fitted to what the tones leave. A candidate with
 a long memory that foretells worse than the next shorter one begins anew from there (a CUSUM of
@@ -76,6 +76,8 @@ SCALE_MEMORY = 64.0
 UNKNOWN = 1e12
 # No tone is so many times as large as the largest sample: its candidate has lost itself.
 ABSURD = 1e6
+# No noise is weaker than this, over the square of the largest sample: nothing is ever certain.
+QUIETEST = 1e-10
 
 
 @njit(**FAST)
@@ -131,7 +133,8 @@ def listen(
                 _follow(own, farthest, whole * surprise, room)
                 _correct(own, whole, surprise, room, d)
                 _compare(own, numbers, table, surprise, error, unsure, k_tones)
-            x = x if heard else expected
+            if not heard:  # nothing is foretold to be larger than what has been
+                x = min(max(expected, -numbers[LARGEST]), numbers[LARGEST])
             rest = x - _tones(own, carrier, gains, phasors[b, t])
             tell_apart(own, numbers, table, k_tones)
             if heard:
@@ -245,7 +248,8 @@ def _credible(numbers: np.ndarray, heard: bool, error: float, wide: float) -> tu
     age, squared = min(numbers[HEARD], SCALE_MEMORY), error * error / wide
     if usual and age > USUAL:
         squared = min(squared, 9.0 * power) * 1.02
-    numbers[POWER] += (squared - power) / age
+    least = QUIETEST * numbers[LARGEST] * numbers[LARGEST]
+    numbers[POWER] = max(power + (squared - power) / age, least)
     return True, error
 
 

@@ -15,7 +15,7 @@ from tonesieve.kernels.arithmetic import FAST
 
 MEANS = 3
 # A step of which less than this share was heard is a gap.
-HEARD = 0.5
+HEARD = 0.1
 
 
 @cache

@@ -141,12 +141,8 @@ def _heard(hearing: Hearing, steps: Float[np.ndarray, "1 N"]) -> tuple[Evidence,
     begun = hearing.initial_state(1, backwards=True)[3]
     turned = np.ascontiguousarray(steps[:, ::-1])
     backwards, _ = hearing.listen(turned, begun, backwards=True)
-    # Backwards from the last step on, Im(Z exp(i theta)) is Im(-Z* exp(-i theta)).
-    cycles = hearing.factor * np.array(hearing.turns) * (steps.shape[1] - 1) % 1
-    turn = -np.exp(-2j * np.pi * cycles)[:, None]
-    stood = turn * (backwards.phasors[..., 0, :] - 1j * backwards.phasors[..., 1, :])[:, ::-1]
-    phasors = np.stack([stood.real, stood.imag], axis=-2)
-    return forwards, backwards._replace(phasors=phasors)
+    stood = hearing.stood_forwards(backwards, steps.shape[1])
+    return forwards, stood._replace(phasors=stood.phasors[:, ::-1])
 
 
 def _of_tone(side: Evidence, k: int, power: float) -> _Side:

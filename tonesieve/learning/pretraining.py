@@ -36,7 +36,7 @@ from tonesieve.learning.threads import keep_memory, so_many_threads
 from tonesieve.learning.weigher import COVERED, Judged, Lesson, Weigher, as_lesson, judge
 from tonesieve.reporting import Reporter
 
-N_STEPS, N_HIDDEN = 7000, 48
+N_STEPS, N_HIDDEN = 5000, 48
 LEARNING_RATE, WARM_UP, LOWEST = 3e-3, 50, 0.01
 LONGEST_GRADIENT = 1.0
 # Batches that the bands are set by, and that figures are taken on; the same for every seed.
@@ -95,7 +95,7 @@ def pretrain(
 ) -> dict[str, Any]:
     """Train the network that weighs candidates, from nothing, and write its weights to ``out``.
 
-    About an hour on two cores. What is done is kept in ``out`` with ``.part`` added, every
+    45 minutes on two cores. What is done is kept in ``out`` with ``.part`` added, every
     ``save_every`` steps; the same call goes on from there, and ends with the weights that it would
     have had without a break. ``n_workers`` processes draw the batches; neither they nor the break
     make a difference to a bit (on a CPU; the package's and PyTorch's versions do).
