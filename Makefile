@@ -39,9 +39,9 @@ examples: $(STAMP)  ## three real recordings worked through, and their page
 own-noise: $(STAMP)  ## the page on training in a recording's own noise, from the kept results
 	$(BIN)/python docs/own_noise.py
 
-pretrained: $(STAMP)  ## the pretrained extractor judged (ten minutes; an hour the first time), and its model card
-	$(BIN)/python docs/pretrained.py real
+pretrained: $(STAMP)  ## the pretrained extractor judged (five minutes; twenty the first time), and its model card
 	$(BIN)/python docs/pretrained.py judge
+	$(BIN)/python docs/pretrained.py real
 	$(BIN)/python docs/tables.py
 
 bench: $(STAMP)  ## the page of benchmarks and its picture, from the kept results

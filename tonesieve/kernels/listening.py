@@ -241,7 +241,7 @@ def _credible(numbers: np.ndarray, heard: bool, error: float, wide: float) -> tu
     usual = numbers[HEARD] <= USUAL or error * error <= OUTLIER * OUTLIER * power * wide
     numbers[OUTLIERS] += ((0.0 if usual or not heard else 1.0) - numbers[OUTLIERS]) / 8
     heard = heard and (usual or numbers[OUTLIERS] >= OFTEN)
-    numbers[GAPS] += ((0.0 if heard else 1.0) - numbers[GAPS]) / 64
+    numbers[GAPS] += ((0.0 if heard else 1.0) - numbers[GAPS]) / min(64.0, numbers[AGE] + 1.0)
     if not heard:
         return False, 0.0
     numbers[HEARD] += 1

@@ -15,6 +15,7 @@ from numba import njit
 from tonesieve.kernels.arithmetic import FAST
 from tonesieve.kernels.candidates import (
     FITTED,
+    GAPS,
     HEARD,
     LEVEL,
     LEVEL_RESPONSE,
@@ -31,6 +32,7 @@ from tonesieve.kernels.lanes import WIDTH
 NOISE_MEMORY, PRICE = 2000.0, 4.0
 # No noise is whiter than this: of its power, so much is left unexplained.
 FLOOR = 1e-11
+MOSTLY = 0.45
 # No variance is more than so many times what was expected at first.
 MOST = 100.0
 
@@ -57,8 +59,9 @@ def remember(
     for i in range(v):
         for a in range(i + 1):
             noise[i, a] += fade * (vector[i] * vector[a] - noise[i, a])
-    if numbers[HEARD] >= numbers[NEXT]:
-        numbers[NEXT] += max(4.0, min(64.0, numbers[HEARD] / 4))
+    # Of samples that are mostly foretold, no noise can be learned.
+    if numbers[HEARD] >= numbers[NEXT] and numbers[GAPS] < MOSTLY:
+        numbers[NEXT] = numbers[HEARD] + max(4.0, min(64.0, numbers[HEARD] / 4))
         _renew_model(own, numbers, model, noise, turn, gains)
 
 
