@@ -1,7 +1,7 @@
 """Write docs/model-card.md from the results kept under docs/results.
 
-``python docs/pretrained.py judge`` judges the shipped extractor over the family of tests (ten
-minutes; the filters, an hour, are kept in runs/pretrained) and draws the pictures; ``... real``
+``python docs/pretrained.py judge`` judges the shipped extractor over the family of tests (five
+minutes; the filters, a quarter of an hour, are kept in runs/pretrained) and draws the pictures; ``... real``
 sets it beside the filters in the noise of real recordings; ``--weights FILE`` names other weights.
 Each then writes the page, as ``python docs/pretrained.py`` does alone.
 """
