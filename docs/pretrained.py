@@ -143,8 +143,8 @@ What the scenes that are lost by most have in common:
 
 And where the family does not go: it has learned of up to four tones at once, and a dozen that are
 1 Hz apart, at 1000 Hz, are answered wildly for the first seconds; so are tones on a slope that
-rises by a thousand times their amplitude a second. `--with tracker` is the better one there. Where most
-samples are missing, the bands of slow tones are too narrow.
+rises by a thousand times their amplitude a second. `--with tracker` is the better one there. Where
+most samples are missing, the bands of slow tones are too narrow.
 
 """
 LIMITS = """Beyond what it was trained on, one thing at a time: a steady tone of 10 dB a sample in

@@ -60,7 +60,8 @@ def test_what_never_forgets_is_least_squares(n: int) -> None:
     samples = 0.5 * tone + 7 + noise(n)
     fit = least_squares(samples)
     off = heard(samples)[0][:, -1, 0, ENDLESS] - fit
-    assert rms(off) < 0.1 * rms(fit - 0.5 * phasors)
+    # Whitening noise that is white, and a level that may drift, cost two hundredths of the power.
+    assert rms(off) < 0.15 * rms(fit - 0.5 * phasors)
 
 
 def test_the_autoregression_of_the_noise_is_found() -> None:

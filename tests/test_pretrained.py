@@ -359,10 +359,10 @@ def test_a_frequency_out_of_bounds_is_refused(f: float) -> None:
 @pytest.mark.parametrize(
     ("name", "complaint"),
     [
-        ("pretrained:memory=3", "pretrained: no knob 'memory'; there is weights, ahead_s"),
+        ("pretrained:memory=3", "pretrained: no knob 'memory'; there are weights and ahead_s"),
         ("pretrained:ahead_s=long", "ahead_s=long: not a number"),
-        ("pretrained:ahead_s=0", "ahead_s 0.0: above 0"),
-        ("pretrained:ahead_s=nan", "ahead_s nan: above 0"),
+        ("pretrained:ahead_s=0", "ahead_s 0.0: must be above 0"),
+        ("pretrained:ahead_s=nan", "ahead_s nan: must be above 0"),
         ("pretrained:weights=nowhere", "nowhere: no such file"),
         ("pretrained2", "neither a run directory, nor pretrained, nor a filter"),
     ],

@@ -178,7 +178,7 @@ def test_a_row_of_any_numbers_will_do() -> None:
 
 @pytest.mark.parametrize(("f", "rate"), [(1e-9, 200.0), (1e-300, 200.0), (1e299, 1e300)])
 def test_a_period_or_rate_beyond_all_is_refused(f: float, rate: float) -> None:
-    with pytest.raises(UserError, match="a period may have 1e8 samples"):
+    with pytest.raises(UserError, match=r"a period may have 1e8 samples|rate_hz 1e\+300: must be"):
         tonesieve.pull(PLAIN, rate, [f])
 
 
