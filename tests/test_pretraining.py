@@ -164,6 +164,7 @@ def test_errors_in_db() -> None:
     assert early.tolist() == pytest.approx([-20, -20], abs=0.1)
 
 
+@pytest.mark.slow
 def test_a_training_is_the_same_to_the_last_bit(
     trained: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:

@@ -110,6 +110,7 @@ def test_evaluate_gives_the_same_figures_again(finished: Path) -> None:
     assert (finished / "figures" / "single.png").exists()
 
 
+@pytest.mark.slow
 def test_two_runs_in_one_picture(finished: Path, tmp_path: Path) -> None:
     other = tmp_path / "w10"
     w10 = ("model.window=10", "name=w10", "training.batch_size=64")

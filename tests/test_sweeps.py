@@ -483,6 +483,7 @@ def test_a_search_may_need_what_it_varies(engine: InProcess, tmp_path: Path) -> 
     assert tonesieve.sweep(path, out=tmp_path / "out")["finished"] == 2
 
 
+@pytest.mark.slow
 def test_settings_that_do_not_go_together_are_counted(engine: InProcess, tmp_path: Path) -> None:
     space = {"model.hidden_size": {"choice": [4, 6]}, "model.n_heads": {"choice": [2, 3]}}
     settings = {**TINY["settings"], "model.attention": "heads"}

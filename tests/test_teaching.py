@@ -303,6 +303,7 @@ def test_an_estimate_that_is_not_finite_has_no_ratio() -> None:
         excess_over_best(Scaled(np.nan), SHIFTED, n_samples=4, ages=slice(3, 4), stderr=0.1, seed=1)
 
 
+@pytest.mark.slow
 def test_a_known_excess_is_found() -> None:
     # A posterior mean m of a target t: E (f m - t)^2 = E (m - t)^2 + (1 - f)^2 E m^2, and
     # E m^2 = 1/2 - E (m - t)^2.

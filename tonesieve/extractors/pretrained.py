@@ -248,8 +248,10 @@ class Pretrained(Classical):
         return Verdict(*(np.concatenate(two, axis=1) for two in zip(before, found, strict=True)))
 
 
-class Stepper:
+class Stepper(partial[None]):
     """One stream: call it with a sample (NaN: a gap), then read what is told of the tones.
+
+    A partial application of the compiled step: a method in between would cost a twentieth.
 
     Example:
         take = Pretrained((50.0,), 1000.0).stepper()
@@ -257,37 +259,39 @@ class Stepper:
         take.tones  # (K): a view that the next sample changes, as are bands and phasors
     """
 
-    def __init__(self, extractor: Pretrained) -> None:
+    tones: Float[np.ndarray, " K"]
+    bands: Float[np.ndarray, " K"]
+    phasors: Complex[np.ndarray, " K"]
+
+    def __new__(cls, extractor: Pretrained) -> Stepper:
         if len(extractor.groups) > 1:
             raise UserError(f"tones more than {SPAN} times apart are stepped by a stepper each")
         hearing = extractor.groups[0][1]
-        (constants, self._hz_a_radian) = extractor._constants[0]
-        window, factor, *others, kept = constants
+        constants, hz_a_radian = extractor._constants[0]
+        samples_a_step, *others, kept = constants[1:]
+        window = constants[0]
         state = extractor.initial_state(1)[0]
         k = len(hearing.turns)
+        head = [k, extractor.judge.n_hidden, len(window), samples_a_step, kept, 0.0, 0.0]
         parts = [
-            np.array([k, extractor.judge.n_hidden, len(window), factor, kept, 0.0, 0.0]),
-            *state.hearing[1:],
-            *state[1:],
-            window,
-            *others,
-            np.zeros(5 * k),
-        ]
+            np.array(head), *state.hearing[1:], *state[1:], window, *others, np.zeros(5 * k)
+        ]  # fmt: skip
         flat = [np.ascontiguousarray(part).view(np.float64).ravel() for part in parts]
-        self._whole = np.concatenate(flat)
-        self.tones, self.bands, self._turned = self._whole[-5 * k : -2 * k].reshape(3, k)
-        self.phasors = self._whole[-2 * k :].view(complex)
-        self._take = partial(tick, self._whole)
-        self._names_hz = np.array(extractor.frequencies_hz)
+        whole = np.concatenate(flat)
+        stepper = super().__new__(cls, tick, whole)
+        stepper.tones, stepper.bands, stepper._turned = whole[-5 * k : -2 * k].reshape(3, k)
+        stepper.phasors = whole[-2 * k :].view(complex)
+        stepper._hz = (np.array(extractor.frequencies_hz), hz_a_radian)
+        return stepper
 
-    def __call__(self, sample: float) -> None:
-        """Take the next sample."""
-        self._take(sample)
+    _turned: Float[np.ndarray, " K"]
+    _hz: tuple[Float[np.ndarray, " K"], float]
 
     @property
     def hz(self) -> Float[np.ndarray, " K"]:
         """The frequencies that are followed."""
-        return self._names_hz + self._hz_a_radian * self._turned
+        names, hz_a_radian = self._hz
+        return names + hz_a_radian * self._turned
 
 
 def weighed_sum(

@@ -71,8 +71,12 @@ def answer(
     features = np.empty((n_streams, n_frames, k_tones, _n_features()))
     variances = np.empty((n_streams, n_frames, k_tones, WIDTH))
     listen(steps, listening, turn, gains, farthest, table, heard, features, variances)
-    room, out = np.empty(WIDTH + 1), np.empty(head.shape[0] * WIDTH)
-    one, two = np.empty(taken.shape[0] * WIDTH), np.empty(taken.shape[0] * WIDTH)
+    # Most single samples end no frame, and room for thought would cost them a tenth.
+    n_lines = taken.shape[0] if n_frames else 0
+    room = np.empty(WIDTH + 1 + (head.shape[0] + 2 * n_lines) * WIDTH)
+    out = room[WIDTH + 1 : WIDTH + 1 + head.shape[0] * WIDTH]
+    one = room[WIDTH + 1 + head.shape[0] * WIDTH :][: n_lines * WIDTH]
+    two = room[WIDTH + 1 + (head.shape[0] + n_lines) * WIDTH :]
     scale = 1 / math.hypot(gains[0, 0], gains[0, 1])
     for b in range(n_streams):
         for k in range(k_tones):
