@@ -221,10 +221,12 @@ def recordings() -> str:
     same = "the very same bytes as" if one["same"] else "OTHER BYTES than"
     return f"""## Long recordings, long streams
 
-`tonesieve extract` of a WAV file, by the default filter, the whole recording both ways:
+`tonesieve extract --with tracker` of a WAV file, the whole recording both ways (what the default
+costs, [the model card](model-card.md) says):
 
 {table(["samples", "file, MB", "seconds", "peak memory, MB"], rows)}
-A day at 1 kHz through `tonesieve stream`, as fast as it goes: {one["lines"]:,} lines (one of a
+A day at 1 kHz through `tonesieve stream --with tracker`, as fast as it goes: {one["lines"]:,}
+lines (one of a
 thousand is no number) in {one["seconds"]:.0f} s, {one["us_per_line"]:.2f} us a line, at most
 {one["peak_mb"]:.0f} MB. The same again, killed (SIGKILL) in the middle and restored after line
 {one["killed_after_lines"]:,}: {same} the unbroken one.
