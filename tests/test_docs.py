@@ -136,6 +136,7 @@ def test_the_documents_run(document: str, workplace: Path) -> None:
             tonesieve(shortened(words), workplace)
 
 
+@pytest.mark.slow
 def test_the_worked_examples_run(tmp_path: Path) -> None:
     script = REPOSITORY / "examples" / "worked.py"
     words = [sys.executable, str(script), "--short", "--docs", str(tmp_path)]

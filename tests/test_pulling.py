@@ -10,6 +10,7 @@ import pytest
 
 import tonesieve
 from tonesieve.errors import UserError
+from tonesieve.extractors import bothways
 from tonesieve.extractors.pretrained import Pretrained
 from tonesieve.extractors.streaming import Stream
 from tonesieve.sources import filter_source
@@ -159,3 +160,15 @@ def test_the_frequency_stays_near_its_name() -> None:
     noise = np.random.default_rng(3).standard_normal((1, 3000))
     told, _ = extractor.tell(noise, extractor.initial_state(1))
     assert (np.abs(told.hz - 50) <= 0.03 * 50 + 1e-9).all()
+
+
+def test_what_is_kept_between_blocks_holds_no_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bothways, "BLOCK", 64)
+    extractor = Pretrained((50.0,), RATE)
+    hearing = extractor.groups[0][1]
+    group = bothways._Group(extractor, hearing, lambda a, b: HEARD[None, a:b], len(HEARD), 1, None)
+    group.prepare(lambda n: None)
+    assert len(group._saved) > 50
+    kept = [part for side in group._saved.values() for part in (*side.verdict, side.phasors)]
+    # A view would hold all of the arrays that it looks at.
+    assert all(part.base is None or part.base.nbytes <= 2 * part.nbytes for part in kept)

@@ -38,7 +38,10 @@ class Phasors(NamedTuple):
 
 
 class _Side(NamedTuple):
-    """One direction between two blocks: what listens, the last verdict, the last phasors."""
+    """One direction between two blocks: what listens, the last verdict, the last phasors.
+
+    Copies: a view would hold all of its block for as long as this is kept.
+    """
 
     listening: Float[np.ndarray, "B S"]
     verdict: Verdict
@@ -191,8 +194,8 @@ class _Group:
     def _forwards(self, start: int, stop: int, side: _Side) -> tuple[_Heard, _Side]:
         evidence, listening = self._hearing.listen(self._steps(start, stop), side.listening)
         verdict = self._extractor.verdicts(evidence, side.verdict)
-        last = Verdict(*(part[:, -1:] for part in verdict))
-        after = _Side(listening, last, evidence.phasors[:, -1:], side.end)
+        last = Verdict(*(part[:, -1:].copy() for part in verdict))
+        after = _Side(listening, last, evidence.phasors[:, -1:].copy(), side.end)
         return _Heard(evidence.phasors, verdict), after
 
     def _backwards(self, start: int, stop: int, side: _Side) -> tuple[_Heard, _Side]:
@@ -201,8 +204,8 @@ class _Group:
         evidence, listening = self._hearing.listen(steps, side.listening, backwards=True)
         turned = self._hearing.stood_forwards(evidence, side.end)
         verdict = self._extractor.verdicts(turned, side.verdict)
-        last = Verdict(*(part[:, -1:] for part in verdict))
-        after = _Side(listening, last, turned.phasors[:, -1:], side.end)
+        last = Verdict(*(part[:, -1:].copy() for part in verdict))
+        after = _Side(listening, last, turned.phasors[:, -1:].copy(), side.end)
         later = np.concatenate([side.phasors, turned.phasors[:, :-1]], axis=1)
         back = Verdict(*(part[:, ::-1] for part in verdict))
         return _Heard(later[:, ::-1], back), after
