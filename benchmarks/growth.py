@@ -20,12 +20,12 @@ import numpy as np
 import torch
 from kept import keep, kept
 
-from tonesieve.config import Config, make_config
-from tonesieve.learning.checkpoints import to_arrays
-from tonesieve.learning.layouts import epoch_batches
+from tonesieve.config.config import Config, make_config
+from tonesieve.inference.run_directory import as_compiled
+from tonesieve.learning.data.batches import epoch_batches
+from tonesieve.learning.loop.checkpoints import to_arrays
+from tonesieve.learning.loop.validation import batch_loss
 from tonesieve.learning.models import build_network
-from tonesieve.learning.validation import batch_loss
-from tonesieve.loading import as_compiled
 
 PICTURE = Path(__file__).parent.parent / "docs" / "figures" / "growth.png"
 ROUNDS = 5
@@ -86,9 +86,9 @@ import numpy as np
 sys.path.insert(0, sys.argv[2])
 from growth import configured
 from kept import memory_mb
-from tonesieve.learning.checkpoints import to_arrays
+from tonesieve.learning.loop.checkpoints import to_arrays
 from tonesieve.learning.models import build_network
-from tonesieve.loading import as_compiled
+from tonesieve.inference.run_directory import as_compiled
 config = configured(hidden=16)
 network = as_compiled(to_arrays(build_network(config).state_dict()), config)
 rng, state, left = np.random.default_rng(0), network.initial_state(1), int(sys.argv[1])
@@ -134,9 +134,9 @@ import numpy as np
 sys.path.insert(0, sys.argv[2])
 from growth import configured
 from kept import memory_mb
-from tonesieve.learning.checkpoints import to_arrays
+from tonesieve.learning.loop.checkpoints import to_arrays
 from tonesieve.learning.models import build_network
-from tonesieve.loading import as_compiled
+from tonesieve.inference.run_directory import as_compiled
 config = configured()
 network = as_compiled(to_arrays(build_network(config).state_dict()), config)
 network.extract(np.zeros((1, 10)))

@@ -17,9 +17,9 @@ import numpy as np
 from kept import keep, spread
 
 import tonesieve
-from tonesieve.extractors.bayes import best_extractor
-from tonesieve.judging.pairing import excess_over_best
-from tonesieve.runs import load_run
+from tonesieve.commands.train import load_run
+from tonesieve.evaluation.paired_ratio import excess_over_best
+from tonesieve.extractors.bayes.posterior_mean import best_extractor
 from tonesieve.signals.synthesis import draw_records
 
 RUNS = Path("runs/benchmarks")

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from tonesieve.config import DataSettings
+from tonesieve.config.config import DataSettings
 from tonesieve.signals.synthesis import Records, draw_exercise
 
 N_TONES = 4

@@ -19,13 +19,13 @@ import torch
 from kept import keep, kept
 from plain import RECIPES, follow
 
-from tonesieve.catalogue import load_config
-from tonesieve.config import Config
-from tonesieve.extractors.weights import load_weights
-from tonesieve.learning.history import History
+from tonesieve.config.config import Config
+from tonesieve.config.presets import load_config
+from tonesieve.inference.weights import load_weights
+from tonesieve.learning.loop.history import History
+from tonesieve.learning.loop.training import train
 from tonesieve.learning.models import build_network
 from tonesieve.learning.network_extractor import as_extractor
-from tonesieve.learning.training import train
 from tonesieve.signals.synthesis import draw_exercise
 
 # The same task in our way, and as few steps as it takes.

@@ -161,7 +161,7 @@ def day() -> dict[str, Any]:
 
 def samples_in(state: Path) -> int:
     """How many lines a saved state has answered."""
-    from tonesieve.extraction import filter_source
+    from tonesieve.extraction.pipeline import filter_source
     from tonesieve.extractors.streaming import Source, Stream
 
     source = filter_source(BY, [HZ])(RATE, "the day")

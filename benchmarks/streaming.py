@@ -24,12 +24,12 @@ from onnx import TensorProto, helper, numpy_helper
 from scipy.signal import butter, sosfilt
 from torch import nn
 
-from tonesieve.config import make_config
-from tonesieve.extractors.recurrent import CompiledNetwork
-from tonesieve.learning.checkpoints import to_arrays
+from tonesieve.config.config import make_config
+from tonesieve.inference.compiled_network import CompiledNetwork
+from tonesieve.inference.run_directory import as_compiled
+from tonesieve.learning.loop.checkpoints import to_arrays
 from tonesieve.learning.models import build_network
-from tonesieve.learning.saved import save_network
-from tonesieve.loading import as_compiled
+from tonesieve.learning.network_files import save_network
 
 HIDDEN, N_OUTPUTS = 64, 4
 ROUNDS = 7
@@ -259,13 +259,13 @@ def growth(compiled: CompiledNetwork) -> dict[str, float]:
 FIRST = """
 import sys, time
 import numpy as np
-from tonesieve.loading import load_compiled
+from tonesieve.inference.run_directory import load_compiled
 network = load_compiled(sys.argv[1])
 samples = np.sin(np.arange(500.0))[None]
 answer, state = network.step(samples[:, :1], network.initial_state(1))
 print(time.time())
 rest, state = network.step(samples[:, 1:], state)
-from tonesieve.extractors.recurrent import compiled_core
+from tonesieve.inference.compiled_network import compiled_core
 compiled_core()
 print(time.time(), "torch" in sys.modules)
 whole = network.extract(samples)

@@ -16,7 +16,7 @@ import torch
 from kept import keep, spread
 from torch import Tensor, nn
 
-from tonesieve.learning.models.fused import run_lstm
+from tonesieve.learning.models.fused_lstm import run_lstm
 
 HIDDEN, N_STREAMS, N_STEPS, N_OUTPUTS = 64, 32, 100, 4
 SIDE, ROUNDS, REPEATS = 2048, 9, 30

@@ -15,7 +15,7 @@ from typing import Any
 
 import pretrained_page as parts
 
-from tonesieve.files import write_text
+from tonesieve.util.files import write_text
 
 DOCS = Path(__file__).parent
 RESULTS, PAGE = DOCS / "results", DOCS / "model-card.md"
@@ -63,7 +63,7 @@ candidates say of their errors, corrected by the network.
 
 ## What it was trained on
 
-Made-up signals alone, from `tonesieve/signals/family.py`; no recording of any kind, and nothing of
+Made-up signals alone, from `tonesieve/signals/scenes.py`; no recording of any kind, and nothing of
 the tests: those have seeds of their own.
 
 """
@@ -198,9 +198,9 @@ FOOT = """
 - `tonesieve run --recording FILE --hz F` takes the tone out of a recording, puts known ones in,
   trains a network in that very noise and sets it beside every filter; where your noise is unlike
   the family's, that network is the one to compare with.
-- `tonesieve.judging.injection` puts known tones into a background and asks any extractor for them
+- `tonesieve.evaluation.injection` puts known tones into a background and asks any extractor for them
   (`draw_test`, `judge_field`, `verdict`); `docs/pretrained_real.py` is an example of 100 lines.
-- `tonesieve.judging.generality` judges any extractor over the family: `judge_references`, `judge`,
+- `tonesieve.evaluation.benchmark` judges any extractor over the family: `judge_references`, `judge`,
   `summarise`.
 
 ## How it was made
@@ -281,8 +281,8 @@ def judge(weights: str) -> None:
     import pretrained_judging as judging
     import pretrained_pictures as pictures
 
-    from tonesieve.extractors.pretrained import judge_at
-    from tonesieve.extractors.weights import load_pretrained
+    from tonesieve.extractors.pretrained.extractor import judge_at
+    from tonesieve.inference.weights import load_pretrained
 
     notes = load_pretrained(weights or None)[1]
     RUNS.mkdir(parents=True, exist_ok=True)

@@ -21,16 +21,16 @@ import numpy as np
 import pandas as pd
 
 import tonesieve
-from tonesieve.extractors.filters import build_filter
-from tonesieve.extractors.pretrained import Pretrained
+from tonesieve.evaluation import benchmark
+from tonesieve.evaluation.baselines import candidate
+from tonesieve.extraction.passes import take_out
+from tonesieve.extractors.filters.registry import build_filter
+from tonesieve.extractors.pretrained.extractor import Pretrained
+from tonesieve.extractors.source import filter_source
 from tonesieve.extractors.streaming import Source, Stream
-from tonesieve.extractors.weights import PRETRAINED, load_pretrained
-from tonesieve.judging import generality
-from tonesieve.judging.rivals import candidate
-from tonesieve.passing import take_out
+from tonesieve.inference.weights import PRETRAINED, load_pretrained
 from tonesieve.recordings.recording import of_array
-from tonesieve.recordings.survey import survey
-from tonesieve.sources import filter_source
+from tonesieve.recordings.statistics import survey
 
 N_PER_CELL, SEED = 6, 0
 # Bands need no rivals, and more scenes: those above are the first of them.
@@ -100,7 +100,7 @@ def builder(weights: str, whole: bool) -> Callable[[Sequence[float]], Hearer]:
 
 def judged_family(weights: str, cache: Path) -> dict[str, Any]:
     """All figures over the family of tests."""
-    references = generality.judge_references(N_PER_CELL, cache, seed=SEED)
+    references = benchmark.judge_references(N_PER_CELL, cache, seed=SEED)
     ways = {way: builder(weights, way == "whole") for way in WAYS}
     rivals = [
         candidate(NAME, build, hears_gaps=True, causal=way == "causal")
@@ -110,14 +110,14 @@ def judged_family(weights: str, cache: Path) -> dict[str, Any]:
     covered: dict[str, list[pd.DataFrame]] = {way: [] for way in WAYS}
     clipped = set()
     began = time.monotonic()
-    n_judged = N_PER_CELL * len(generality.cell_grid())
-    for case in generality.test_scenes(N_COVERED, seed=SEED):
+    n_judged = N_PER_CELL * len(benchmark.cell_grid())
+    for case in benchmark.test_scenes(N_COVERED, seed=SEED):
         if case.number < n_judged:
-            parts.append(generality.judge(rivals, [case]))
+            parts.append(benchmark.judge(rivals, [case]))
         if "clip_quantile" in case.scene.about:
             clipped.add(case.number)
         for way, build in ways.items():
-            covered[way].append(generality.coverage(build, [case]))
+            covered[way].append(benchmark.coverage(build, [case]))
         if case.number % 96 == 95:
             print(f"{case.number + 1} scenes, {time.monotonic() - began:.0f} s", flush=True)
     bands = {way: pd.concat(found) for way, found in covered.items()}
@@ -135,7 +135,7 @@ def family_figures(
             "clipping": np.where(frame["scene"].isin(list(clipped)), "clipped", "none"),
         }
     )
-    summary = generality.summarise(frame)
+    summary = benchmark.summarise(frame)
     scenes = frame.drop_duplicates("scene").set_index("scene")
     scores = scores_of(frame, summary)
     for way in WAYS:
@@ -152,7 +152,7 @@ def family_figures(
         "scenes": len(scenes),
         "scenes_a_cell": N_PER_CELL,
         "summary": summary.astype(object).where(summary.notna(), None).to_dict("records"),
-        "covered_a_cell": int(len(bands["causal"]) / len(generality.cell_grid())),
+        "covered_a_cell": int(len(bands["causal"]) / len(benchmark.cell_grid())),
         "covered": {way: float(bands[way]["covered"].mean()) for way in WAYS},
         "unclipped": {way: _unclipped(bands[way], clipped) for way in WAYS},
         "by_axis": by_axis,
@@ -165,7 +165,7 @@ def family_figures(
 def _unclipped(covered: pd.DataFrame, clipped: Collection[int]) -> dict[str, Any]:
     """The share within the band by cell, without the clipped scenes."""
     left = covered[~covered["scene"].isin(list(clipped))]
-    by_cell = left.groupby(generality.CELL)["covered"].mean()
+    by_cell = left.groupby(benchmark.CELL)["covered"].mean()
     return {"covered": float(left["covered"].mean()), "cells": by_cell.tolist()}
 
 
@@ -178,7 +178,7 @@ def scores_of(frame: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
         mine = frame[frame["causal"] == (way == "causal")].assign(who=marked)
         table = mine.pivot(index="scene", columns="who", values="nmse_db")
         field = mine[mine["kind"] == "classical"]["who"].unique()
-        best = summary[(summary["extractor"] == generality.BEST) & (summary["way"] == called)]
+        best = summary[(summary["extractor"] == benchmark.BEST) & (summary["way"] == called)]
         scores[f"{way} {NAME}"] = table[NAME]
         scores[f"{way} best"] = table[best["who"].iloc[0]]
         scores[f"{way} oracle"] = table[field].min(axis=1)
@@ -192,9 +192,9 @@ def cells_of(
 ) -> list[dict[str, Any]]:
     """Of every cell and way: NMSE, what is lost or won over the best fixed setting, the bands."""
     rows = []
-    shares = {way: bands[way].groupby(generality.CELL)["covered"].mean() for way in WAYS}
-    for cell, mine in scores.join(scenes[generality.CELL]).groupby(generality.CELL, sort=False):
-        row: dict[str, Any] = dict(zip(generality.CELL, cell, strict=True))
+    shares = {way: bands[way].groupby(benchmark.CELL)["covered"].mean() for way in WAYS}
+    for cell, mine in scores.join(scenes[benchmark.CELL]).groupby(benchmark.CELL, sort=False):
+        row: dict[str, Any] = dict(zip(benchmark.CELL, cell, strict=True))
         for way in WAYS:
             over = mine[f"{way} {NAME}"] - mine[f"{way} best"]
             row[way] = {
@@ -210,8 +210,8 @@ def cells_of(
 def worst_of(scores: pd.DataFrame, scenes: pd.DataFrame, way: str) -> list[dict[str, Any]]:
     """The scenes of the cell that is worst over the best fixed setting."""
     over = (scores[f"{way} {NAME}"] - scores[f"{way} best"]).rename("over")
-    means = scenes[generality.CELL].join(over).groupby(generality.CELL)["over"].mean()
-    mine = scenes[(scenes[generality.CELL] == list(means.idxmax())).all(axis=1)].index
+    means = scenes[benchmark.CELL].join(over).groupby(benchmark.CELL)["over"].mean()
+    mine = scenes[(scenes[benchmark.CELL] == list(means.idxmax())).all(axis=1)].index
     return [scene_row(scores, scenes, way, int(number)) for number in mine]
 
 
@@ -243,7 +243,7 @@ def _rows(table: pd.DataFrame, axis: str) -> list[dict[str, Any]]:
 def judged_curve(weights: str, n_scenes: int = 64) -> list[dict[str, Any]]:
     """Steady tones: NMSE by SNR and age, of the pretrained (causal) and the told."""
     rival = candidate(NAME, builder(weights, False), hears_gaps=True)
-    return generality.steady_curve([rival], n_scenes=n_scenes, seed=SEED).to_dict("records")
+    return benchmark.steady_curve([rival], n_scenes=n_scenes, seed=SEED).to_dict("records")
 
 
 def measured_cost(weights: str) -> dict[str, Any]:
@@ -375,7 +375,7 @@ def _beyond(
     period: float = 0.0,
 ) -> list[float]:
     """NMSE in dB of both ways and of the tracker, the first quarter left out."""
-    rng, n = np.random.default_rng((generality.TEST_SEED, SEED, number, 4)), 4000
+    rng, n = np.random.default_rng((benchmark.TEST_SEED, SEED, number, 4)), 4000
     turn = float(np.exp(rng.uniform(np.log(1 / 16), np.log(0.4))))
     phases, noise = rng.uniform(0, 2 * np.pi, 3), rng.standard_normal(n)
     t = np.arange(n)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from tonesieve.judging.generality import AGES, BEST, ORACLE
-from tonesieve.signals import courses, family, noises
+from tonesieve.evaluation.benchmark import AGES, BEST, ORACLE
+from tonesieve.signals import dynamics, noise_models, scenes
 
 Kept = dict[str, Any]
 NAME = "pretrained"
@@ -153,7 +153,7 @@ def _cells_covered(kept: Kept, way: str, shown: str) -> Goal:
 def family_tables() -> str:
     """What a scene of the family is drawn from, as the modules themselves say it."""
     parts = []
-    for module, head in ((family, "axis"), (courses, "dynamics"), (noises, "noise")):
+    for module, head in ((scenes, "axis"), (dynamics, "dynamics"), (noise_models, "noise")):
         parts.append(table((head, "what is drawn"), _listed(module)))
     return "\n".join(parts)
 

@@ -13,9 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pretrained_judging import heard, source
 
+from tonesieve.evaluation.plots.run_plots import BLUE, GREY, INK, ORANGE, save_figure
 from tonesieve.extractors.protocol import Told
 from tonesieve.extractors.streaming import Stream
-from tonesieve.judging.figures import BLUE, GREY, INK, ORANGE, save_figure
 
 FIGURES = Path(__file__).parent / "figures"
 GREEN = "#009e73"
@@ -219,8 +219,8 @@ def close(weights: str) -> Figure:
     tones = true * np.sin(2 * np.pi * np.array(pair) * t[:, None] + np.array([0.3, 1.9]))
     samples = tones.sum(axis=1) + rng.standard_normal(n)
     told = _told(weights, pair, rate, samples)
-    from tonesieve.extractors.filters import build_filter
-    from tonesieve.extractors.reading import ToneReader
+    from tonesieve.extractors.demodulation import ToneReader
+    from tonesieve.extractors.filters.registry import build_filter
 
     lock_in = build_filter("lock-in:time_s=0.5", pair, rate).extract(samples[None])
     figure = Figure(figsize=(9, 6), layout="constrained")

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tonesieve.config import DataSettings, with_background
+from tonesieve.commands.train_on_recording import FILE, keep, prepare
+from tonesieve.config.config import DataSettings, with_background
 from tonesieve.errors import UserError
-from tonesieve.extractors.bothways import answer_both_ways
-from tonesieve.extractors.pretrained import Pretrained
-from tonesieve.judging import injection
-from tonesieve.own_noise import FILE, keep, prepare
+from tonesieve.evaluation import injection
+from tonesieve.extractors.pretrained.extractor import Pretrained
+from tonesieve.extractors.pretrained.smoother import answer_both_ways
 from tonesieve.signals.synthesis import background_of
 
 DOCS = Path(__file__).parent

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 
-from tonesieve.config import DataSettings
-from tonesieve.runs import load_run
+from tonesieve.commands.train import load_run
+from tonesieve.config.config import DataSettings
 from tonesieve.signals.synthesis import draw_exercise
 
 KEPT = Path(__file__).parent / "results" / "rescored.json"

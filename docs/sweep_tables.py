@@ -14,10 +14,10 @@ from typing import Any
 
 import pandas as pd
 
-from tonesieve.catalogue import shipped_experiments
-from tonesieve.sweeping.plans import Plan, read_plan, slug
+from tonesieve.config.presets import shipped_experiments
+from tonesieve.sweeping.plan import Plan, read_plan, slug
 from tonesieve.sweeping.results import by_point, points_text, search_text
-from tonesieve.sweeping.workers import FINISHED, PRUNED
+from tonesieve.sweeping.worker import FINISHED, PRUNED
 
 DOCS = Path(__file__).parent
 KEPT = DOCS / "results" / "sweeps"

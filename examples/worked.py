@@ -21,9 +21,9 @@ import pandas as pd
 from scipy import signal
 
 import tonesieve
-from tonesieve.extraction import extract_array, filter_source
-from tonesieve.files import write_text
+from tonesieve.extraction.pipeline import extract_array, filter_source
 from tonesieve.recordings.recording import read_recording
+from tonesieve.util.files import write_text
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"

@@ -1,4 +1,4 @@
-"""Shapes in signatures are checked in every test: the numeric wings are imported under a hook."""
+"""Shapes in signatures are checked in every test: the numeric packages are imported under a hook."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
-WINGS = [
-    "signals", "recordings", "extractors", "graphs", "learning", "judging", "sources", "passing",
-    "readings", "extraction",
+PACKAGES = [
+    "signals", "recordings", "inference", "extractors", "learning", "evaluation", "extraction",
 ]  # fmt: skip
-hook = install_import_hook([f"tonesieve.{wing}" for wing in WINGS], "shapes.check")
+hook = install_import_hook([f"tonesieve.{package}" for package in PACKAGES], "shapes.check")
 hook.__enter__()  # for as long as the tests run
 
 # The same examples every time, and no clock: machines are shared and noisy. No database either,

@@ -41,7 +41,6 @@ def answer(order: dict) -> dict:
 
 def main(most_bytes: int) -> None:
     """Serve until the input ends."""
-    from tonesieve.recordings import arrays, audio, edf, parquet, text  # noqa: F401  a fair start
 
     resource.setrlimit(resource.RLIMIT_AS, (most_bytes, most_bytes))
     warnings.simplefilter("error")

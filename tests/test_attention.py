@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from tonesieve.config import Config, make_config
-from tonesieve.judging import figures as draw
-from tonesieve.learning import inspection
+from tonesieve.config.config import Config, make_config
+from tonesieve.evaluation.plots import run_plots as draw
+from tonesieve.learning import summary
+from tonesieve.learning.loop.auxiliary import judge_tasks
+from tonesieve.learning.loop.training import train
 from tonesieve.learning.models import build_network
 from tonesieve.learning.models.attention import Attention
 from tonesieve.learning.network_extractor import as_extractor
-from tonesieve.learning.tasks import judge_tasks
-from tonesieve.learning.training import train
 
 N, F, CONTEXT = 300, 6, 5  # longer than a block of answers
 
@@ -91,7 +91,7 @@ def test_weights_by_lag_add_up_to_one(model: dict[str, object], n_maps: int, n_h
     config = configured(**model)
     network = build_network(config)
     mixture = np.random.default_rng(2).normal(size=N)
-    found = inspection.attention_weights(as_extractor(network, config), mixture, 1)
+    found = summary.attention_weights(as_extractor(network, config), mixture, 1)
     assert len(found) == n_maps
     for weights in found.values():
         windowed = config.model.window > (config.model.receptive_field or 0) > 0
@@ -115,7 +115,7 @@ def test_a_marked_sample_is_seen_at_its_lag() -> None:
         attention.score[2].weight.fill_(5.0)
     mixture = np.zeros(40)
     mixture[20] = 1.0
-    (weights,) = inspection.attention_weights(as_extractor(network, config), mixture, 0).values()
+    (weights,) = summary.attention_weights(as_extractor(network, config), mixture, 0).values()
     for lag in range(CONTEXT):
         assert weights[0, 20 + lag].argmax() == lag
         assert weights[0, 20 + lag].max() > 0.9
@@ -129,8 +129,8 @@ def test_of_strided_lanes_the_first_is_looked_at() -> None:
     alone = make_config({"model": changes})
     network = build_network(lanes)
     mixture = np.random.default_rng(0).normal(size=80)
-    (seen,) = inspection.attention_weights(as_extractor(network, lanes), mixture, 0).values()
-    (same,) = inspection.attention_weights(as_extractor(network, alone), mixture[::4], 0).values()
+    (seen,) = summary.attention_weights(as_extractor(network, lanes), mixture, 0).values()
+    (same,) = summary.attention_weights(as_extractor(network, alone), mixture[::4], 0).values()
     assert seen.shape == (1, 20, 5)
     np.testing.assert_array_equal(seen, same)
     figure = draw.attention({"a": seen}, len(mixture), 1000.0, 4)
@@ -140,7 +140,7 @@ def test_of_strided_lanes_the_first_is_looked_at() -> None:
 def test_no_attention_nothing_to_see() -> None:
     config = make_config({"model": {"hidden_size": 8}})
     extractor = as_extractor(build_network(config), config)
-    assert inspection.attention_weights(extractor, np.zeros(50), 0) == {}
+    assert summary.attention_weights(extractor, np.zeros(50), 0) == {}
 
 
 @pytest.mark.slow
@@ -156,7 +156,7 @@ def test_a_learned_window_is_the_shorter_the_more_length_costs() -> None:
                 "training": {"epochs": 3, "learning_rate": 0.02, "batch_size": 16},
             }
         )  # fmt: skip
-        length = inspection.learned_window(train(config).network)
+        length = summary.learned_window(train(config).network)
         assert length is not None
         return length
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.special import comb
 
-from tonesieve.config import DataSettings, ModelSettings
-from tonesieve.kernels.averaging import FITS, RIDGE, STAGES, average, n_features, n_state
-from tonesieve.learning.models.bank import N_TIMES, TABLES, bank_tables
+from tonesieve.config.config import DataSettings, ModelSettings
+from tonesieve.kernels.multiscale_fit import FITS, RIDGE, STAGES, average, n_features, n_state
+from tonesieve.learning.models.multiscale_bank import N_TIMES, TABLES, bank_tables
 
 HZ, RATE = (3.0, 3.7), 50.0
 DATA = DataSettings(frequencies_hz=HZ, rate_hz=RATE)

@@ -13,10 +13,10 @@ from scipy.signal import periodogram
 
 import tonesieve
 from tests.recordings import AMPLITUDE, RATE_HZ, TONE_HZ, hum, write_csv
-from tonesieve.config import make_config
+from tonesieve.commands.train_on_recording import prepare
+from tonesieve.config.config import make_config
 from tonesieve.errors import UserError
-from tonesieve.judging.metrics import band_rms
-from tonesieve.own_noise import prepare
+from tonesieve.evaluation.metrics import band_rms
 from tonesieve.signals.backgrounds import (
     PARTS,
     Background,
@@ -27,8 +27,8 @@ from tonesieve.signals.backgrounds import (
     save_background,
     swayed,
 )
-from tonesieve.signals.removal import find_tone, fit_tones, remove_tones, whitening_of
 from tonesieve.signals.synthesis import draw_records
+from tonesieve.signals.tone_removal import find_tone, fit_tones, remove_tones, whitening_of
 
 N = 20_000
 
@@ -297,5 +297,5 @@ def test_settings_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
 
 def _written(values: dict, folder: Path) -> Path:
     path = folder / "c.yaml"
-    path.write_text(tonesieve.config.to_yaml(make_config(values)))
+    path.write_text(tonesieve.config.config.to_yaml(make_config(values)))
     return path

@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 import soundfile
 
-from tonesieve import cli, presets, run
-from tonesieve.catalogue import FILTER_NAMES
+from tonesieve import presets, run
+from tonesieve.cli import app
+from tonesieve.config.presets import FILTER_NAMES
 
 SHORT = [
     "data.duration_s=0.5",
@@ -38,7 +39,7 @@ def tonesieve(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
     def call(*words: object) -> Run:
         monkeypatch.setattr(sys, "argv", ["tonesieve", *map(str, words)])
         with pytest.raises(SystemExit) as caught:
-            cli.main()
+            app.main()
         out, err = capsys.readouterr()
         return int(caught.value.code or 0), out, err
 
@@ -351,7 +352,7 @@ def test_other_failures_get_code_1(tonesieve, monkeypatch: pytest.MonkeyPatch) -
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("the sky fell")
 
-    monkeypatch.setattr(cli.tonesieve, "describe", broken, raising=False)
+    monkeypatch.setattr(app.tonesieve, "describe", broken, raising=False)
     code, _, err = tonesieve("describe")
     assert code == 1
     assert err.startswith("tonesieve: RuntimeError: the sky fell")

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tonesieve.advice import warnings_for
-from tonesieve.catalogue import load_config, preset_yaml, presets
-from tonesieve.config import Config, from_yaml, make_config, to_yaml
+from tonesieve.config.config import Config, from_yaml, make_config, to_yaml
+from tonesieve.config.presets import load_config, preset_yaml, presets
+from tonesieve.config.schema import ModelSettings
+from tonesieve.config.warnings import warnings_for
 from tonesieve.errors import UserError
-from tonesieve.settings import ModelSettings
 
 # SPEC, section 7: settings that must exist under these names.
 NAMED = {

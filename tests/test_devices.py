@@ -14,14 +14,14 @@ import torch
 from lightning_fabric import Fabric
 
 import tonesieve
-from tonesieve.config import Config, make_config
+from tonesieve.config.config import Config, make_config
 from tonesieve.errors import UserError
-from tonesieve.learning.devices import Tell, check_devices, part_of, together
-from tonesieve.learning.history import History
-from tonesieve.learning.layouts import Batch
-from tonesieve.learning.saved import load_network
-from tonesieve.learning.training import TrainingDiverged, train, train_part
-from tonesieve.reporting import Reporter, Task
+from tonesieve.learning.data.batches import Batch
+from tonesieve.learning.loop.history import History
+from tonesieve.learning.loop.training import TrainingDiverged, train, train_part
+from tonesieve.learning.network_files import load_network
+from tonesieve.learning.runtime.distributed import Tell, check_devices, part_of, together
+from tonesieve.util.progress import Reporter, Task
 
 Answer = tuple[dict[str, np.ndarray], History]
 

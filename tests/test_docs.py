@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from tonesieve import cli
-from tonesieve.catalogue import shipped_experiments
-from tonesieve.sweeping.plans import read_plan
+from tonesieve.cli import app
+from tonesieve.config.presets import shipped_experiments
+from tonesieve.sweeping.plan import read_plan
 
 REPOSITORY = Path(__file__).parent.parent
 BLOCK = re.compile(r"^```(console|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -74,7 +74,7 @@ def tonesieve(words: list[str], folder: Path) -> str:
     with pytest.MonkeyPatch.context() as patch, chdir(folder):
         patch.setattr(sys, "argv", words)
         with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as caught:
-            cli.main()
+            app.main()
     assert not caught.value.code, f"{words}: {err.getvalue()}"
     return out.getvalue()
 
@@ -206,10 +206,11 @@ def test_the_documents_name_what_is_there() -> None:
 
 
 def test_the_readme_lists_every_verb_and_preset() -> None:
-    from tonesieve import cli, presets
+    from tonesieve import presets
+    from tonesieve.cli import app
 
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    verbs = {command.name or command.callback.__name__ for command in cli.app.registered_commands}
+    verbs = {command.name or command.callback.__name__ for command in app.app.registered_commands}
     assert {verb for verb in verbs if f"`tonesieve {verb}" not in text} == set()
     assert {name for name in presets() if name not in text} == set()
 
@@ -312,11 +313,11 @@ def test_a_goal_of_the_model_card_is_met_or_missed_by_its_figure() -> None:
 def test_the_model_card_lists_all_that_the_family_draws() -> None:
     import pretrained_page as card
 
-    from tonesieve.signals import courses, family, noises
+    from tonesieve.signals import dynamics, noise_models, scenes
 
-    assert [name for name, _ in card._listed(courses)] == list(courses.DYNAMICS)
-    assert [name for name, _ in card._listed(noises)] == list(noises.NOISES)
-    rows = dict(card._listed(family))
+    assert [name for name, _ in card._listed(dynamics)] == list(dynamics.DYNAMICS)
+    assert [name for name, _ in card._listed(noise_models)] == list(noise_models.NOISES)
+    rows = dict(card._listed(scenes))
     assert len(rows) == 11
     assert rows["SNR"].endswith("impulses are not counted")
 

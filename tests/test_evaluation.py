@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from tonesieve.config import make_config
+from tonesieve.config.config import make_config
+from tonesieve.evaluation.exercise import N_PARTS, evaluate_extractor
 from tonesieve.extractors.protocol import Extractor
-from tonesieve.judging.evaluation import N_PARTS, evaluate_extractor
 from tonesieve.signals.synthesis import draw_exercise
 
 

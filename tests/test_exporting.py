@@ -21,15 +21,15 @@ import torch
 import tonesieve
 from tests.zoo import ZOO
 from tests.zoo import settings as zoo_settings
-from tonesieve import exporting
-from tonesieve.config import Config, from_yaml, make_config, to_yaml
+from tonesieve.commands import export
+from tonesieve.config.config import Config, from_yaml, make_config, to_yaml
 from tonesieve.errors import UserError
-from tonesieve.extractors.weights import fitting
-from tonesieve.graphs.network import by_windows, network_graph, why_not
-from tonesieve.learning.checkpoints import to_arrays
+from tonesieve.inference.onnx.network import by_windows, network_graph, why_not
+from tonesieve.inference.weights import fitting
+from tonesieve.learning.loop.checkpoints import to_arrays
 from tonesieve.learning.models import build_network
 from tonesieve.learning.network_extractor import LastOfWindow, as_extractor
-from tonesieve.learning.saved import save_network
+from tonesieve.learning.network_files import save_network
 from tonesieve.signals.synthesis import draw_records
 
 SELECTORS = ("input", "readout", "initial_state", "film", "none")
@@ -319,9 +319,9 @@ def test_the_difference_is_to_the_runs_own_extractor(
 ) -> None:
     folder = saved(tmp_path / "run", **sections)
     assert tonesieve.export(folder, onnx=tmp_path / "a.onnx")["difference"] < 1e-5
-    tensors, config = exporting.read_run(folder)
+    tensors, config = export.read_run(folder)
     tensors["readout.bias"] = tensors["readout.bias"] + np.float32(0.25)
-    monkeypatch.setattr(exporting, "read_run", lambda run: (tensors, config))
+    monkeypatch.setattr(export, "read_run", lambda run: (tensors, config))
     found = tonesieve.export(folder, onnx=tmp_path / "b.onnx")["difference"]
     assert found == pytest.approx(0.25, abs=1e-4)
 
@@ -329,7 +329,7 @@ def test_the_difference_is_to_the_runs_own_extractor(
 def test_without_onnx_runtime_nothing_is_tried(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporting, "find_spec", lambda name: None)
+    monkeypatch.setattr(export, "find_spec", lambda name: None)
     result = tonesieve.export(finished, onnx=tmp_path / "a.onnx")
     assert result["difference"] is None
     assert (tmp_path / "a.onnx").exists()
@@ -367,7 +367,7 @@ def alone(code: str, *words: object) -> subprocess.CompletedProcess[str]:
 
 def test_needs_onnx_and_no_torch(finished: Path, tmp_path: Path) -> None:
     words = ("export", finished, "--onnx", tmp_path / "a.onnx")
-    code = "import sys; from tonesieve.cli import main; sys.modules['onnx'] = None; main()"
+    code = "import sys; from tonesieve.cli.app import main; sys.modules['onnx'] = None; main()"
     done = alone(code, *words)
     assert done.returncode == 2
     wanted = "tonesieve: onnx is not installed; this needs: pip install 'tonesieve[onnx]'\n"
@@ -385,7 +385,7 @@ def test_windows_are_tried_where_there_is_torch(
     def missing(run: Path) -> None:
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
-    monkeypatch.setattr(exporting, "_by_torch", missing)
+    monkeypatch.setattr(export, "_by_torch", missing)
     folder = saved(tmp_path / "run", model={**SMALL, "window": 5})
     assert tonesieve.export(folder, onnx=tmp_path / "a.onnx")["difference"] is None
 

@@ -12,9 +12,9 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tonesieve.config import DataSettings
+from tonesieve.config.config import DataSettings
 from tonesieve.errors import UserError
-from tonesieve.extraction import extract_array, extract_recording
+from tonesieve.extraction.pipeline import extract_array, extract_recording
 from tonesieve.extractors.streaming import Source, running_shape
 from tonesieve.signals.synthesis import draw_records, tone_gain
 

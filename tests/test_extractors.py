@@ -11,12 +11,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tonesieve.config import Config, DataSettings, make_config
-from tonesieve.extractors.bayes import StartPosterior, best_extractor
-from tonesieve.extractors.filters import FILTERS, build_filter
-from tonesieve.extractors.pretrained import Pretrained
+from tonesieve.config.config import Config, DataSettings, make_config
+from tonesieve.extractors.bayes.posterior_mean import StartPosterior, best_extractor
+from tonesieve.extractors.filters.registry import FILTERS, build_filter
+from tonesieve.extractors.pretrained.extractor import Pretrained
 from tonesieve.extractors.protocol import CausalExtractor, Extractor, is_causal
-from tonesieve.learning.layouts import one_hot, tap_features
+from tonesieve.learning.data.batches import one_hot, tap_features
 from tonesieve.learning.models import build_network
 from tonesieve.learning.network_extractor import LastOfWindow, StatefulNetwork, as_extractor
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from scipy.signal import get_window
 
 from tonesieve.errors import UserError
-from tonesieve.signals.courses import DYNAMICS
-from tonesieve.signals.family import MOST_SAMPLES, SNR_DB, Scene, draw_scene
-from tonesieve.signals.noises import LOUDEST_DB, NOISES, place_line
+from tonesieve.signals.dynamics import DYNAMICS
+from tonesieve.signals.noise_models import LOUDEST_DB, NOISES, place_line
+from tonesieve.signals.scenes import MOST_SAMPLES, SNR_DB, Scene, draw_scene
 
 SEEDS = st.integers(0, 2**32 - 1)
 

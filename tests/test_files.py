@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tonesieve.config import DataSettings
+from tonesieve.commands.generate import generate
+from tonesieve.config.config import DataSettings
 from tonesieve.errors import UserError
-from tonesieve.files import replacing, write_text
-from tonesieve.generation import generate
-from tonesieve.signals.datasets import load, save
+from tonesieve.signals.record_files import load, save
 from tonesieve.signals.synthesis import draw_exercise
+from tonesieve.util.files import replacing, write_text
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:

@@ -7,11 +7,11 @@ import pytest
 from scipy import signal
 
 from tonesieve import UserError, load_config
-from tonesieve.config import DataSettings
-from tonesieve.extractors.bandpass import Butterworth, FftMask, ZeroPhaseButterworth
-from tonesieve.extractors.baseband import AdaptiveWiener, LockIn
-from tonesieve.extractors.filters import FILTERS, build_filter, is_filter, knobs_of
-from tonesieve.extractors.regression import HarmonicLeastSquares, OscillatorKalman
+from tonesieve.config.config import DataSettings
+from tonesieve.extractors.filters.bandpass import Butterworth, FftMask, ZeroPhaseButterworth
+from tonesieve.extractors.filters.baseband import AdaptiveWiener, LockIn
+from tonesieve.extractors.filters.kalman import HarmonicLeastSquares, OscillatorKalman
+from tonesieve.extractors.filters.registry import FILTERS, build_filter, is_filter, knobs_of
 from tonesieve.signals.synthesis import draw_records, tone_response
 
 TONES, RATE = (5.0, 12.0), 200.0

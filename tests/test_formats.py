@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from tonesieve.errors import UserError
-from tonesieve.recordings import contents, timing
+from tonesieve.recordings import reader, time_grid
 from tonesieve.recordings.recording import Recording, of_array, read_recording, writing
-from tonesieve.recordings.survey import survey
-from tonesieve.recordings.timing import Grid
+from tonesieve.recordings.statistics import survey
+from tonesieve.recordings.time_grid import Grid
 
 RNG = np.random.default_rng(0)
 
@@ -170,8 +170,8 @@ def test_what_is_no_number(tmp_path: Path, cell: str, rows: str) -> None:
         read_recording(written(tmp_path / "a.csv", "x\n" + rows.format(cell)), rate_hz=1.0)
 
 
-LONG = 2 * contents.ROWS + 100
-EDGES = [contents.ROWS - 1, contents.ROWS, contents.ROWS + 1, 2 * contents.ROWS]
+LONG = 2 * reader.ROWS + 100
+EDGES = [reader.ROWS - 1, reader.ROWS, reader.ROWS + 1, 2 * reader.ROWS]
 
 
 @pytest.mark.parametrize("edge", EDGES)
@@ -220,7 +220,7 @@ def test_times_rounded_to_milliseconds_are_even(tmp_path: Path, rate: float) -> 
 @pytest.mark.parametrize("unit", ["ns", "us", "ms"])
 @pytest.mark.parametrize("zone", [None, "Europe/Berlin"])
 def test_parquet_moments(tmp_path: Path, unit: str, zone: str | None) -> None:
-    n = 2 * contents.ROWS + 7
+    n = 2 * reader.ROWS + 7
     first = pd.Timestamp("2009-12-21 23:59:00").value // 10**6  # over a decade of 3650 days
     counts = [(first + 5 * k) * {"ns": 10**6, "us": 10**3, "ms": 1}[unit] for k in range(n)]
     counts = counts[:100] + counts[103:]
@@ -286,7 +286,7 @@ SUBTYPES = [
 
 @pytest.mark.parametrize(("ending", "kind", "subtype", "step"), SUBTYPES)
 def test_sound(tmp_path: Path, ending: str, kind: str, subtype: str, step: float) -> None:
-    samples = RNG.uniform(-0.95, 0.95, (contents.ROWS + 333, 2))
+    samples = RNG.uniform(-0.95, 0.95, (reader.ROWS + 333, 2))
     path = tmp_path / f"a{ending}"
     soundfile.write(path, samples, 44_100, subtype=subtype, format=kind)
     recording = read_recording(path, columns=["all"])
@@ -414,7 +414,7 @@ def test_edf_that_would_lose_everything(tmp_path: Path, scale: float) -> None:
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_npz_shapes(tmp_path: Path, save) -> None:
-    n = contents.ROWS + 11
+    n = reader.ROWS + 11
     one, two = RNG.normal(size=n), RNG.normal(size=(n, 3)).astype(np.float32)
     save(
         tmp_path / "a.npz", a=one, b=two, c=np.asfortranarray(two), d=one[None],
@@ -503,7 +503,7 @@ def test_steps_where_times_are_missing(gaps: list[int | None], block: int) -> No
         for start in range(0, len(array), block):
             yield array[start : start + block]
 
-    steps = np.concatenate([*timing._steps(blocks), np.zeros(0)])
+    steps = np.concatenate([*time_grid._steps(blocks), np.zeros(0)])
     known = np.flatnonzero(np.isfinite(array))
     filled = np.interp(np.arange(known[-1] + 1), known, array[known])
     np.testing.assert_allclose(steps, np.diff(filled), atol=1e-9)
@@ -538,11 +538,11 @@ def test_a_survey_by_brute_force(values: list[float]) -> None:
 
 
 def test_gaps_over_a_border() -> None:
-    x = np.arange(3 * contents.ROWS, dtype=float)
-    x[contents.ROWS - 5 : contents.ROWS + 5] = np.nan
-    x[2 * contents.ROWS] = np.nan
+    x = np.arange(3 * reader.ROWS, dtype=float)
+    x[reader.ROWS - 5 : reader.ROWS + 5] = np.nan
+    x[2 * reader.ROWS] = np.nan
     (found,) = survey(of_array(x, 1.0))
-    assert found.gaps.named == [[contents.ROWS - 5, 10], [2 * contents.ROWS, 1]]
+    assert found.gaps.named == [[reader.ROWS - 5, 10], [2 * reader.ROWS, 1]]
 
 
 T = np.arange(100_000) / 1000

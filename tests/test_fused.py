@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tonesieve.learning.models.fused import run_lstm, suits
+from tonesieve.learning.models.fused_lstm import run_lstm, suits
 
 # Streams that are no multiple of four, sizes with and without whole tiles, features of a stack.
 SHAPES = [(1, 1, 1, 16), (5, 7, 1, 64), (4, 20, 3, 96), (6, 33, 64, 32), (32, 100, 1, 64)]

@@ -25,9 +25,9 @@ from pyarrow import parquet
 from test_formats import write_edf
 
 from tonesieve.errors import UserError
-from tonesieve.extraction import extract_recording, filter_source
-from tonesieve.recordings import contents
-from tonesieve.recordings.contents import Channel
+from tonesieve.extraction.pipeline import extract_recording, filter_source
+from tonesieve.recordings import reader
+from tonesieve.recordings.reader import Channel
 from tonesieve.recordings.recording import read_recording, writing
 
 MANY = pytest.param(3000, marks=pytest.mark.slow)
@@ -367,7 +367,7 @@ def test_a_small_file_that_would_fill_the_disk(
     # of nulls, Parquet needs next to nothing
     table = pa.table({"x": pa.nulls(2**23, pa.int8())})
     parquet.write_table(table, tmp_path / "a.parquet", row_group_size=2**23)
-    monkeypatch.setattr(contents, "LARGE", 2**20)
+    monkeypatch.setattr(reader, "LARGE", 2**20)
     with pytest.raises(UserError, match=r"would swell to 67,108,864; that is no recording"):
         read_recording(tmp_path / "a.parquet", rate_hz=1.0)
 

@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 
 from tonesieve.errors import UserError
-from tonesieve.extractors.filters import FILTERS, build_filter
-from tonesieve.extractors.regression import OscillatorKalman
-from tonesieve.judging import generality, rivals
-from tonesieve.judging.rivals import candidate, classical_rivals, told_rivals
-from tonesieve.kernels.regression import smooth
-from tonesieve.signals.family import Scene, draw_scene
+from tonesieve.evaluation import baselines, benchmark
+from tonesieve.evaluation.baselines import candidate, classical_rivals, told_rivals
+from tonesieve.extractors.filters.kalman import OscillatorKalman
+from tonesieve.extractors.filters.registry import FILTERS, build_filter
+from tonesieve.kernels.kalman import smooth
+from tonesieve.signals.scenes import Scene, draw_scene
 
 ONES = np.ones((1, 50))
 FIXED = {"snr_db": 5.0, "dynamics": "steady", "noise": "white", "plain": True}
@@ -44,23 +44,23 @@ def filtered(turns: Sequence[float]) -> OscillatorKalman:
 
 
 @pytest.fixture(scope="module")
-def few() -> list[generality.Case]:
+def few() -> list[benchmark.Case]:
     """Quick scenes of several cells."""
-    drawn = itertools.islice(generality.test_scenes(1, seed=0), 96)
+    drawn = itertools.islice(benchmark.test_scenes(1, seed=0), 96)
     quick = [case for case in drawn if len(case.scene.samples) < 4000]
     return quick[:24:4]
 
 
 @pytest.fixture(scope="module")
-def judged(few: list[generality.Case]) -> pd.DataFrame:
+def judged(few: list[benchmark.Case]) -> pd.DataFrame:
     new = candidate("nothing", Nothing)
-    return generality.judge([*classical_rivals(), *told_rivals(), new], few)
+    return benchmark.judge([*classical_rivals(), *told_rivals(), new], few)
 
 
 def test_every_cell_has_its_scenes_and_more_begin_with_fewer() -> None:
-    grid = generality.cell_grid()
+    grid = benchmark.cell_grid()
     assert len(grid) == len(set(grid)) == 96
-    one, two = (list(itertools.islice(generality.test_scenes(n, seed=0), 8)) for n in (1, 2))
+    one, two = (list(itertools.islice(benchmark.test_scenes(n, seed=0), 8)) for n in (1, 2))
     for case, same, ((low, high), dynamics, noise) in zip(one, two, grid, strict=False):
         np.testing.assert_array_equal(case.scene.samples, same.scene.samples)
         assert low <= case.scene.snr_db <= high
@@ -69,7 +69,7 @@ def test_every_cell_has_its_scenes_and_more_begin_with_fewer() -> None:
 
 
 def test_other_seeds_are_other_scenes() -> None:
-    one, other = (next(generality.test_scenes(1, seed=n)) for n in (0, 1))
+    one, other = (next(benchmark.test_scenes(1, seed=n)) for n in (0, 1))
     assert one.scene.turns != other.scene.turns
 
 
@@ -79,26 +79,26 @@ def test_nmse_is_what_it_is_by_hand() -> None:
     wrong = true.copy()
     wrong[:200] = np.nan  # the settling is not judged
     wrong[200:] *= 1.1
-    assert generality.settling(scene) == 200
-    assert generality.scene_nmse_db(wrong, scene) == pytest.approx(-20.0)
-    assert generality.scene_nmse_db(0 * true, scene) == pytest.approx(0.0)
-    assert generality.scene_nmse_db(true, scene) == -60.0
-    assert generality.scene_nmse_db(9 * true, scene) == 10.0
-    assert generality.scene_nmse_db(np.nan * true, scene) == 10.0
+    assert benchmark.settling(scene) == 200
+    assert benchmark.scene_nmse_db(wrong, scene) == pytest.approx(-20.0)
+    assert benchmark.scene_nmse_db(0 * true, scene) == pytest.approx(0.0)
+    assert benchmark.scene_nmse_db(true, scene) == -60.0
+    assert benchmark.scene_nmse_db(9 * true, scene) == 10.0
+    assert benchmark.scene_nmse_db(np.nan * true, scene) == 10.0
 
 
 def test_bursts_count_by_the_power_of_the_record() -> None:
     scene = draw_scene(4, 1000, turn=0.1, snr_db=5.0, dynamics="bursts", plain=True)
     true = scene.tones[:, 0]
     error = 0.1 * np.sqrt(np.mean(true**2)) * np.ones_like(true)
-    assert generality.scene_nmse_db(true + error, scene) == pytest.approx(-20.0)
+    assert benchmark.scene_nmse_db(true + error, scene) == pytest.approx(-20.0)
 
 
-def test_everyone_answers_every_scene(few: list[generality.Case], judged: pd.DataFrame) -> None:
+def test_everyone_answers_every_scene(few: list[benchmark.Case], judged: pd.DataFrame) -> None:
     field = {(rival.name, rival.setting) for rival in classical_rivals()}
     assert {name for name, _ in field} == set(FILTERS) - {"mean", "random"}
     assert len(judged) == len(few) * (len(field) + 3)
-    assert judged["nmse_db"].between(*generality.BOUNDS_DB).all()
+    assert judged["nmse_db"].between(*benchmark.BOUNDS_DB).all()
     assert (judged[judged["extractor"] == "nothing"]["nmse_db"] < 0.5).all()
 
 
@@ -112,15 +112,15 @@ def test_the_default_is_the_filter_as_it_is() -> None:
 
 
 def test_multiples_and_steps_are_what_they_say() -> None:
-    grid = next(g for g in rivals.GRIDS if g.filter == "kalman")
+    grid = next(g for g in baselines.GRIDS if g.filter == "kalman")
     built = build_filter("kalman", [0.01], 1.0)
-    assert rivals._knobs(grid, None, None, built, 6.25) == ""
-    assert rivals._knobs(grid, 4.0, None, built, 6.25) == "memory_s=20000"
-    assert rivals._knobs(grid, None, 30.0, built, 6.25) == "memory_s=187.5"
-    width = next(g for g in rivals.GRIDS if g.filter == "butterworth")
+    assert baselines._knobs(grid, None, None, built, 6.25) == ""
+    assert baselines._knobs(grid, 4.0, None, built, 6.25) == "memory_s=20000"
+    assert baselines._knobs(grid, None, 30.0, built, 6.25) == "memory_s=187.5"
+    width = next(g for g in baselines.GRIDS if g.filter == "butterworth")
     narrow = build_filter("butterworth", [0.49], 1.0)
     # No wider than fits: the upper edge is farther from the tone, and below half the rate.
-    given = rivals._knobs(width, None, 1.0, narrow, 1.0)
+    given = baselines._knobs(width, None, 1.0, narrow, 1.0)
     widest = float(given.removeprefix("bandwidth_hz="))
     assert 0.01 < widest < 0.02
     assert np.isfinite(build_filter(f"butterworth:{given}", [0.49], 1.0).extract(ONES)).all()
@@ -166,13 +166,13 @@ def test_a_candidate_that_has_learned_of_no_gaps_hears_none() -> None:
     candidate("nothing", Nothing).answer(scene)
     with pytest.raises(AssertionError):
         candidate("nothing", Nothing, hears_gaps=True).answer(scene)
-    heard = rivals.bridged(scene)[0]
+    heard = baselines.bridged(scene)[0]
     good = np.isfinite(scene.samples)
     np.testing.assert_allclose(heard[good], scene.samples[good], rtol=1e-9)
 
 
 def test_the_table_of_goals(judged: pd.DataFrame) -> None:
-    table = generality.summarise(judged).set_index(["extractor", "way"])
+    table = benchmark.summarise(judged).set_index(["extractor", "way"])
     causal = judged[judged["causal"] & (judged["kind"] == "classical")]
     by_setting = causal.groupby(["extractor", "setting"])["nmse_db"].mean()
     assert table.loc[("best fixed", "causal"), "nmse_db"] == pytest.approx(by_setting.min())
@@ -188,7 +188,7 @@ def test_the_table_of_goals(judged: pd.DataFrame) -> None:
 
 
 def test_cells_have_means(judged: pd.DataFrame) -> None:
-    table = generality.by_cell(judged, ["noise"])
+    table = benchmark.by_cell(judged, ["noise"])
     mine = judged[(judged["extractor"] == "kalman told") & (judged["noise"] == "white")]
     assert table.loc["white", "kalman told causal"] == pytest.approx(mine["nmse_db"].mean())
 
@@ -197,9 +197,9 @@ def test_what_others_have_heard_cannot_be_compared(judged: pd.DataFrame) -> None
     moved = judged.copy()
     moved.loc[moved["extractor"] == "nothing", "digest"] *= 2
     with pytest.raises(UserError, match="not all have heard the same scenes"):
-        generality.summarise(moved)
+        benchmark.summarise(moved)
     with pytest.raises(UserError, match="not everyone has answered every scene"):
-        generality.summarise(judged.iloc[1:])
+        benchmark.summarise(judged.iloc[1:])
 
 
 @pytest.mark.parametrize("ending", ["parquet", "csv"])
@@ -207,13 +207,13 @@ def test_references_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, en
     if ending == "parquet":
         pytest.importorskip("pyarrow")
     cells = [((5.0, 15.0), "steady", "white"), ((15.0, 30.0), "fades", "white")]
-    monkeypatch.setattr(generality, "cell_grid", lambda: cells)
-    monkeypatch.setattr(generality, "N_STEPS", (100.0, 200.0))
-    monkeypatch.setattr(generality, "classical_rivals", lambda: classical_rivals()[:2])
+    monkeypatch.setattr(benchmark, "cell_grid", lambda: cells)
+    monkeypatch.setattr(benchmark, "N_STEPS", (100.0, 200.0))
+    monkeypatch.setattr(benchmark, "classical_rivals", lambda: classical_rivals()[:2])
     heard: list[int] = []
 
     def references(n_per_cell: int, seed: int = 0) -> pd.DataFrame:
-        return generality.judge_references(
+        return benchmark.judge_references(
             n_per_cell, tmp_path / f"kept.{ending}", seed=seed,
             on_case=lambda case: heard.append(case.number),
         )  # fmt: skip
@@ -229,7 +229,7 @@ def test_references_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, en
 
 def test_the_curve_of_steady_tones_falls_as_one_over_age() -> None:
     new = candidate("nothing", Nothing)
-    table = generality.steady_curve([new], n_scenes=20, ages=(100, 1000), snrs_db=(0.0,))
+    table = benchmark.steady_curve([new], n_scenes=20, ages=(100, 1000), snrs_db=(0.0,))
     assert list(table["age"]) == [100, 1000]
     np.testing.assert_allclose(table["nothing"], 0.0, atol=0.3)
     # 2 / (n snr), and one scene strays by its own size.
@@ -244,7 +244,7 @@ def test_coverage_counts_samples_within_the_band() -> None:
 
     scene: Scene = draw_scene(8, 3000, turn=0.101, **FIXED)
     size = np.abs(scene.phasors).max()
-    table = generality.coverage(Half, [generality.Case(0, "5 to 15", scene)])
+    table = benchmark.coverage(Half, [benchmark.Case(0, "5 to 15", scene)])
     # A sine is within 1/sqrt(2) for half of the time.
     assert table["covered"].item() == pytest.approx(0.5, abs=0.02)
     assert table["noise"].item() == "white"

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 import tonesieve
-from tonesieve.catalogue import FILTER_NAMES
-from tonesieve.extractors.filters import FILTERS
+from tonesieve.config.presets import FILTER_NAMES
+from tonesieve.config.schema import ModelSettings
+from tonesieve.extractors.filters.registry import FILTERS
 from tonesieve.learning.models import FAMILIES
-from tonesieve.settings import ModelSettings
 
 PACKAGE = Path(tonesieve.__file__).parent
 REPOSITORY = PACKAGE.parent
@@ -248,7 +248,7 @@ def test_nothing_reaches_outside_the_repository() -> None:
 
 def test_importing_the_command_line_costs_no_torch_nor_scipy() -> None:
     code = (
-        "import sys, tonesieve.cli; tonesieve.presets(); "
+        "import sys, tonesieve.cli.app; tonesieve.presets(); "
         "sys.exit(any(name in sys.modules for name in ('torch', 'scipy.signal', 'numba')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -271,14 +271,14 @@ THEN_SAY_WHAT_IS_LOADED = "; print(*sys.modules, file=sys.stderr)"
 
 
 def test_a_stream_starts_without_what_is_slow_to_load() -> None:
-    code = "import sys, tonesieve, tonesieve.cli; tonesieve.stream([50.0], rate_hz=1000.0)"
+    code = "import sys, tonesieve, tonesieve.cli.app; tonesieve.stream([50.0], rate_hz=1000.0)"
     done = subprocess.run(
         [sys.executable, "-c", code + THEN_SAY_WHAT_IS_LOADED],
         check=True, input="1\n2\n3\n", capture_output=True, text=True,
     )  # fmt: skip
     assert len(done.stdout.splitlines()) == 3
     loaded = set(done.stderr.split())
-    assert "tonesieve.live" in loaded
+    assert "tonesieve.commands.line_stream" in loaded
     assert not SLOW_TO_LOAD & loaded
 
 

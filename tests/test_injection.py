@@ -15,13 +15,13 @@ from scipy.signal import periodogram
 
 import tonesieve
 from tests.recordings import TONE_HZ, hum, write_csv
-from tonesieve import cli
-from tonesieve.config import Config
+from tonesieve.cli import app
+from tonesieve.config.config import Config
 from tonesieve.errors import UserError
-from tonesieve.judging import injection
+from tonesieve.evaluation import injection
+from tonesieve.inference.run_directory import CONFIG
 from tonesieve.learning.models import build_network
 from tonesieve.learning.network_extractor import as_extractor
-from tonesieve.loading import CONFIG
 from tonesieve.recordings.recording import read_recording
 from tonesieve.signals.synthesis import background_of
 
@@ -108,7 +108,9 @@ def test_hindsight_is_at_least_as_good_as_any_one_setting(finished: Path) -> Non
 def test_the_table_is_what_the_filters_give(finished: Path, trained: Config) -> None:
     test = injection.draw_test(trained.data, background_of(trained.data))
     by_hand = injection.nmse_db(
-        tonesieve.extractors.filters.build_filter("lock-in", trained.data.frequencies_hz, 100.0),
+        tonesieve.extractors.filters.registry.build_filter(
+            "lock-in", trained.data.frequencies_hz, 100.0
+        ),
         test,
     )
     table = pd.read_csv(finished / "injected.csv").query("extractor == 'lock-in'")
@@ -234,7 +236,7 @@ def test_the_command_line_refuses_in_one_line(
     monkeypatch.chdir(recording.parent)
     monkeypatch.setattr(sys, "argv", ["tonesieve", "run", *CALLS[message]])
     with pytest.raises(SystemExit) as caught:
-        cli.main()
+        app.main()
     err = capsys.readouterr().err
     assert caught.value.code == 2
     assert message in err
@@ -247,7 +249,7 @@ def test_the_command_line_shows_the_table(
     words = ["run", "--recording", str(recording), "--hz", "10", *SHORT]
     monkeypatch.setattr(sys, "argv", ["tonesieve", *words, "--out", str(tmp_path / "r")])
     with pytest.raises(SystemExit) as caught:
-        cli.main()
+        app.main()
     out = capsys.readouterr().out
     assert not caught.value.code
     assert "NMSE, dB" in out

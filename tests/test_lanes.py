@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numba import njit
 
-from tonesieve.extractors.hearing import Hearing
-from tonesieve.kernels.lanes import (
+from tonesieve.extractors.pretrained.front_end import Hearing
+from tonesieve.kernels.kalman_bank.decimator import HEARD, MEANS, window
+from tonesieve.kernels.simd import (
     WIDTH,
     any_above,
     largest,
@@ -22,7 +23,6 @@ from tonesieve.kernels.lanes import (
     store,
     total,
 )
-from tonesieve.kernels.thinning import HEARD, MEANS, window
 
 vectors = arrays(float, WIDTH, elements=st.floats(-1e100, 1e100) | st.sampled_from([0.0, np.nan]))
 

@@ -8,16 +8,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tonesieve.catalogue import load_config
-from tonesieve.config import Config, make_config
-from tonesieve.learning.lanes import lanes, row_order, segments
-from tonesieve.learning.layouts import (
+from tonesieve.config.config import Config, make_config
+from tonesieve.config.presets import load_config
+from tonesieve.learning.data.batches import (
     Batch,
     count_batches,
     epoch_batches,
     tap_features,
     training_record,
 )
+from tonesieve.learning.data.lanes import lanes, row_order, segments
 
 CPU = torch.device("cpu")
 SMALL = {"duration_s": 0.25}  # 250 samples

@@ -11,12 +11,13 @@ import pytest
 from scipy import stats
 
 from tonesieve import UserError, load_config
-from tonesieve.config import DataSettings
-from tonesieve.extractors import bayes, limits
-from tonesieve.extractors import densities as module
-from tonesieve.extractors.bayes import StartPosterior, best_extractor, free_kalman
-from tonesieve.extractors.densities import densities, noise_sigma, positions
-from tonesieve.extractors.limits import View, limit, view_of
+from tonesieve.config.config import DataSettings
+from tonesieve.extractors.bayes import likelihood as module
+from tonesieve.extractors.bayes import limit as bayes_limit
+from tonesieve.extractors.bayes import posterior_mean
+from tonesieve.extractors.bayes.likelihood import densities, noise_sigma, positions
+from tonesieve.extractors.bayes.limit import View, limit, view_of
+from tonesieve.extractors.bayes.posterior_mean import StartPosterior, best_extractor, free_kalman
 from tonesieve.signals.synthesis import draw_records, tone_response
 
 KEPT = Path(__file__).parent.parent / "docs" / "results"
@@ -246,9 +247,9 @@ def test_a_fine_grid_gives_the_limit_of_whole_samples(monkeypatch: pytest.Monkey
     data = EXERCISE.model_copy(update={"frequencies_hz": (1.0,)})
     exact = limit(data, View(4), 100)
     monkeypatch.setattr(module, "MOST_POSITIONS", 900)  # of 1,000 samples; the fine grid has 512
-    bayes._tables.cache_clear()
+    posterior_mean._tables.cache_clear()
     fine = limit(data, View(4), 100)
-    bayes._tables.cache_clear()
+    posterior_mean._tables.cache_clear()
     assert len(positions(data).cycles) == 512
     assert abs(fine.mse - exact.mse) < 3 * math.hypot(fine.stderr, exact.stderr)
 
@@ -410,7 +411,7 @@ def test_the_free_limit_of_a_long_record_is_that_of_every_sample(
     data = free(rate_hz=100.0)
     for view in (View(), View(None, None)):
         whole = limit(data, view, 20_000, settle=1000)
-        monkeypatch.setattr(limits, "MOST_AGES", 5000)
+        monkeypatch.setattr(bayes_limit, "MOST_AGES", 5000)
         thinned = limit(data, view, 20_000, settle=1000)
         monkeypatch.undo()
         assert thinned.mse == pytest.approx(whole.mse, rel=1e-3)

@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 from scipy.signal import lfilter
 
-from tonesieve.extractors.hearing import FOLLOW, KEEPS, STAYS, TABLE, Evidence, Hearing
-from tonesieve.extractors.pretrained import Judge
-from tonesieve.kernels import candidates
-from tonesieve.kernels.lanes import WIDTH
-from tonesieve.kernels.telling import n_features
-from tonesieve.kernels.weighing import TOLD, combine, decide, packed, weigh
-from tonesieve.kernels.whitening import NOISE_MEMORY
+from tonesieve.extractors.pretrained.extractor import Judge
+from tonesieve.extractors.pretrained.front_end import FOLLOW, KEEPS, STAYS, TABLE, Evidence, Hearing
+from tonesieve.kernels.kalman_bank.features import n_features
+from tonesieve.kernels.kalman_bank.gating import TOLD, combine, decide, packed, weigh
+from tonesieve.kernels.kalman_bank.whitening import NOISE_MEMORY
+from tonesieve.kernels.simd import WIDTH
 
 TURN = 0.047  # cycles a sample: every sample is a step
 # Where candidates stand among all.
@@ -69,8 +68,8 @@ def test_the_autoregression_of_the_noise_is_found() -> None:
     samples = lfilter([1.0], [1.0, -one, -two], noise(n, n_streams)) + tones(n, n_streams)[1]
     hearing = Hearing((TURN,))
     _, state = hearing.listen(samples, hearing.initial_state(n_streams)[3])
-    place = candidates.age_place(1) + candidates.N_NUMBERS + 3 * candidates.ORDER
-    model = state[:, place : place + candidates.ORDER + 1]
+    place = state.age_place(1) + state.N_NUMBERS + 3 * state.ORDER
+    model = state[:, place : place + state.ORDER + 1]
     # Of a fit to n samples, either coefficient is uncertain by so much.
     error = np.sqrt((1 - two**2) / NOISE_MEMORY)
     np.testing.assert_array_equal(model[:, 0], 1.0)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.signal import periodogram
 
-from tonesieve.judging import metrics
+from tonesieve.evaluation import metrics
 
 T = np.arange(10_000) / 1000
 SINE = np.sin(2 * np.pi * 3 * T)

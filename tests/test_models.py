@@ -15,17 +15,17 @@ from scipy.signal import lfilter
 
 from tests.zoo import ZOO
 from tests.zoo import settings as zoo_settings
-from tonesieve.catalogue import load_config
-from tonesieve.config import Config, make_config
+from tonesieve.config.config import Config, make_config
+from tonesieve.config.presets import load_config
 from tonesieve.errors import UserError
-from tonesieve.extractors.limits import limit, view_of
-from tonesieve.learning.layouts import epoch_batches, one_hot
+from tonesieve.extractors.bayes.limit import limit, view_of
+from tonesieve.learning.data.batches import epoch_batches, one_hot
+from tonesieve.learning.loop.training import train
 from tonesieve.learning.models import FAMILIES, build_network, n_parameters
-from tonesieve.learning.models.network import Network, State
-from tonesieve.learning.models.oscillators import scan
+from tonesieve.learning.models.base import Network, State
+from tonesieve.learning.models.lru import scan
 from tonesieve.learning.network_extractor import as_extractor
-from tonesieve.learning.saved import load_network, save_network
-from tonesieve.learning.training import train
+from tonesieve.learning.network_files import load_network, save_network
 from tonesieve.signals.synthesis import draw_records
 
 SELECTORS = ("input", "readout", "initial_state", "film", "none")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from tonesieve.config import DataSettings
+from tonesieve.config.config import DataSettings
 from tonesieve.learning.models.observer import Observer, _Observing, observe_plainly
 
 

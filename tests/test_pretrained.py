@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 
 import tonesieve
 from tonesieve.errors import UserError
-from tonesieve.extraction import filter_source
-from tonesieve.extractors import bothways
-from tonesieve.extractors.bothways import answer_both_ways
-from tonesieve.extractors.hearing import SPAN, grouped
-from tonesieve.extractors.pretrained import Pretrained
+from tonesieve.extraction.pipeline import filter_source
+from tonesieve.extractors.pretrained import smoother
+from tonesieve.extractors.pretrained.extractor import Pretrained
+from tonesieve.extractors.pretrained.front_end import SPAN, grouped
+from tonesieve.extractors.pretrained.smoother import answer_both_ways
 from tonesieve.extractors.protocol import Told
 from tonesieve.extractors.streaming import Source, Stream
-from tonesieve.kernels.listening import FRAME
+from tonesieve.kernels.kalman_bank.filter import FRAME
 
 RATE = 200.0
 # Every sample a step; many samples a step; tones heard together; groups of their own.
@@ -256,7 +256,7 @@ def test_the_size_of_blocks_changes_nothing(
     samples, one = holed(4 * n if name == "slow" else n), built(CASES[name])
     whole = through(one, samples)
     for block in (FRAME, 5 * FRAME):
-        monkeypatch.setattr(bothways, "BLOCK", block)
+        monkeypatch.setattr(smoother, "BLOCK", block)
         again = through(one, samples)
         # To rounding: what is thinned is first taken off the first sample that a block reads.
         tolerance = 0.0 if name in ("fast", "two") else 1e-7

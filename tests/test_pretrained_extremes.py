@@ -12,12 +12,12 @@ from hypothesis.extra.numpy import arrays
 
 import tonesieve
 from tonesieve.errors import UserError
-from tonesieve.extraction import filter_source
-from tonesieve.extractors.pretrained import Pretrained
+from tonesieve.extraction.passes import take_out
+from tonesieve.extraction.pipeline import filter_source
+from tonesieve.extractors.pretrained.extractor import Pretrained
 from tonesieve.extractors.streaming import Source, Stream
-from tonesieve.passing import take_out
 from tonesieve.recordings.recording import of_array
-from tonesieve.recordings.survey import survey
+from tonesieve.recordings.statistics import survey
 
 RATE, N = 200.0, 600
 T = np.arange(N)

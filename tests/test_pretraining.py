@@ -14,27 +14,27 @@ import torch
 from safetensors.numpy import save_file
 
 import tonesieve
-from tonesieve import cli
+from tonesieve.cli import app
 from tonesieve.errors import UserError
-from tonesieve.extractors.bothways import answer_both_ways
-from tonesieve.extractors.hearing import Evidence, Hearing
-from tonesieve.extractors.pretrained import Pretrained
-from tonesieve.extractors.weights import (
+from tonesieve.evaluation.benchmark import TEST_SEED
+from tonesieve.extractors.pretrained.extractor import Pretrained
+from tonesieve.extractors.pretrained.front_end import Evidence, Hearing
+from tonesieve.extractors.pretrained.smoother import answer_both_ways
+from tonesieve.inference.weights import (
     load_pretrained,
     load_weights,
     read_tensors,
     save_pretrained,
     write_tensors,
 )
-from tonesieve.judging.generality import TEST_SEED
-from tonesieve.kernels.listening import FRAME
-from tonesieve.learning import evidence, weigher
-from tonesieve.learning.ahead import drawn_apart
-from tonesieve.learning.evidence import Size, batch
-from tonesieve.learning.pretraining import band_shift, train_step
-from tonesieve.learning.weigher import Weigher, as_lesson, judge, weighed
-from tonesieve.reporting import Reporter, Task
-from tonesieve.signals.family import Scene, draw_scene
+from tonesieve.kernels.kalman_bank.filter import FRAME
+from tonesieve.learning.data.prefetch import drawn_apart
+from tonesieve.learning.pretraining import dataset, gating_network
+from tonesieve.learning.pretraining.dataset import Size, batch
+from tonesieve.learning.pretraining.gating_network import Weigher, as_lesson, judge, weighed
+from tonesieve.learning.pretraining.train import band_shift, train_step
+from tonesieve.signals.scenes import Scene, draw_scene
+from tonesieve.util.progress import Reporter, Task
 
 SIZES = (Size(40, 3, 0.5), Size(64, 2, 0.5))
 TINY = {
@@ -68,7 +68,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, A
 
 
 @pytest.fixture(scope="module")
-def few() -> evidence.Batch:
+def few() -> dataset.Batch:
     return batch((3, 0, 0), (Size(64, 8, 1.0),))
 
 
@@ -81,12 +81,12 @@ def test_a_batch_is_the_same_for_the_same_seed_alone() -> None:
 
 
 def test_no_seed_of_a_training_draws_a_scene_of_the_tests() -> None:
-    assert TEST_SEED not in (evidence.SCENES, evidence.CHOICES)
+    assert TEST_SEED not in (dataset.SCENES, dataset.CHOICES)
 
 
 def test_all_is_over_the_tones_rms_and_padded() -> None:
     scene = draw_scene(1, 1000, turn=0.1, plain=True, dynamics="steady", noise="white", snr_db=30.0)
-    (record,) = evidence.records_of(scene, 200)
+    (record,) = dataset.records_of(scene, 200)
     assert record.n_frames == 1000 // FRAME
     assert record.settled == 200 // FRAME
     assert not record.features[:, 125:].any()
@@ -101,7 +101,7 @@ def test_all_is_over_the_tones_rms_and_padded() -> None:
 
 
 def test_short_scenes_teach_nothing() -> None:
-    assert evidence.records_of(draw_scene(1, 200, turn=0.1), 200) == []
+    assert dataset.records_of(draw_scene(1, 200, turn=0.1), 200) == []
 
 
 def test_processes_draw_the_same_in_the_same_order() -> None:
@@ -115,7 +115,7 @@ def test_what_fails_in_a_process_is_raised_here() -> None:
         list(drawn)
 
 
-def test_the_loss_falls_on_one_batch(few: evidence.Batch) -> None:
+def test_the_loss_falls_on_one_batch(few: dataset.Batch) -> None:
     torch.manual_seed(0)
     network = Weigher(16)
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
@@ -125,14 +125,14 @@ def test_the_loss_falls_on_one_batch(few: evidence.Batch) -> None:
     assert losses[-1] < min(losses[:6])
 
 
-def test_only_the_second_network_learns_by_both_ways(few: evidence.Batch) -> None:
+def test_only_the_second_network_learns_by_both_ways(few: dataset.Batch) -> None:
     network = Weigher(16)
     judge(network, as_lesson(few))[1].loss.backward()
     learning = {name for name, p in network.named_parameters() if p.grad is not None}
     assert learning == {"mix.weight", "mix.bias", "two.weight", "two.bias"}
 
 
-def test_padding_teaches_nothing(few: evidence.Batch) -> None:
+def test_padding_teaches_nothing(few: dataset.Batch) -> None:
     network = Weigher(16)
     last = few.n_frames.min() - 10
     short = few._replace(n_frames=np.full_like(few.n_frames, last))
@@ -147,7 +147,7 @@ def test_padding_teaches_nothing(few: evidence.Batch) -> None:
         assert float(one.loss.detach()) == pytest.approx(float(two.loss.detach()), abs=1e-5)
 
 
-def test_bands_are_shifted_to_hold_nine_in_ten(few: evidence.Batch) -> None:
+def test_bands_are_shifted_to_hold_nine_in_ten(few: dataset.Batch) -> None:
     with torch.no_grad():
         alone, _ = judge(Weigher(16), as_lesson(few))
     shifted = alone._replace(over=alone.over - band_shift([alone]))
@@ -158,9 +158,11 @@ def test_bands_are_shifted_to_hold_nine_in_ten(few: evidence.Batch) -> None:
 def test_errors_in_db() -> None:
     power, there = torch.ones(2, 4), torch.ones(2, 4, dtype=torch.bool)
     error = torch.tensor([[0.01], [1000.0]]).expand(2, 4)
-    assert weigher.settled_db(error, power, there).tolist() == pytest.approx([-20, 10], abs=1e-3)
+    assert gating_network.settled_db(error, power, there).tolist() == pytest.approx(
+        [-20, 10], abs=1e-3
+    )
     none = torch.zeros(2, 4, dtype=torch.bool)
-    early = weigher.early_db(error, power, none)
+    early = gating_network.early_db(error, power, none)
     assert early.tolist() == pytest.approx([-20, -20], abs=0.1)
 
 
@@ -290,7 +292,7 @@ def network_of(path: Path) -> Weigher:
     return network.double()
 
 
-def opinions(network: Weigher, side: Evidence, flipped: bool) -> weigher.Opinion:
+def opinions(network: Weigher, side: Evidence, flipped: bool) -> gating_network.Opinion:
     """Of all tones, from what they were heard to be at the ends of frames."""
     phasors = side.phasors[0, ::-1] if flipped else side.phasors[0]
     at_ends = phasors[FRAME - 1 :: FRAME]
@@ -302,7 +304,7 @@ def opinions(network: Weigher, side: Evidence, flipped: bool) -> weigher.Opinion
 def hear(scene: Scene) -> tuple[Hearing, np.ndarray, tuple[Evidence, Evidence]]:
     hearing = Hearing(scene.turns)
     steps, _ = hearing.thin(scene.samples[None], hearing.initial_state(1))
-    return hearing, steps, evidence._heard(hearing, steps)
+    return hearing, steps, dataset._heard(hearing, steps)
 
 
 @pytest.mark.parametrize(("turn", "seed"), [(0.11, 12), (0.02, 3)])
@@ -336,8 +338,8 @@ def test_both_ways_the_kernels_answer_as_the_network_does(lively: Path) -> None:
     network, n = network_of(lively), steps.shape[1]
     past, back = (opinions(network, s, f) for s, f in zip(sides, (False, True), strict=True))
     # After frame r the future is, backwards, what ends with the next frame's first step.
-    past = weigher.Opinion(*(part[:, :-1] for part in past))
-    future = weigher.Opinion(*(part.flip(1)[:, 1:] for part in back))
+    past = gating_network.Opinion(*(part[:, :-1] for part in past))
+    future = gating_network.Opinion(*(part.flip(1)[:, 1:] for part in back))
     ends = np.arange(FRAME - 1, n - 1, FRAME)
     stood = np.stack([sides[0].phasors[0, ends], sides[1].phasors[0, ends + 1]])
     spread = np.stack([sides[0].variances[0, :-1], sides[1].variances[0, ::-1][1:]])
@@ -376,7 +378,7 @@ def test_the_command_says_what_came_out(
     monkeypatch.setattr(tonesieve, "pretrain", pretrain)
     monkeypatch.setattr(sys, "argv", ["tonesieve", "pretrain", "--steps", "9", "--hidden", "16"])
     with pytest.raises(SystemExit) as caught:
-        cli.main()
+        app.main()
     assert not caught.value.code
     assert "both ways" in capsys.readouterr().out
     assert (given["n_steps"], given["n_hidden"], given["seed"]) == (9, 16, 0)

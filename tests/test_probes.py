@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from tonesieve import diagnose, limit, load_config
-from tonesieve.config import Config, DataSettings, make_config
-from tonesieve.extractors.bayes import StartPosterior
-from tonesieve.extractors.filters import FILTERS, build_filter
-from tonesieve.extractors.limits import View
+from tonesieve.config.config import Config, DataSettings, make_config
+from tonesieve.evaluation.comparison import BEST, SCENES, Contestant, compare_extractors, n_parts
+from tonesieve.evaluation.exercise import evaluate_extractor
+from tonesieve.evaluation.probes import N_PROBES, probe_extractor
+from tonesieve.extractors.bayes.limit import View
+from tonesieve.extractors.bayes.posterior_mean import StartPosterior
+from tonesieve.extractors.filters.registry import FILTERS, build_filter
 from tonesieve.extractors.protocol import Extractor
-from tonesieve.judging.comparison import BEST, SCENES, Contestant, compare_extractors, n_parts
-from tonesieve.judging.evaluation import evaluate_extractor
-from tonesieve.judging.probes import N_PROBES, probe_extractor
 from tonesieve.signals.synthesis import tone_response
 
 CONFIG = make_config({"data": {"duration_s": 3}, "evaluation": {"shifted_records": 8}})

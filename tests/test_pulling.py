@@ -10,10 +10,10 @@ import pytest
 
 import tonesieve
 from tonesieve.errors import UserError
-from tonesieve.extractors import bothways
-from tonesieve.extractors.pretrained import Pretrained
+from tonesieve.extractors.pretrained import smoother
+from tonesieve.extractors.pretrained.extractor import Pretrained
+from tonesieve.extractors.source import filter_source
 from tonesieve.extractors.streaming import Stream
-from tonesieve.sources import filter_source
 
 RATE = 1000.0
 T = np.arange(6000) / RATE
@@ -163,10 +163,10 @@ def test_the_frequency_stays_near_its_name() -> None:
 
 
 def test_what_is_kept_between_blocks_holds_no_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bothways, "BLOCK", 64)
+    monkeypatch.setattr(smoother, "BLOCK", 64)
     extractor = Pretrained((50.0,), RATE)
     hearing = extractor.groups[0][1]
-    group = bothways._Group(extractor, hearing, lambda a, b: HEARD[None, a:b], len(HEARD), 1, None)
+    group = smoother._Group(extractor, hearing, lambda a, b: HEARD[None, a:b], len(HEARD), 1, None)
     group.prepare(lambda n: None)
     assert len(group._saved) > 50
     kept = [part for side in group._saved.values() for part in (*side.verdict, side.phasors)]

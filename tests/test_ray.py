@@ -20,7 +20,7 @@ import yaml
 
 import tonesieve
 from tonesieve.errors import UserError
-from tonesieve.sweeping.searches import open_study
+from tonesieve.sweeping.optuna_search import open_study
 
 pytestmark = [
     pytest.mark.slow,

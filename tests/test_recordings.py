@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tonesieve.errors import UserError
-from tonesieve.recordings.contents import Channel
+from tonesieve.recordings.reader import Channel
 from tonesieve.recordings.recording import Recording, read_recording, tone_names, writing
 from tonesieve.recordings.resampling import resample
 

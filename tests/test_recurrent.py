@@ -11,15 +11,15 @@ import torch
 
 from tests.zoo import ZOO
 from tests.zoo import settings as zoo_settings
-from tonesieve.config import Config, make_config
+from tonesieve.config.config import Config, make_config
 from tonesieve.errors import UserError
-from tonesieve.extractors import recurrent
-from tonesieve.extractors.packing import KINDS, Packed, pack
-from tonesieve.extractors.recurrent import CompiledNetwork
-from tonesieve.learning.checkpoints import to_arrays
+from tonesieve.inference import compiled_network
+from tonesieve.inference.compiled_network import CompiledNetwork
+from tonesieve.inference.compiler import KINDS, Packed, pack
+from tonesieve.inference.run_directory import as_compiled
+from tonesieve.learning.loop.checkpoints import to_arrays
 from tonesieve.learning.models import build_network
 from tonesieve.learning.network_extractor import StatefulNetwork
-from tonesieve.loading import as_compiled
 from tonesieve.signals.synthesis import draw_records
 
 SELECTORS = ("input", "readout", "initial_state", "film", "none")
@@ -28,7 +28,7 @@ SELECTORS = ("input", "readout", "initial_state", "film", "none")
 @pytest.fixture(scope="module", autouse=True)
 def _ready() -> None:
     """NumPy would answer the first tests of a fresh machine, and rounds otherwise."""
-    recurrent.compiled_core()
+    compiled_network.compiled_core()
 
 
 def configured(name: str, selector: str, **training: Any) -> Config | None:
@@ -144,7 +144,7 @@ def test_numpy_answers_until_it_is_compiled(
 ) -> None:
     network = compiled(name, selector)
     expected = network.extract(mixture())
-    monkeypatch.setattr(recurrent, "compiled_core", lambda patience_s: None)
+    monkeypatch.setattr(compiled_network, "compiled_core", lambda patience_s: None)
     np.testing.assert_allclose(
         network.extract(mixture()), expected, rtol=0, atol=rounding(name) / 2
     )
@@ -153,14 +153,14 @@ def test_numpy_answers_until_it_is_compiled(
 def test_the_core_takes_over_where_numpy_stands(monkeypatch: pytest.MonkeyPatch) -> None:
     network, asked = compiled("gru", "input"), []
     expected = network.extract(mixture())
-    core = recurrent.compiled_core()
+    core = compiled_network.compiled_core()
 
     def soon(patience_s: float) -> Any:
         asked.append(patience_s)
         return core if len(asked) > 3 else None
 
-    monkeypatch.setattr(recurrent, "compiled_core", soon)
-    monkeypatch.setattr(recurrent, "PIECE", 50)
+    monkeypatch.setattr(compiled_network, "compiled_core", soon)
+    monkeypatch.setattr(compiled_network, "PIECE", 50)
     found = network.extract(mixture())
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
     assert len(asked) == 4
@@ -201,7 +201,7 @@ def test_gaps_are_the_mean(gap: float, monkeypatch: pytest.MonkeyPatch) -> None:
         take(one)
         other(two)
     np.testing.assert_array_equal(take.answers, other.answers)
-    monkeypatch.setattr(recurrent, "compiled_core", lambda patience_s: None)
+    monkeypatch.setattr(compiled_network, "compiled_core", lambda patience_s: None)
     np.testing.assert_array_equal(network.extract(broken), network.extract(filled))
 
 

@@ -18,11 +18,11 @@ from filelock import FileLock
 from matplotlib.image import imread
 
 import tonesieve
+from tonesieve.commands.train import load_run
 from tonesieve.errors import UserError
-from tonesieve.extractors.weights import load_weights, save_weights
-from tonesieve.reporting import Reporter
-from tonesieve.runs import load_run
+from tonesieve.inference.weights import load_weights, save_weights
 from tonesieve.signals.synthesis import draw_exercise
+from tonesieve.util.progress import Reporter
 
 SHORT = (
     "data.duration_s=0.5",

@@ -25,16 +25,16 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from tonesieve.catalogue import FILTER_NAMES, PRETRAINED
-from tonesieve.config import DataSettings, make_config
+from tonesieve.commands.line_stream import Lines, feed_of, run_stream
+from tonesieve.config.config import DataSettings, make_config
+from tonesieve.config.presets import FILTER_NAMES, PRETRAINED
 from tonesieve.errors import UserError
-from tonesieve.extraction import extract_recording, filter_source
+from tonesieve.extraction.pipeline import extract_recording, filter_source
 from tonesieve.extractors.streaming import Source, Stream
-from tonesieve.learning.checkpoints import to_arrays
+from tonesieve.inference.run_directory import as_compiled, memory_of
+from tonesieve.learning.loop.checkpoints import to_arrays
 from tonesieve.learning.models import build_network
 from tonesieve.learning.network_extractor import as_extractor
-from tonesieve.live import Lines, feed_of, run_stream
-from tonesieve.loading import as_compiled, memory_of
 
 RATE, TONES = 200.0, (7.0, 13.0)
 CAUSAL = [n for n in FILTER_NAMES if n not in ("zero-phase", "fft-mask", "wiener")]

@@ -20,16 +20,17 @@ import yaml
 from fsspec.implementations.memory import MemoryFileSystem
 
 import tonesieve
-from tonesieve import cli, runs, sweeps
-from tonesieve.catalogue import shipped_experiments
-from tonesieve.config import to_yaml
+from tonesieve.cli import app
+from tonesieve.commands import train
+from tonesieve.config.config import to_yaml
+from tonesieve.config.presets import shipped_experiments
 from tonesieve.errors import UserError
-from tonesieve.sweeping import engines, searches, workers
-from tonesieve.sweeping.plans import Plan, points_of, read_plan
+from tonesieve.sweeping import executors, optuna_search, sweep, worker
+from tonesieve.sweeping.optuna_search import open_study, work_on
+from tonesieve.sweeping.plan import Plan, points_of, read_plan
 from tonesieve.sweeping.results import check_metric, sweep_text
-from tonesieve.sweeping.searches import open_study, work_on
-from tonesieve.sweeping.shelves import Shelf
-from tonesieve.sweeping.workers import Outcome, Task
+from tonesieve.sweeping.storage import Shelf
+from tonesieve.sweeping.worker import Outcome, Task
 
 TINY: dict[str, Any] = {
     "name": "tiny",
@@ -48,7 +49,7 @@ TINY: dict[str, Any] = {
 }
 
 
-class InProcess(engines.Engine):
+class InProcess(executors.Engine):
     """One task after the other, here; and what was asked of it."""
 
     n_hands, n_queued = 2, 3
@@ -62,7 +63,7 @@ class InProcess(engines.Engine):
         self._open.append(task)
         self.most_open = max(self.most_open, len(self._open))
 
-    def wait(self) -> list[engines.Finished]:
+    def wait(self) -> list[executors.Finished]:
         task = self._open.pop(0)
         self.names.append(task.name)
         return [(task, work_on(task))]
@@ -74,14 +75,14 @@ class InProcess(engines.Engine):
 @pytest.fixture
 def engine_and_pictures(monkeypatch: pytest.MonkeyPatch) -> InProcess:
     one = InProcess()
-    monkeypatch.setattr(sweeps, "open_engine", lambda name, **options: one)
+    monkeypatch.setattr(sweep, "open_engine", lambda name, **options: one)
     return one
 
 
 @pytest.fixture
 def engine(engine_and_pictures: InProcess, monkeypatch: pytest.MonkeyPatch) -> InProcess:
     # A run's pictures take most of the time of one so small.
-    monkeypatch.setattr(runs, "_save_picture", lambda folder, name, figure, config: None)
+    monkeypatch.setattr(train, "_save_picture", lambda folder, name, figure, config: None)
     return engine_and_pictures
 
 
@@ -255,7 +256,7 @@ def test_whatever_ends_a_run_is_told_and_the_rest_goes_on(
 
     path, out = write(tmp_path, plan_of()), tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr(workers, "run", full)
+        patch.setattr(worker, "run", full)
         result = tonesieve.sweep(path, out=out)
     reasons = [row["reason"] for row in result["unfinished"]]
     assert reasons == ["OSError: [Errno 28] No space left on device"] * 2
@@ -269,13 +270,13 @@ def test_a_sweep_with_unfinished_runs_exits_with_1(
     def full(config: Any, **options: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(workers, "run", full)
+    monkeypatch.setattr(worker, "run", full)
     path = write(tmp_path, plan_of())
     monkeypatch.setattr(
         sys, "argv", ["tonesieve", "sweep", str(path), "--out", str(tmp_path / "o")]
     )
     with pytest.raises(SystemExit) as caught:
-        cli.main()
+        app.main()
     assert caught.value.code == 1
     assert "failed: 2, seed 0: OSError: " in capsys.readouterr().out
 
@@ -358,7 +359,7 @@ def test_a_kept_checkpoint_at_an_address_is_gone_on_with(
     (point,) = points_of(plan, base, where="x")
     address = f"memory://{tmp_path.name}"
     task = Task(address, point.name, to_yaml(point.config))
-    monkeypatch.setattr(workers, "KEEP_EVERY_S", 0.0)
+    monkeypatch.setattr(worker, "KEEP_EVERY_S", 0.0)
 
     class Killed(BaseException):
         pass
@@ -367,10 +368,10 @@ def test_a_kept_checkpoint_at_an_address_is_gone_on_with(
         raise Killed
 
     with pytest.raises(Killed):
-        workers.work(task, die)
-    assert workers.outcome_of(Shelf(address), point.name) is None
+        worker.work(task, die)
+    assert worker.outcome_of(Shelf(address), point.name) is None
     epochs: list[int] = []
-    outcome = workers.work(task, lambda history: epochs.append(len(history)))
+    outcome = worker.work(task, lambda history: epochs.append(len(history)))
     assert outcome.status == "finished"
     assert epochs == [1, 2]  # the first was read, not trained again
     history = Shelf(address).read(f"runs/{point.name}/history.csv")
@@ -451,7 +452,7 @@ def test_a_hopeless_trial_is_given_up(tmp_path: Path) -> None:
         update={"training": config.training.model_copy(update={"epochs": 9})}
     )
     task = Task(str(tmp_path / "out"), "trial", to_yaml(config),
-                trial=workers.Trial(storage, "tiny", number, "median"))  # fmt: skip
+                trial=worker.Trial(storage, "tiny", number, "median"))  # fmt: skip
     outcome = work_on(task)
     assert (outcome.status, outcome.reason) == ("pruned", "hopeless after epoch 3")
     assert work_on(task) == outcome  # and is not taken up again
@@ -508,10 +509,10 @@ def test_a_trial_broken_off_before_it_was_drawn_is_dropped(
 
 
 def test_an_address_of_a_database_names_its_driver_and_hides_the_password() -> None:
-    assert searches._with_driver("postgresql://u:p@h/d") == "postgresql+psycopg://u:p@h/d"
-    assert searches._with_driver("sqlite:///x.db") == "sqlite:///x.db"
-    assert searches._shown("postgresql://u:secret@h:5432/d") == "postgresql://u:***@h:5432/d"
-    assert searches._shown("sqlite:////a/b.db") == "sqlite:////a/b.db"
+    assert optuna_search._with_driver("postgresql://u:p@h/d") == "postgresql+psycopg://u:p@h/d"
+    assert optuna_search._with_driver("sqlite:///x.db") == "sqlite:///x.db"
+    assert optuna_search._shown("postgresql://u:secret@h:5432/d") == "postgresql://u:***@h:5432/d"
+    assert optuna_search._shown("sqlite:////a/b.db") == "sqlite:////a/b.db"
 
 
 # Real processes: what a kill leaves behind.
@@ -594,19 +595,19 @@ def end_or_die(task: Task) -> Outcome:
 
 @pytest.mark.slow
 def test_a_deadly_task_costs_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "work_on", end_or_die)
+    monkeypatch.setattr(executors, "work_on", end_or_die)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    engine = engines.Local(2)
+    engine = executors.Local(2)
     found: dict[str, Outcome] = {}
     try:
         tasks = [Task("x", name, "") for name in ("first", "deadly", "broken", "last")]
-        engines.do_all(engine, tasks, lambda task, outcome: found.update({task.name: outcome}))
+        executors.do_all(engine, tasks, lambda task, outcome: found.update({task.name: outcome}))
         for worker in engine._free:  # killed with nothing to do
             for pid in list(worker._processes or {}):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(1)
         more = [Task("x", "late", "")]
-        engines.do_all(engine, more, lambda task, outcome: found.update({task.name: outcome}))
+        executors.do_all(engine, more, lambda task, outcome: found.update({task.name: outcome}))
     finally:
         engine.close()
     assert {name: outcome.status for name, outcome in found.items()} == {

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import signal, stats
 
-from tonesieve.config import DataSettings
+from tonesieve.config.config import DataSettings
 from tonesieve.signals.synthesis import (
     additive_noise,
     common_period_samples,

@@ -12,15 +12,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tonesieve.config import Config, DataSettings, make_config
+from tonesieve.config.config import Config, DataSettings, make_config
 from tonesieve.errors import UserError
-from tonesieve.extractors.bayes import StartPosterior, best_answers, free_kalman
-from tonesieve.judging.pairing import excess_over_best
-from tonesieve.learning import balance
-from tonesieve.learning.ahead import drawn_ahead
-from tonesieve.learning.layouts import count_batches, draw_fresh, epoch_batches
-from tonesieve.learning.optimizers import BETAS, Soap
-from tonesieve.learning.schedules import warmth
+from tonesieve.evaluation.paired_ratio import excess_over_best
+from tonesieve.extractors.bayes.posterior_mean import StartPosterior, best_answers, free_kalman
+from tonesieve.learning.data.batches import count_batches, draw_fresh, epoch_batches
+from tonesieve.learning.data.prefetch import drawn_ahead
+from tonesieve.learning.loop import age_weights
+from tonesieve.learning.loop.optimizers import BETAS, Soap
+from tonesieve.learning.loop.schedules import warmth
 from tonesieve.signals.synthesis import draw_records
 
 SHIFTED = DataSettings(start="random", noise="fresh")
@@ -138,15 +138,15 @@ def test_lanes_of_equal_length_know_their_age() -> None:
 
 
 def test_weights_are_one_on_average_and_inverse_to_the_error() -> None:
-    ages = balance.age_kind(torch.arange(40)).expand(3, -1)
+    ages = age_weights.age_kind(torch.arange(40)).expand(3, -1)
     n = int(ages.max()) + 1
     squared = torch.rand(3, 40, generator=torch.Generator().manual_seed(1)) + 0.1
     running = torch.zeros(2, n)
-    balance.renew(running, balance.sums_by_age(squared, ages, n))
+    age_weights.renew(running, age_weights.sums_by_age(squared, ages, n))
     for kind in range(n):
         of_kind = squared[ages == kind]
         assert float(running[0, kind]) == pytest.approx(float(of_kind.double().mean()))
-    weights = balance.weights(running, ages, floor=1e-9)
+    weights = age_weights.weights(running, ages, floor=1e-9)
     each = torch.stack([weights[ages == kind][0] for kind in range(n)])
     assert float(each.mean()) == pytest.approx(1)
     np.testing.assert_allclose(each / each[0], running[0, 0] / running[0], rtol=1e-5)
@@ -155,22 +155,22 @@ def test_weights_are_one_on_average_and_inverse_to_the_error() -> None:
 def test_the_running_mean_forgets() -> None:
     running = torch.zeros(2, 1)
     for _ in range(50):
-        balance.renew(running, torch.tensor([[4.0], [4.0]]))
+        age_weights.renew(running, torch.tensor([[4.0], [4.0]]))
     assert float(running[0]) == pytest.approx(1)
-    balance.renew(running, torch.tensor([[12.0], [4.0]]))
+    age_weights.renew(running, torch.tensor([[12.0], [4.0]]))
     assert float(running[0]) == pytest.approx(1 + 2 / 50)
-    balance.renew(running, torch.zeros(2, 1))  # nothing of this age
+    age_weights.renew(running, torch.zeros(2, 1))  # nothing of this age
     assert float(running[0]) == pytest.approx(1 + 2 / 50)
 
 
 def test_a_geometric_mean() -> None:
     squared = np.full((3, 500), 1e-2)
-    assert balance.geometric_mean(squared, 0.0) == pytest.approx(1e-2)
-    kinds = balance.age_kind(torch.arange(500)).numpy()
+    assert age_weights.geometric_mean(squared, 0.0) == pytest.approx(1e-2)
+    kinds = age_weights.age_kind(torch.arange(500)).numpy()
     squared[:, kinds >= kinds.max() / 2] = 1e-4
     n = kinds.max() + 1
     low = sum(kind >= kinds.max() / 2 for kind in range(n)) / n
-    assert balance.geometric_mean(squared, 0.0) == pytest.approx(10 ** (-2 - 2 * low))
+    assert age_weights.geometric_mean(squared, 0.0) == pytest.approx(10 ** (-2 - 2 * low))
 
 
 def test_balance_needs_ages() -> None:

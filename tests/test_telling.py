@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 
 from tonesieve import UserError, extract
-from tonesieve.extraction import choose_tones, extract_recording, filter_source
-from tonesieve.extractors.credible import SidebandLevel, noise_gain
-from tonesieve.extractors.filters import build_filter
-from tonesieve.extractors.reading import ToneReader
-from tonesieve.extractors.regression import OscillatorKalman, TrackingKalman
+from tonesieve.extraction.pipeline import choose_tones, extract_recording, filter_source
+from tonesieve.extractors.demodulation import ToneReader
+from tonesieve.extractors.filters.kalman import OscillatorKalman, TrackingKalman
+from tonesieve.extractors.filters.registry import build_filter
+from tonesieve.extractors.noise_bands import SidebandLevel, noise_gain
 from tonesieve.extractors.streaming import Source
 from tonesieve.signals.synthesis import pink_noise
 
@@ -323,9 +323,9 @@ def test_blocks_and_stretches_leave_no_seam(
         for name in ("tracker", "zero-phase"):
             answer = extract(path, [49.93], with_=name, full=True, force=True)
             found[name] = pd.read_csv(answer["out"])
-        for module, size in ( ("readings.LEAST", 100), ("readings.BLOCK", 512),
-                             ("recordings.contents.ROWS", 300),
-                             ("passing.STRETCH", 3000), ("passing.SHARED", 800)):  # fmt: skip
+        for module, size in ( ("extraction.tone_parameters.LEAST", 100), ("extraction.tone_parameters.BLOCK", 512),
+                             ("recordings.reader.ROWS", 300),
+                             ("extraction.passes.STRETCH", 3000), ("extraction.passes.SHARED", 800)):  # fmt: skip
             monkeypatch.setattr(f"tonesieve.{module}", size)
     for name in whole:
         tolerance = 0.02 if name == "zero-phase" else 1e-9

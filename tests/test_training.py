@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from tonesieve.config import Config, make_config
+from tonesieve.config.config import Config, make_config
 from tonesieve.errors import UserError
-from tonesieve.learning.history import Epoch, best_epoch
-from tonesieve.learning.layouts import epoch_batches
+from tonesieve.learning.data.batches import epoch_batches
+from tonesieve.learning.loop.history import Epoch, best_epoch
+from tonesieve.learning.loop.schedules import learning_rate
+from tonesieve.learning.loop.training import TrainingDiverged, train
 from tonesieve.learning.models import build_network
 from tonesieve.learning.network_extractor import as_extractor
-from tonesieve.learning.saved import save_network
-from tonesieve.learning.schedules import learning_rate
-from tonesieve.learning.training import TrainingDiverged, train
+from tonesieve.learning.network_files import save_network
 from tonesieve.signals.synthesis import draw_exercise
 
 

@@ -10,38 +10,38 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tonesieve.catalogue import load_config, presets
-    from tonesieve.config import Config
+    from tonesieve.commands.compare import compare, probe
+    from tonesieve.commands.export import export
+    from tonesieve.commands.extract import extract, pull, stream
+    from tonesieve.commands.generate import generate
+    from tonesieve.commands.limit import diagnose, limit
+    from tonesieve.commands.train import describe, evaluate, resume, run
+    from tonesieve.config.config import Config
+    from tonesieve.config.presets import load_config, presets
     from tonesieve.errors import UserError
-    from tonesieve.exporting import export
-    from tonesieve.forecasts import diagnose, limit
-    from tonesieve.generation import generate
-    from tonesieve.learning.pretraining import pretrain
-    from tonesieve.runs import describe, evaluate, resume, run
-    from tonesieve.sweeps import sweep
-    from tonesieve.trials import compare, probe
-    from tonesieve.use import extract, pull, stream
+    from tonesieve.learning.pretraining.train import pretrain
+    from tonesieve.sweeping.sweep import sweep
 
-_ROOMS = {
-    "Config": "config",
+_MODULES = {
+    "Config": "config.config",
     "UserError": "errors",
-    "compare": "trials",
-    "describe": "runs",
-    "diagnose": "forecasts",
-    "evaluate": "runs",
-    "export": "exporting",
-    "extract": "use",
-    "generate": "generation",
-    "limit": "forecasts",
-    "load_config": "catalogue",
-    "presets": "catalogue",
-    "pretrain": "learning.pretraining",
-    "probe": "trials",
-    "pull": "use",
-    "resume": "runs",
-    "run": "runs",
-    "stream": "use",
-    "sweep": "sweeps",
+    "compare": "commands.compare",
+    "describe": "commands.train",
+    "diagnose": "commands.limit",
+    "evaluate": "commands.train",
+    "export": "commands.export",
+    "extract": "commands.extract",
+    "generate": "commands.generate",
+    "limit": "commands.limit",
+    "load_config": "config.presets",
+    "presets": "config.presets",
+    "pretrain": "learning.pretraining.train",
+    "probe": "commands.compare",
+    "pull": "commands.extract",
+    "resume": "commands.train",
+    "run": "commands.train",
+    "stream": "commands.extract",
+    "sweep": "sweeping.sweep",
 }
 
 __all__ = [
@@ -68,10 +68,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _ROOMS:
+    if name not in _MODULES:
         raise AttributeError(f"module 'tonesieve' has no attribute {name!r}")
     try:
-        return getattr(import_module(f"tonesieve.{_ROOMS[name]}"), name)
+        return getattr(import_module(f"tonesieve.{_MODULES[name]}"), name)
     except ModuleNotFoundError as error:
         from tonesieve.errors import UserError, needs_extra
 

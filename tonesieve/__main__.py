@@ -1,5 +1,5 @@
 """``python -m tonesieve``."""
 
-from tonesieve.cli import main
+from tonesieve.cli.app import main
 
 main()

@@ -18,12 +18,12 @@ from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from tonesieve.config import DataSettings
+from tonesieve.config.config import DataSettings
 from tonesieve.errors import UserError
-from tonesieve.extractors.bridging import Bridge
+from tonesieve.extractors.gap_filling import Bridge
 from tonesieve.extractors.protocol import CausalExtractor, Extractor, TellingExtractor, Told
-from tonesieve.files import replacing
 from tonesieve.signals.synthesis import input_rms, tone_gain
+from tonesieve.util.files import replacing
 
 FORMAT = "tonesieve-stream"
 # Numbers beyond this, or below its inverse, are scaled before they are squared.

@@ -9,9 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from tonesieve.kernels.arithmetic import FAST, tanh
-from tonesieve.kernels.program import LINE, WIDE
-from tonesieve.kernels.vectors import (
+from tonesieve.kernels.fastmath import FAST, tanh
+from tonesieve.kernels.gemv import (
     collect_four,
     collect_one,
     line_of_four,
@@ -19,6 +18,7 @@ from tonesieve.kernels.vectors import (
     tile_of_four,
     tile_of_one,
 )
+from tonesieve.kernels.network_vm.opcodes import LINE, WIDE
 
 _HALF, _ONE = np.float32(0.5), np.float32(1.0)
 

@@ -15,9 +15,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tonesieve.config import Config
-from tonesieve.learning.layouts import one_hot, tap_features
-from tonesieve.learning.models.network import Network, State
+from tonesieve.config.config import Config
+from tonesieve.learning.data.batches import one_hot, tap_features
+from tonesieve.learning.models.base import Network, State
 
 # Windows that go through the network at once: bounds memory, and keeps buffers in cache.
 WINDOWS_AT_ONCE = 2048

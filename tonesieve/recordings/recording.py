@@ -17,8 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from tonesieve.errors import UserError
-from tonesieve.files import replacing
-from tonesieve.recordings.contents import (
+from tonesieve.recordings.reader import (
     Channel,
     Contents,
     Form,
@@ -28,16 +27,17 @@ from tonesieve.recordings.contents import (
     shown,
 )
 from tonesieve.recordings.spool import Spool
-from tonesieve.recordings.timing import Grid, even, grid_of
+from tonesieve.recordings.time_grid import Grid, even, grid_of
+from tonesieve.util.files import replacing
 
 # By the ending of a file: the module of its format, loaded when it is met, and what opens it.
 _OPENERS = {
-    ".csv": ("text", "open_csv"),
-    ".parquet": ("parquet", "open_parquet"),
-    ".wav": ("audio", "open_audio"),
-    ".flac": ("audio", "open_audio"),
-    ".edf": ("edf", "open_edf"),
-    ".npz": ("arrays", "open_npz"),
+    ".csv": ("csv_file", "open_csv"),
+    ".parquet": ("parquet_file", "open_parquet"),
+    ".wav": ("audio_file", "open_audio"),
+    ".flac": ("audio_file", "open_audio"),
+    ".edf": ("edf_file", "open_edf"),
+    ".npz": ("npz_file", "open_npz"),
 }
 FORMATS = tuple(_OPENERS)
 # Formats that hold named columns of any unit, a time column among them.

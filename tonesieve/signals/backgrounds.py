@@ -1,6 +1,6 @@
 """Noise from a recording: kept on disk, dealt out in stretches, tones put upon it.
 
-A background is what is left of a recording without its wanted tones (`signals.removal`), in units
+A background is what is left of a recording without its wanted tones (`signals.tone_removal`), in units
 of its own RMS. It is cut into parts that never overlap: to train on, to choose the weights by, and
 to judge on. Axes: B records, T samples, K tones.
 """
@@ -17,9 +17,9 @@ import numpy as np
 import scipy
 from jaxtyping import Complex, Float
 
+from tonesieve.config.schema import BackgroundSettings
 from tonesieve.errors import UserError
-from tonesieve.files import replacing
-from tonesieve.settings import BackgroundSettings
+from tonesieve.util.files import replacing
 
 Rng = np.random.Generator
 PARTS = ("train", "validation", "test")

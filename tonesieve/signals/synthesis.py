@@ -15,7 +15,7 @@ import numpy as np
 import scipy
 from jaxtyping import Bool, Complex, Float, Int
 
-from tonesieve.config import DataSettings
+from tonesieve.config.config import DataSettings
 from tonesieve.errors import UserError
 from tonesieve.signals.backgrounds import (
     Background,

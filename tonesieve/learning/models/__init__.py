@@ -13,18 +13,18 @@ from functools import partial
 import torch
 from torch import nn
 
-from tonesieve.config import Config, DataSettings, ModelSettings
+from tonesieve.config.config import Config, DataSettings, ModelSettings
 from tonesieve.learning.models.attention import transformer_parts
-from tonesieve.learning.models.bank import bank_parts
+from tonesieve.learning.models.base import Network, Part
 from tonesieve.learning.models.convolution import (
     adaptive_parts,
     cnn_lstm_parts,
     feed_forward_parts,
     tcn_parts,
 )
-from tonesieve.learning.models.network import Network, Part
+from tonesieve.learning.models.lru import lru_parts
+from tonesieve.learning.models.multiscale_bank import bank_parts
 from tonesieve.learning.models.observer import observer_parts
-from tonesieve.learning.models.oscillators import lru_parts
 from tonesieve.learning.models.recurrent import multi_scale_parts, recurrent_parts
 
 # What makes a kind's parts from the settings and the number of features.

@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from tonesieve.config import DataSettings, ModelSettings
-from tonesieve.learning.models.network import Part, State, remember
+from tonesieve.config.config import DataSettings, ModelSettings
+from tonesieve.learning.models.base import Part, State, remember
 
 # Samples answered at a time: each block looks at this many and the context before.
 BLOCK = 128

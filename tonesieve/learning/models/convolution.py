@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tonesieve.config import DataSettings, ModelSettings
-from tonesieve.learning.models.network import Part, State, remember
+from tonesieve.config.config import DataSettings, ModelSettings
+from tonesieve.learning.models.base import Part, State, remember
 from tonesieve.learning.models.recurrent import recurrent_parts
 
 # How fast a learned window changes: its share of the longest, over what the optimiser moves.

@@ -17,10 +17,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from tonesieve.config import DataSettings, ModelSettings
-from tonesieve.kernels.observing import observe, observe_back
-from tonesieve.kernels.program import N_CLOCKS
-from tonesieve.learning.models.network import Part, State
+from tonesieve.config.config import DataSettings, ModelSettings
+from tonesieve.kernels.network_vm.opcodes import N_CLOCKS
+from tonesieve.kernels.observer import observe, observe_back
+from tonesieve.learning.models.base import Part, State
 
 # Time constants of the clocks: from so many samples to so many periods of the lowest tone.
 SHORTEST_SAMPLES, LONGEST_PERIODS = 2.0, 30.0

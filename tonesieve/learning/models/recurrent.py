@@ -13,10 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tonesieve.config import DataSettings, ModelSettings
+from tonesieve.config.config import DataSettings, ModelSettings
 from tonesieve.learning.models.attention import Attention
-from tonesieve.learning.models.fused import run_lstm, suits
-from tonesieve.learning.models.network import Part, State, remember
+from tonesieve.learning.models.base import Part, State, remember
+from tonesieve.learning.models.fused_lstm import run_lstm, suits
 
 CELLS: dict[str, Any] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 

@@ -1,0 +1,1 @@
+"""The command line: one Typer program over the functions of the package."""

@@ -1,0 +1,1 @@
+"""Settings: their schema, reading and merging, presets and warnings."""

@@ -1,0 +1,158 @@
+"""Before any training: can this be learned, and how well at best?"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from tonesieve.config.config import Config, DataSettings
+from tonesieve.errors import UserError
+from tonesieve.evaluation import metrics
+from tonesieve.evaluation.exercise import settle_samples, shifted_samples
+from tonesieve.extractors.bayes.limit import Limit, limit, view_of
+from tonesieve.extractors.bayes.posterior_mean import StartPosterior, free_noise_power, is_gaussian
+from tonesieve.signals.synthesis import draw_exercise, tone_gain
+
+# A limit above this share of the targets' variance leaves nothing to learn; below the other one
+# the task is fine.
+NOTHING_TO_LEARN, FINE = 0.99, 0.1
+# Cells that the values of S are sorted into, and positions of the period that serve.
+N_CELLS, MOST_POSITIONS = 4096, 2048
+
+Figures = dict[str, Any]
+
+
+def diagnose_task(config: Config) -> Figures:
+    """Correlations, variances, information and the limit; and ``verdict``, in plain words.
+
+    ``verdict`` is one of "cannot be learned", "at best" and "fine", ``explanation`` a sentence.
+    """
+    data = config.data
+    record = draw_exercise(data, seed=data.train_seed)
+    heard = np.isfinite(record.mixture[0])
+    mixture, targets = record.mixture[0, heard], record.targets[0, heard]
+    information, estimator = _information(data)
+    best, note = _limit(config)
+    variance = 0.5 if data.regime == "free" else float(np.mean(np.var(record.targets[0], axis=0)))
+    figures: Figures = {
+        "name": config.name,
+        "mixture_variance": float(np.var(mixture)),
+        "target_variance": variance,
+        "components": [
+            {
+                "hz": f,
+                "correlation": metrics.correlation(mixture, targets[:, k]),
+                "target_variance": float(np.var(record.targets[0, :, k])),
+                "information_bits": None if information is None else information[k][0],
+                "information_error_bits": None if information is None else information[k][1],
+                "limit": None if best is None else best.per_component[k],
+            }
+            for k, f in enumerate(data.frequencies_hz)
+        ],
+        "information_estimator": estimator,
+        "limit": None if best is None else best.mse,
+        "limit_stderr": None if best is None else best.stderr,
+        "limit_kind": None if best is None else best.kind,
+        "settled_limit": None if best is None else best.settled,
+        "limit_note": note,
+        "view": _view_text(config),
+    }
+    return {**figures, **_verdict(figures, config)}
+
+
+def _limit(config: Config) -> tuple[Limit | None, str | None]:
+    try:
+        n_samples, settle = shifted_samples(config), settle_samples(config)
+        return limit(config.data, view_of(config), n_samples, settle=settle), None
+    except UserError as error:
+        return None, str(error)
+
+
+def _view_text(config: Config) -> str:
+    """What the model sees, in words."""
+    seen = "all samples so far" if config.stateful else f"windows of {config.model.window} samples"
+    if config.stride > 1:
+        seen = f"one in {config.stride} samples so far"
+    if config.model.taps:
+        seen += f" and {config.model.taps} more on each side"
+    if not config.stateful and config.evaluation.join == "mean":
+        seen += ", all that hold the sample"
+    untold = config.model.selector == "none" and config.data.n_components > 1
+    return seen + (", not told which component is meant" if untold else "")
+
+
+def _verdict(figures: Figures, config: Config) -> Figures:
+    best, variance = figures["limit"], figures["target_variance"]
+    if best is None:
+        text = f"no limit is known here, so there is no verdict ({figures['limit_note']})"
+        return {"verdict": "unknown", "explanation": text}
+    settled = figures["settled_limit"]
+    lowest = best if settled is None else min(best, settled)
+    seen = figures["view"]
+    if lowest > NOTHING_TO_LEARN * variance:
+        text = (
+            f"cannot be learned: from {seen}, no method does better than the mean "
+            f"(MSE {best:.3g} of {variance:.3g})"
+        )
+        return {"verdict": "cannot be learned", "explanation": text}
+    if lowest > FINE * variance:
+        text = f"at best MSE {best:.3g} (R2 {1 - best / variance:.2g}) from {seen}"
+        return {"verdict": "at best", "explanation": text}
+    start = "" if config.stateful is False or settled is None else f", {settled:.2g} once settled"
+    text = f"fine: MSE {best:.3g} can be reached{start}, from {seen}"
+    return {"verdict": "fine", "explanation": text}
+
+
+def _information(data: DataSettings) -> tuple[list[tuple[float, float]] | None, str]:
+    """Mutual information of one sample of S and each target, with its error, bits."""
+    if data.regime == "free":
+        return _gaussian_information(data)
+    try:
+        posterior = StartPosterior(data)
+        return _exact_information(posterior), (
+            "quadrature over the density of S at every position of the period; error: the "
+            "difference to half as many cells"
+        )
+    except UserError as error:
+        return None, f"none ({error})"
+
+
+def _exact_information(posterior: StartPosterior) -> list[tuple[float, float]]:
+    """Of one sample and each target, from the density of the sample at every position."""
+    every = max(1, len(posterior.targets) // MOST_POSITIONS)
+    masses = posterior.masses_between(np.linspace(*posterior.reach, N_CELLS + 1), every)
+    result = []
+    for targets in posterior.targets[::every].T:
+        # Positions that a target does not tell apart.
+        value, group = np.unique(np.round(targets, 9), return_inverse=True)
+        joint = np.zeros((len(value), masses.shape[1]))
+        np.add.at(joint, group, masses)
+        joint /= len(masses)
+        fine, coarse = (_bits(joint), _bits(joint[:, 0::2] + joint[:, 1::2]))
+        result.append((fine, abs(fine - coarse)))
+    return result
+
+
+def _bits(joint: Float[np.ndarray, "V N"]) -> float:
+    """Mutual information of a table of probabilities."""
+    apart = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)
+    some = joint > 0
+    return float(max(0.0, np.sum(joint[some] * np.log2(joint[some] / apart[some]))))
+
+
+def _gaussian_information(data: DataSettings) -> tuple[list[tuple[float, float]] | None, str]:
+    """Free regime: targets are Gaussian, so correlation gives the information, or bounds it."""
+    try:
+        noise = free_noise_power(data)
+    except UserError as error:
+        return None, f"none ({error})"
+    gain = tone_gain(data)
+    own = gain**2 / 2
+    squared = own / (own * data.n_components + noise)
+    bits = -0.5 * math.log2(1 - squared) if squared < 1 else math.inf
+    exact = is_gaussian(data)
+    words = "exact" if exact else "a lower bound, for S with jitter is not quite Gaussian"
+    return [(bits, 0.0)] * data.n_components, f"-log2(1 - correlation^2) / 2: {words}"

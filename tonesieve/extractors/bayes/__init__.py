@@ -1,0 +1,1 @@
+"""Bayes-optimal extractors and their expected error, the limit."""

@@ -1,0 +1,1 @@
+"""The pretrained extractor: a bank of Kalman filters weighted by a gating network."""

@@ -1,0 +1,101 @@
+"""What takes tones out of a signal: a filter by its name, and which of its tones are wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from pydantic import ValidationError
+
+from tonesieve.config.config import DataSettings
+from tonesieve.config.presets import PRETRAINED
+from tonesieve.errors import UserError
+from tonesieve.extractors.filters.base import Classical
+from tonesieve.extractors.filters.registry import FILTERS, build_filter, is_filter
+from tonesieve.extractors.pretrained.extractor import Pretrained
+from tonesieve.extractors.streaming import Source
+from tonesieve.signals.synthesis import tone_gain
+
+# Filters are made for the recording or stream at hand.
+SourceFor = Callable[[float, str], Source]
+
+
+def filter_source(name: str, hz: Sequence[float]) -> SourceFor:
+    """The pretrained or classical extractor ``name`` for tones at ``hz``, at a recording's rate.
+
+    Raises `UserError` where no tone is named, and, once the rate is known, for tones at or
+    above half of it and for knobs that do not fit.
+    """
+    if not is_filter(name) and name.partition(":")[0] != PRETRAINED:
+        raise UserError(
+            f"--with {name}: neither a run directory, nor {PRETRAINED}, nor a filter; filters are "
+            f"{', '.join(FILTERS)}"
+        )
+    if not hz:
+        raise UserError(f"--hz: name the tone in Hz; {name} knows none by itself")
+
+    def build(rate_hz: float, whose: str) -> Source:
+        for f in hz:
+            if not 0 < f < rate_hz / 2:
+                raise UserError(
+                    f"--hz {f:g}: must be above 0 and below {rate_hz / 2:g} Hz, half the rate of "
+                    f"{whose}"
+                )
+        tones: tuple[float, ...] = ()
+        for f in map(float, hz):
+            if not any(_same(f, tone) for tone in tones):
+                tones += (f,)
+        try:
+            data = DataSettings(
+                frequencies_hz=tones,
+                rate_hz=rate_hz,
+                duration_s=max(1000 / rate_hz, 1 / min(tones)),
+                regime="free",
+                phase_scale=0.0,
+                amplitude_range=(1.0, 1.0),
+            )
+        except ValidationError:
+            raise UserError(
+                f"--hz {min(tones):g}: at {rate_hz:g} Hz, the rate of {whose}, a period may have "
+                "1e8 samples and take 1e12 s, and the rate itself be 1e12 Hz, at most"
+            ) from None
+        extractor = _built(name, tones, rate_hz, tone_gain(data))
+        memory = extractor.delay or 10**12
+        return Source(extractor, data, memory, name, linear=True, hears_gaps=True)
+
+    return build
+
+
+def _built(name: str, tones: tuple[float, ...], rate_hz: float, gain: float) -> Classical:
+    word, _, given = name.partition(":")
+    if word != PRETRAINED:
+        return build_filter(name, tones, rate_hz, gain=gain)
+    knobs: dict[str, str] = {}
+    for setting in given.split(",") if given else []:
+        knob, _, value = setting.partition("=")
+        if knob not in ("weights", "ahead_s"):
+            raise UserError(f"{word}: no knob {knob!r}; there are weights and ahead_s")
+        knobs[knob] = value
+    try:
+        ahead_s = float(knobs["ahead_s"]) if "ahead_s" in knobs else None
+    except ValueError:
+        raise UserError(f"{word}: ahead_s={knobs['ahead_s']}: not a number") from None
+    return Pretrained(tones, rate_hz, gain, weights=knobs.get("weights", ""), ahead_s=ahead_s)
+
+
+def choose_tones(source: Source, hz: Sequence[float]) -> list[int]:
+    """Which of a source's tones these are; all of them where none is named."""
+    known = source.frequencies_hz
+    if not hz:
+        return list(range(len(known)))
+    unknown = [f for f in hz if not any(_same(f, g) for g in known)]
+    if unknown:
+        names = ", ".join(f"{f:g}" for f in known)
+        raise UserError(f"--hz {unknown[0]:g}: {source.name} knows {names} Hz; choose among these")
+    nearest = [int(np.argmin([abs(f - g) for g in known])) for f in hz]
+    return list(dict.fromkeys(nearest))  # a tone asked for twice is one tone
+
+
+def _same(one_hz: float, other_hz: float) -> bool:
+    """Whether two frequencies are two ways to write one."""
+    return bool(np.isclose(one_hz, other_hz, rtol=1e-6, atol=0))

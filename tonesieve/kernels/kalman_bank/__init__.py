@@ -1,0 +1,1 @@
+"""Compiled kernels of the pretrained extractor's bank of Kalman filters."""

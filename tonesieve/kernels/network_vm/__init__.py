@@ -1,0 +1,1 @@
+"""Compiled interpreter of trained networks."""

@@ -1,0 +1,102 @@
+"""The loss of a batch, and the loss on what is not trained on."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from tonesieve.config.config import Config
+from tonesieve.learning.data.batches import (
+    Batch,
+    draw_fresh,
+    fresh_shape,
+    fresh_windows,
+    training_record,
+    window_batches,
+)
+from tonesieve.learning.loop.age_weights import geometric_mean
+from tonesieve.learning.loop.auxiliary import positions
+from tonesieve.learning.models.base import Network
+from tonesieve.learning.network_extractor import as_extractor
+from tonesieve.signals.synthesis import Records, of_part
+
+# With fresh noise nothing of a record need be held back: validation draws this much of its own.
+N_SAMPLES = 128_000
+MIN_RECORDS = 8
+N_WINDOWS = 8192
+# Relative errors below this (60 dB) are small enough; tones of less power than the other are none.
+FLOOR, TINY = 1e-6, 1e-30
+
+
+def batch_loss(config: Config, outputs: Tensor, batch: Batch) -> Tensor:
+    """Mean squared error over all positions, or over the last of every window."""
+    if config.training.balance == "tone":
+        return relative_error(outputs, batch.targets)
+    part = positions(config)
+    return nn.functional.mse_loss(outputs[:, part], batch.targets[:, part])
+
+
+def relative_error(outputs: Float[Tensor, "B T O"], targets: Float[Tensor, "B T O"]) -> Tensor:
+    """Error over power, of every stream and tone; the geometric mean of them."""
+    error = ((outputs - targets) ** 2).mean(dim=1)
+    relative = error / (targets**2).mean(dim=1).clamp(min=TINY)
+    return torch.exp(torch.log(relative + FLOOR).mean())
+
+
+@torch.inference_mode()
+def validation_loss(config: Config, network: Network, device: torch.device) -> float:
+    """Loss on the end of the training record, or with fresh noise on other draws.
+
+    Windows count as in training. At L=1 whole records run from the zero state, so that the end
+    of one has its past; only the end counts. With a teacher it is what the network adds to the
+    limit; with ages balanced, for a carried state its geometric mean over them.
+    """
+    network.eval()
+    if not config.stateful:
+        return _windows_loss(config, network, device)
+    fresh = config.data.noise == "fresh"
+    records = _fresh_records(config) if fresh else training_record(config)
+    answers = as_extractor(network, config).extract(records.mixture)
+    if config.training.balance == "tone":
+        return _by_chunk(config, answers, records.targets)
+    error = answers - records.targets
+    if config.training.balance == "age" and fresh:
+        return geometric_mean((error**2).mean(axis=2), config.training.balance_floor)
+    return float(np.mean(error[:, 0 if fresh else config.n_train :] ** 2))
+
+
+def _by_chunk(
+    config: Config, answers: Float[np.ndarray, "B T K"], targets: Float[np.ndarray, "B T K"]
+) -> float:
+    """The relative error as in training, chunk by chunk; its geometric mean."""
+    whole = [torch.from_numpy(a) for a in (answers, targets)]
+    chunks = zip(*(a.split(config.training.chunk_samples, dim=1) for a in whole), strict=True)
+    return float(np.exp(np.mean([np.log(float(relative_error(*chunk))) for chunk in chunks])))
+
+
+def _windows_loss(config: Config, network: Network, device: torch.device) -> float:
+    if config.data.noise == "fresh":
+        batches = fresh_windows(config, _rng(config), device, n_items=N_WINDOWS)
+    else:
+        held = range(config.n_train, config.n_rows)
+        batches = window_batches(config, training_record(config), held, None, device)
+    total, n_seen = 0.0, 0
+    for batch in batches:
+        state = network.initial_state(len(batch), batch.selector)
+        outputs, _ = network(batch.inputs, batch.selector, state)
+        total += float(batch_loss(config, outputs, batch)) * len(batch)
+        n_seen += len(batch)
+    return total / n_seen
+
+
+def _fresh_records(config: Config) -> Records:
+    n_samples, _ = fresh_shape(config)
+    n_records = max(MIN_RECORDS, N_SAMPLES // n_samples)
+    held = config.model_copy(update={"data": of_part(config.data, "validation")})
+    return draw_fresh(held, n_records, n_samples, rng=_rng(config))
+
+
+def _rng(config: Config) -> np.random.Generator:
+    return np.random.default_rng([config.data.train_seed, 4])

@@ -1,0 +1,1 @@
+"""Training of the pretrained extractor's gating network."""

@@ -1,0 +1,1 @@
+"""Files, progress and text tables; nothing here knows of signals."""
