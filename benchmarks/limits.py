@@ -18,8 +18,8 @@ from kept import keep, spread
 
 import tonesieve
 from tonesieve.commands.train import load_run
-from tonesieve.evaluation.paired_ratio import excess_over_best
-from tonesieve.extractors.bayes.posterior_mean import best_extractor
+from tonesieve.evaluation.paired_ratio import paired_ratio
+from tonesieve.extractors.bayes.posterior_mean import mmse_extractor
 from tonesieve.signals.synthesis import draw_records
 
 RUNS = Path("runs/benchmarks")
@@ -58,14 +58,14 @@ def judged(folder: Path) -> dict[str, Any]:
         length = config.model.window
         ages = slice(length - 1, length)
         result["last"] = asdict(
-            excess_over_best(
+            paired_ratio(
                 run.extractor, data, n_samples=length, ages=ages, stderr=STDERR, seed=JUDGE_SEED
             )
         )
         return result
     if config.name == "onset":
         result["onset"] = asdict(
-            excess_over_best(
+            paired_ratio(
                 run.extractor,
                 data,
                 n_samples=200,
@@ -87,7 +87,7 @@ def _settled(extractor: Any, data: Any) -> dict[str, float]:
     late = slice(settle, None)
     own, best = (
         np.mean((e.extract(records.mixture)[:, late] - records.targets[:, late]) ** 2, axis=(1, 2))
-        for e in (extractor, best_extractor(shifted))
+        for e in (extractor, mmse_extractor(shifted))
     )
     found = {
         "mse": float(own.mean()),

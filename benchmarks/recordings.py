@@ -162,7 +162,8 @@ def day() -> dict[str, Any]:
 def samples_in(state: Path) -> int:
     """How many lines a saved state has answered."""
     from tonesieve.extraction.pipeline import filter_source
-    from tonesieve.extractors.streaming import Source, Stream
+    from tonesieve.extractors.source import Source
+    from tonesieve.extractors.streaming import Stream
 
     source = filter_source(BY, [HZ])(RATE, "the day")
     assert isinstance(source, Source)

@@ -17,10 +17,10 @@ import yaml
 from scipy.stats import spearmanr
 from tables import kept
 
-from tonesieve.cli.text import number
 from tonesieve.config.presets import load_config
 from tonesieve.sweeping.plan import Plan, points_of, read_plan
 from tonesieve.sweeping.worker import FINISHED
+from tonesieve.util.text_table import number
 
 DOCS = Path(__file__).parent
 PAGE = DOCS / "claims.md"

@@ -281,13 +281,13 @@ def judge(weights: str) -> None:
     import pretrained_judging as judging
     import pretrained_pictures as pictures
 
-    from tonesieve.extractors.pretrained.extractor import judge_at
+    from tonesieve.extractors.pretrained.extractor import load_gating
     from tonesieve.inference.weights import load_pretrained
 
     notes = load_pretrained(weights or None)[1]
     RUNS.mkdir(parents=True, exist_ok=True)
     kept = {
-        "weights": {"digest": judge_at(weights).digest, "notes": notes},
+        "weights": {"digest": load_gating(weights).digest, "notes": notes},
         **judging.judged_family(weights, RUNS / "classical.parquet"),
         "curve": judging.judged_curve(weights),
         "limits": judging.judged_limits(weights),

@@ -1,6 +1,6 @@
 """The pretrained extractor over the family of tests, steady tones, and what it costs: figures.
 
-It is heard as users hear it: `Stream` sample by sample, `take_out` over a whole recording.
+It is heard as users hear it: `Stream` sample by sample, `run_over_recording` over a whole recording.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ import pandas as pd
 
 import tonesieve
 from tonesieve.evaluation import benchmark
-from tonesieve.evaluation.baselines import candidate
-from tonesieve.extraction.passes import take_out
+from tonesieve.evaluation.baselines import wrap_extractor
+from tonesieve.extraction.passes import run_over_recording
 from tonesieve.extractors.filters.registry import build_filter
-from tonesieve.extractors.pretrained.extractor import Pretrained
-from tonesieve.extractors.source import filter_source
-from tonesieve.extractors.streaming import Source, Stream
+from tonesieve.extractors.pretrained.extractor import PretrainedExtractor
+from tonesieve.extractors.source import Source, make_source
+from tonesieve.extractors.streaming import Stream
 from tonesieve.inference.weights import PRETRAINED, load_pretrained
-from tonesieve.recordings.recording import of_array
+from tonesieve.recordings.recording import from_array
 from tonesieve.recordings.statistics import survey
 
 N_PER_CELL, SEED = 6, 0
@@ -46,7 +46,7 @@ TIMES, TIMED = 7, 100_000
 def source(weights: str, turns: Sequence[float], rate_hz: float = 1.0) -> Source:
     """The extractor as the commands build it."""
     word = f"{NAME}:weights={weights}" if weights else NAME
-    return filter_source(word, turns)(rate_hz, "a scene")
+    return make_source(word, turns)(rate_hz, "a scene")
 
 
 def heard(
@@ -55,11 +55,13 @@ def heard(
     """Tones (T, K) and half-widths of their bands, of samples (T,) as a user would have them."""
     made = source(weights, turns, rate_hz)
     if not whole:
-        told = Stream(made).tell(samples[None])
+        told = Stream(made).process_detailed(samples[None])
         return told.tones[0], told.band[0]
-    recording = of_array(samples, rate_hz)
+    recording = from_array(samples, rate_hz)
     folder = Path(tempfile.gettempdir())
-    tones, band = take_out(recording, survey(recording), made, causal=False, scratch=folder)
+    tones, band = run_over_recording(
+        recording, survey(recording), made, causal=False, scratch=folder
+    )
     assert band is not None
     found = tones.read(0, len(tones)), band.read(0, len(band))
     for spool in (recording.rows, tones, band):
@@ -89,7 +91,7 @@ class Hearer:
     def extract_with_bands(self, mixture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Tones and half-widths."""
         data = np.ascontiguousarray(mixture[0], dtype=float).tobytes()
-        tones, band = _heard(self.weights, self.turns, self.whole, data)
+        tones, band = _heard(self.weights, self.freq_cycles, self.whole, data)
         return tones[None], band[None]
 
 
@@ -100,10 +102,10 @@ def builder(weights: str, whole: bool) -> Callable[[Sequence[float]], Hearer]:
 
 def judged_family(weights: str, cache: Path) -> dict[str, Any]:
     """All figures over the family of tests."""
-    references = benchmark.judge_references(N_PER_CELL, cache, seed=SEED)
+    references = benchmark.run_baselines(N_PER_CELL, cache, seed=SEED)
     ways = {way: builder(weights, way == "whole") for way in WAYS}
     rivals = [
-        candidate(NAME, build, hears_gaps=True, causal=way == "causal")
+        wrap_extractor(NAME, build, handles_nan=True, causal=way == "causal")
         for way, build in ways.items()
     ]
     parts: list[pd.DataFrame] = []
@@ -113,7 +115,7 @@ def judged_family(weights: str, cache: Path) -> dict[str, Any]:
     n_judged = N_PER_CELL * len(benchmark.cell_grid())
     for case in benchmark.test_scenes(N_COVERED, seed=SEED):
         if case.number < n_judged:
-            parts.append(benchmark.judge(rivals, [case]))
+            parts.append(benchmark.run_benchmark(rivals, [case]))
         if "clip_quantile" in case.scene.about:
             clipped.add(case.number)
         for way, build in ways.items():
@@ -242,7 +244,7 @@ def _rows(table: pd.DataFrame, axis: str) -> list[dict[str, Any]]:
 
 def judged_curve(weights: str, n_scenes: int = 64) -> list[dict[str, Any]]:
     """Steady tones: NMSE by SNR and age, of the pretrained (causal) and the told."""
-    rival = candidate(NAME, builder(weights, False), hears_gaps=True)
+    rival = wrap_extractor(NAME, builder(weights, False), handles_nan=True)
     return benchmark.steady_curve([rival], n_scenes=n_scenes, seed=SEED).to_dict("records")
 
 
@@ -252,7 +254,7 @@ def measured_cost(weights: str) -> dict[str, Any]:
     samples = rng.standard_normal((1, TIMED))
     rows = []
     for tones in ((50.0,), (50.0, 120.0), (50.0, 100.0, 150.0, 200.0), (0.5,)):
-        made = Pretrained(tones, 1000.0, weights=weights)
+        made = PretrainedExtractor(tones, 1000.0, weights=weights)
         what = {"tones": len(tones), "lowest_hz": min(tones), "rate_hz": 1000.0}
         for chunk in (1000, 100_000):
             rows.append({**what, "how": f"stream, chunks of {chunk:,}"}
@@ -279,7 +281,7 @@ def _processor() -> str:
     return names[0] if names else platform.processor()
 
 
-def _stepped(made: Pretrained, samples: np.ndarray, chunk: int) -> None:
+def _stepped(made: PretrainedExtractor, samples: np.ndarray, chunk: int) -> None:
     state = made.initial_state(1)
     for start in range(0, samples.shape[1], chunk):
         _, state = made.step(samples[:, start : start + chunk], state)

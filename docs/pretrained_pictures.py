@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from pretrained_judging import heard, source
 
 from tonesieve.evaluation.plots.run_plots import BLUE, GREY, INK, ORANGE, save_figure
-from tonesieve.extractors.protocol import Told
+from tonesieve.extractors.protocol import ToneEstimate
 from tonesieve.extractors.streaming import Stream
 
 FIGURES = Path(__file__).parent / "figures"
@@ -137,8 +137,8 @@ def limits(rows: list[dict[str, Any]]) -> Figure:
     return figure
 
 
-def _told(weights: str, hz: tuple[float, ...], rate_hz: float, samples: np.ndarray) -> Told:
-    return Stream(source(weights, hz, rate_hz)).tell(samples[None])
+def _told(weights: str, hz: tuple[float, ...], rate_hz: float, samples: np.ndarray) -> ToneEstimate:
+    return Stream(source(weights, hz, rate_hz)).process_detailed(samples[None])
 
 
 def _band(axes: Axes, t: np.ndarray, tone: np.ndarray, half: np.ndarray, colour: str) -> None:
@@ -219,7 +219,7 @@ def close(weights: str) -> Figure:
     tones = true * np.sin(2 * np.pi * np.array(pair) * t[:, None] + np.array([0.3, 1.9]))
     samples = tones.sum(axis=1) + rng.standard_normal(n)
     told = _told(weights, pair, rate, samples)
-    from tonesieve.extractors.demodulation import ToneReader
+    from tonesieve.extractors.demodulation import ToneDemodulator
     from tonesieve.extractors.filters.registry import build_filter
 
     lock_in = build_filter("lock-in:time_s=0.5", pair, rate).extract(samples[None])
@@ -227,7 +227,7 @@ def close(weights: str) -> Figure:
     panels = figure.subplots(2, 1, sharex=True)
     thin = slice(0, None, 10)
     for k, axes in enumerate(panels):
-        reader = ToneReader(pair[k], rate)
+        reader = ToneDemodulator(pair[k], rate)
         amplitude, _, _ = reader.read(lock_in[..., k], 0, centred=False)
         axes.plot(
             t[thin], amplitude[0, thin], color=BLUE, linewidth=0.9, label="lock-in\n(time 0.5 s)"

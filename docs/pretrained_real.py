@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tonesieve.commands.train_on_recording import FILE, keep, prepare
+from tonesieve.commands.train_on_recording import FILE, prepare, store
 from tonesieve.config.config import DataSettings, with_background
 from tonesieve.errors import UserError
 from tonesieve.evaluation import injection
-from tonesieve.extractors.pretrained.extractor import Pretrained
-from tonesieve.extractors.pretrained.smoother import answer_both_ways
+from tonesieve.extractors.pretrained.extractor import PretrainedExtractor
+from tonesieve.extractors.pretrained.smoother import smooth_blocks
 from tonesieve.signals.synthesis import background_of
 
 DOCS = Path(__file__).parent
@@ -54,13 +54,13 @@ class Fitted:
     def extract(self, mixture: np.ndarray) -> np.ndarray:
         """Tones (B, T, K)."""
         gain = 1 / self.data.n_components
-        made = Pretrained(self.data.frequencies_hz, self.data.rate_hz, gain, self.weights)
+        made = PretrainedExtractor(self.data.frequencies_hz, self.data.rate_hz, gain, self.weights)
         if not self.whole:
             first = np.isfinite(mixture).argmax(axis=1)
             level = np.nan_to_num(mixture[np.arange(len(mixture)), first])
             return np.asarray(made.extract(mixture - level[:, None]))
         away = mixture - np.nanmean(mixture, axis=1, keepdims=True)
-        blocks = answer_both_ways(
+        blocks = smooth_blocks(
             made, lambda start, stop: away[:, start:stop], away.shape[1], len(away)
         )
         return np.concatenate([made.tones(a.phasors, start) for start, a in blocks], axis=1)
@@ -77,10 +77,10 @@ def _judged(name: str, weights: str, folder: Path) -> dict[str, Any]:
         raise UserError(f"{path}: missing; `git checkout examples` brings it back")
     own = prepare(path, hz, **given)
     folder.mkdir(parents=True, exist_ok=True)
-    config = with_background(keep(folder, own.config, own), str(folder / FILE))
+    config = with_background(store(folder, own.config, own), str(folder / FILE))
     data = config.data
     test = injection.draw_test(data, background_of(data))
-    field = injection.judge_field(data, test)
+    field = injection.evaluate_filters(data, test)
     ways = {}
     for way, whole in (("causal", False), ("whole", True)):
         made = Fitted(weights, data, whole)
@@ -90,7 +90,7 @@ def _judged(name: str, weights: str, folder: Path) -> dict[str, Any]:
         table = injection.table_of([mine, *alike], test)
         ways[way] = {
             "rows": _compact(table),
-            "verdict": injection.verdict([mine, *alike], test),
+            "verdict": injection.network_vs_filters([mine, *alike], test),
         }
     found = own.found
     return {

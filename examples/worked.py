@@ -46,7 +46,7 @@ class Trial:
     tones: np.ndarray
     rate_hz: float
     frequencies_hz: tuple[float, ...]
-    room_hz: float
+    spacing_hz: float
 
     def nmse_db(self, estimate: np.ndarray) -> float:
         """Error over power of the tones, the first and last twentieth left out; mean over tones."""
@@ -58,7 +58,7 @@ class Trial:
 
 def butterworth(trial: Trial, share: float, *, causal: bool) -> np.ndarray:
     """What a user of SciPy does: a band-pass of order 4 around each tone, one way or both."""
-    width = share * trial.room_hz
+    width = share * trial.spacing_hz
     centred = trial.samples - np.mean(trial.samples)
     found = []
     for f in trial.frequencies_hz:

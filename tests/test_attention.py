@@ -9,7 +9,7 @@ import torch
 from tonesieve.config.config import Config, make_config
 from tonesieve.evaluation.plots import run_plots as draw
 from tonesieve.learning import summary
-from tonesieve.learning.loop.auxiliary import judge_tasks
+from tonesieve.learning.loop.auxiliary import evaluate_auxiliary
 from tonesieve.learning.loop.training import train
 from tonesieve.learning.models import build_network
 from tonesieve.learning.models.attention import Attention
@@ -175,8 +175,8 @@ def test_tasks_beside_the_signal_are_learned() -> None:
             "training": {"epochs": 2, "batch_size": 32, "learning_rate": 0.01},
         }
     )
-    untrained = judge_tasks(build_network(config), config)
-    after = judge_tasks(train(config).network, config)
+    untrained = evaluate_auxiliary(build_network(config), config)
+    after = evaluate_auxiliary(train(config).network, config)
     assert untrained["identity_accuracy"] < 0.6 < 0.99 < after["identity_accuracy"]
     # A phase that is not known at all is off by pi / sqrt(3) = 1.81 rad, RMS.
     assert after["phase_rms_rad"] < 1.4 < untrained["phase_rms_rad"]

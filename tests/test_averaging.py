@@ -7,7 +7,7 @@ import pytest
 from scipy.special import comb
 
 from tonesieve.config.config import DataSettings, ModelSettings
-from tonesieve.kernels.multiscale_fit import FITS, RIDGE, STAGES, average, n_features, n_state
+from tonesieve.kernels.multiscale_fit import N_FITS, RIDGE, STAGES, fit, n_features, n_state
 from tonesieve.learning.models.multiscale_bank import N_TIMES, TABLES, bank_tables
 
 HZ, RATE = (3.0, 3.7), 50.0
@@ -23,10 +23,10 @@ def averaged(
     n, k = len(samples), len(HZ)
     state = np.zeros((1, n_state(k, N_TIMES, len(whitening))))
     features = np.empty((1, n, k, n_features(N_TIMES)), dtype=np.float32)
-    averages = np.empty((1, n, k, FITS * N_TIMES, 2), dtype=np.float32)
+    averages = np.empty((1, n, k, N_FITS * N_TIMES, 2), dtype=np.float32)
     carriers = np.empty((1, n, k, 2), dtype=np.float32)
     arrays = [tables[name] for name in TABLES]
-    average(samples[None].astype(float), state, *arrays, features, averages, carriers)
+    fit(samples[None].astype(float), state, *arrays, features, averages, carriers)
     levels = averages[0, ..., 0] + 1j * averages[0, ..., 1]
     carrier = carriers[0, ..., 0] + 1j * carriers[0, ..., 1]
     return (levels * carrier[..., None]).real, features[0]
@@ -52,7 +52,7 @@ def test_a_fit_is_weighted_least_squares(n: int, order: int) -> None:
     fit = np.linalg.solve((x.T * weights) @ x + ridge * np.eye(5), (x.T * weights) @ given)
     expected = [x[-1, 2 * k : 2 * k + 2] @ fit[2 * k : 2 * k + 2] for k in range(2)]
     tones, _ = averaged(samples)
-    np.testing.assert_allclose(tones[-1, :, FITS + ORDERS.index(order)], expected, atol=1e-9)
+    np.testing.assert_allclose(tones[-1, :, N_FITS + ORDERS.index(order)], expected, atol=1e-9)
 
 
 def test_neither_another_tone_nor_an_offset_leaks_in() -> None:
@@ -62,28 +62,28 @@ def test_neither_another_tone_nor_an_offset_leaks_in() -> None:
     tones, _ = averaged(wanted.sum(axis=1) + 20.0)
     late = slice(2000, None)
     error = np.abs(tones[late] - wanted[late, :, None]).max(axis=0)
-    assert error[:, -FITS:-1].max() < 0.02
+    assert error[:, -N_FITS:-1].max() < 0.02
     # The plain lock-in of the same span lets the louder tone through.
     share = bank_tables(ModelSettings(kind="bank", selector="readout"), DATA)["shares"][2]
     shifted = 2 * wanted.sum(axis=1) * np.exp(-1j * turns[:, 0])
     weights = (1 - share) ** np.arange(4000)[::-1]
     level = (weights * shifted).sum() / weights.sum()
     lock_in = (level * np.exp(1j * turns[-1, 0])).real
-    assert abs(lock_in - wanted[-1, 0]) > 5 * np.abs(tones[-1, 0, 2 * FITS] - wanted[-1, 0])
+    assert abs(lock_in - wanted[-1, 0]) > 5 * np.abs(tones[-1, 0, 2 * N_FITS] - wanted[-1, 0])
 
 
 def test_a_whitened_tone_comes_out_as_it_is() -> None:
     tone = 2.0 * np.sin(2 * np.pi * HZ[0] / RATE * np.arange(3000) + 0.5)
     tones, features = averaged(tone, (-1.5, 0.7))
     # The ridge takes a little off.
-    np.testing.assert_allclose(tones[2000:, 0, -FITS], tone[2000:], atol=1e-3)
+    np.testing.assert_allclose(tones[2000:, 0, -N_FITS], tone[2000:], atol=1e-3)
     assert not features[:2].any()  # the filter still looks at what was before
 
 
 def test_the_drawn_fit_is_smaller_in_noise_and_the_same_without() -> None:
     noise = np.random.default_rng(1).normal(size=3000)
     tone = np.sin(2 * np.pi * HZ[0] / RATE * np.arange(3000))
-    plain, drawn = ((N_TIMES - 3) * FITS, (N_TIMES - 3) * FITS + 3)
+    plain, drawn = ((N_TIMES - 3) * N_FITS, (N_TIMES - 3) * N_FITS + 3)
     power = [np.mean(averaged(noise)[0][500:, 0, at] ** 2) for at in (plain, drawn)]
     assert power[1] < 0.7 * power[0]
     power = [np.mean(averaged(tone + 1e-3 * noise)[0][500:, 0, at] ** 2) for at in (plain, drawn)]

@@ -24,8 +24,8 @@ from tonesieve.signals.backgrounds import (
     draw_levels,
     draw_stretches,
     load_background,
+    modulate_noise,
     save_background,
-    swayed,
 )
 from tonesieve.signals.synthesis import draw_records
 from tonesieve.signals.tone_removal import find_tone, fit_tones, remove_tones, whitening_of
@@ -198,7 +198,7 @@ def test_noise_sways_around_the_tones_alone() -> None:
     rng = np.random.default_rng(7)
     noise = rng.standard_normal((40, 2000))
     noise[3, 100:200] = np.nan
-    changed = swayed(noise, [10.0], 100.0, 6.0, rng=rng)
+    changed = modulate_noise(noise, [10.0], 100.0, 6.0, rng=rng)
     np.testing.assert_array_equal(np.isnan(changed), np.isnan(noise))
     whole = np.delete(np.arange(40), 3)
     power = [np.abs(np.fft.rfft(x[whole], axis=1)) ** 2 for x in (noise, changed)]

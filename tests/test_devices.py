@@ -20,7 +20,12 @@ from tonesieve.learning.data.batches import Batch
 from tonesieve.learning.loop.history import History
 from tonesieve.learning.loop.training import TrainingDiverged, train, train_part
 from tonesieve.learning.network_files import load_network
-from tonesieve.learning.runtime.distributed import Tell, check_devices, part_of, together
+from tonesieve.learning.runtime.distributed import (
+    Report,
+    check_devices,
+    run_distributed,
+    shard_batch,
+)
 from tonesieve.util.progress import Reporter, Task
 
 Answer = tuple[dict[str, np.ndarray], History]
@@ -69,7 +74,7 @@ def kill_in_epoch_2(name: str, *values: Any) -> None:
         raise Killed
 
 
-def every_way(fabric: Fabric, tell: Tell, config: Config, folder: Path) -> None:
+def every_way(fabric: Fabric, tell: Report, config: Config, folder: Path) -> None:
     """All ways in one group of processes, for each takes seconds to begin."""
     for way in WAYS:
         tell("trained", way, train_part(fabric, tell, WAYS[way], None))
@@ -92,7 +97,7 @@ def heard(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         update={"training": WAYS["lanes"].training.model_copy(update={"devices": 2})}
     )
     with pytest.raises(TrainingDiverged) as caught:
-        together(every_way, config, tmp_path_factory.mktemp("devices"), hear=hear)
+        run_distributed(every_way, config, tmp_path_factory.mktemp("devices"), hear=hear)
     return {**answers, "error": str(caught.value)}
 
 
@@ -139,7 +144,7 @@ def test_parts_make_the_whole(n_devices: int, n_streams: int) -> None:
     whole = Batch(marks[:, None, None] * 1.0, marks[:, None, None] * 1.0, None, marks > 0, marks)
     seen, shares = [], []
     for rank in range(n_devices):
-        part, share = part_of(whole, config, rank, n_devices)
+        part, share = shard_batch(whole, config, rank, n_devices)
         assert len(part) == max(1, round(share * n_streams))
         assert part.selector is None
         if share:

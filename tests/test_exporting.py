@@ -24,11 +24,11 @@ from tests.zoo import settings as zoo_settings
 from tonesieve.commands import export
 from tonesieve.config.config import Config, from_yaml, make_config, to_yaml
 from tonesieve.errors import UserError
-from tonesieve.inference.onnx.network import by_windows, network_graph, why_not
-from tonesieve.inference.weights import fitting
+from tonesieve.inference.onnx.network import by_windows, network_graph, unsupported_reason
+from tonesieve.inference.weights import take_tensor
 from tonesieve.learning.loop.checkpoints import to_arrays
 from tonesieve.learning.models import build_network
-from tonesieve.learning.network_extractor import LastOfWindow, as_extractor
+from tonesieve.learning.network_extractor import WindowLast, as_extractor
 from tonesieve.learning.network_files import save_network
 from tonesieve.signals.synthesis import draw_records
 
@@ -79,7 +79,7 @@ MODELS: dict[Config, tuple[str, str]] = {}
 for _name in ZOO:
     for _selector in SELECTORS:
         _config = configured(_name, model={"selector": _selector})
-        if _config is not None and why_not(_config) is None:
+        if _config is not None and unsupported_reason(_config) is None:
             MODELS.setdefault(_config, (_name, _selector))
 CASES = list(MODELS.values())
 
@@ -153,8 +153,8 @@ def test_windows_stream_like_any_other(name: str, selector: str) -> None:
     ends = np.sort(rng.choice(np.arange(1, SHORT), size=6, replace=False))
     found, _ = streamed(session, samples, ends)
     np.testing.assert_allclose(found, torches.extract(samples), rtol=0, atol=1e-5)
-    assert by_windows(torches.config) == isinstance(torches, LastOfWindow)
-    assert ("state_samples" in zeros(session, 1)) == isinstance(torches, LastOfWindow)
+    assert by_windows(torches.config) == isinstance(torches, WindowLast)
+    assert ("state_samples" in zeros(session, 1)) == isinstance(torches, WindowLast)
 
 
 @pytest.mark.parametrize("window", [1, WINDOW])
@@ -220,13 +220,13 @@ def test_the_others_say_why_not() -> None:
         for name in names:
             config = configured(name)
             assert config is not None
-            assert reason in str(why_not(config)), name
+            assert reason in str(unsupported_reason(config)), name
     refused = {name for names in REFUSED.values() for name in names}
-    assert refused == {name for name in ZOO if why_not(configured(name) or Config())}
+    assert refused == {name for name in ZOO if unsupported_reason(configured(name) or Config())}
     taps = make_config({"model": {"taps": 2, "window": 5}})
     mean = make_config({"model": {"window": 5}, "evaluation": {"join": "mean"}})
-    assert "hears 2 samples to come" in str(why_not(taps))
-    assert "mean over windows" in str(why_not(mean))
+    assert "hears 2 samples to come" in str(unsupported_reason(taps))
+    assert "mean over windows" in str(unsupported_reason(mean))
 
 
 @pytest.mark.parametrize("window", [1, WINDOW])
@@ -266,9 +266,9 @@ def test_weights_that_do_not_fit_are_refused(name: str) -> None:
 
 
 def test_the_first_files_have_vectors_of_one_for_scalars() -> None:
-    assert fitting({"a": np.ones(1, np.float32)}, "a").shape == ()
+    assert take_tensor({"a": np.ones(1, np.float32)}, "a").shape == ()
     with pytest.raises(ValueError, match="of shape"):
-        fitting({"a": np.ones(2, np.float32)}, "a")
+        take_tensor({"a": np.ones(2, np.float32)}, "a")
 
 
 def saved(folder: Path, **sections: Any) -> Path:

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from tonesieve.config.config import DataSettings
 from tonesieve.errors import UserError
 from tonesieve.extraction.pipeline import extract_array, extract_recording
-from tonesieve.extractors.streaming import Source, running_shape
+from tonesieve.extractors.source import Source
+from tonesieve.extractors.streaming import running_standardise
 from tonesieve.signals.synthesis import draw_records, tone_gain
 
 
@@ -178,7 +179,7 @@ finite = st.lists(
 @given(finite)
 def test_the_running_shape_by_its_definition(values: list[float]) -> None:
     samples = np.array(values)
-    running, so_far, _ = running_shape(samples[None])
+    running, so_far, _ = running_standardise(samples[None])
     for n in range(len(samples)):
         past = samples[: n + 1]
         spread = 1e-4 * (1 + np.abs(samples).max())  # cancellation of squares

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tonesieve.config.config import Config, DataSettings, make_config
-from tonesieve.extractors.bayes.posterior_mean import StartPosterior, best_extractor
+from tonesieve.extractors.bayes.posterior_mean import StartPosterior, mmse_extractor
 from tonesieve.extractors.filters.registry import FILTERS, build_filter
-from tonesieve.extractors.pretrained.extractor import Pretrained
+from tonesieve.extractors.pretrained.extractor import PretrainedExtractor
 from tonesieve.extractors.protocol import CausalExtractor, Extractor, is_causal
 from tonesieve.learning.data.batches import one_hot, tap_features
 from tonesieve.learning.models import build_network
-from tonesieve.learning.network_extractor import LastOfWindow, StatefulNetwork, as_extractor
+from tonesieve.learning.network_extractor import StatefulNetwork, WindowLast, as_extractor
 
 CASES: dict[str, dict[str, dict[str, object]]] = {
     f"{window}-{selector}": {"model": {"window": window, "selector": selector}}
@@ -61,13 +61,13 @@ OTHERS: dict[str, Callable[[], Extractor]] = {
     name: functools.partial(build_filter, name, TONES, RATE) for name in FILTERS
 }
 OTHERS |= {
-    "pretrained": lambda: Pretrained(TONES, RATE),
+    "pretrained": lambda: PretrainedExtractor(TONES, RATE),
     "best locked": lambda: StartPosterior(DataSettings()),
     "best with noise": lambda: StartPosterior(DataSettings(snr_db=-10.0)),
     "best on a fine grid": lambda: StartPosterior(
         DataSettings(frequencies_hz=(1.2345,), snr_db=-10.0)
     ),
-    "best free": lambda: best_extractor(DataSettings(regime="free")),
+    "best free": lambda: mmse_extractor(DataSettings(regime="free")),
 }
 ALL = [*CASES, *OTHERS]
 
@@ -218,13 +218,13 @@ def test_a_bounded_model_is_the_same_in_one_pass_and_by_windows(window: int) -> 
     one = as_extractor(network, config)
     assert isinstance(one, StatefulNetwork)
     mixture = noise(2, 50)
-    slow = LastOfWindow(network, config).extract(mixture)
+    slow = WindowLast(network, config).extract(mixture)
     np.testing.assert_allclose(one.extract(mixture), slow, atol=1e-6)
 
 
 def test_a_window_shorter_than_the_receptive_field_stays_a_window() -> None:
     config = make_config({"model": {"kind": "tcn", "window": 12, "n_layers": 2}})
-    assert isinstance(as_extractor(build_network(config), config), LastOfWindow)
+    assert isinstance(as_extractor(build_network(config), config), WindowLast)
 
 
 @pytest.mark.parametrize("name", ["1-input", "1-readout", "strided", "10-input"])

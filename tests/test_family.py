@@ -34,14 +34,14 @@ def test_the_same_seed_is_the_same_scene() -> None:
     assert one.about == same.about
     np.testing.assert_array_equal(one.samples, same.samples)
     np.testing.assert_array_equal(one.phasors, same.phasors)
-    assert one.turns != other.turns
+    assert one.freq_cycles != other.freq_cycles
 
 
 def test_what_is_given_leaves_the_rest_as_drawn() -> None:
     drawn = draw_scene(5, 500)
     given_db = draw_scene(5, 500, snr_db=3.0)
-    assert (drawn.turns, drawn.dynamics, drawn.noise) == (
-        given_db.turns, given_db.dynamics, given_db.noise
+    assert (drawn.freq_cycles, drawn.dynamics, drawn.noise) == (
+        given_db.freq_cycles, given_db.dynamics, given_db.noise
     )  # fmt: skip
 
 
@@ -50,9 +50,9 @@ def test_what_is_given_leaves_the_rest_as_drawn() -> None:
 def test_labels_are_honoured(seed: int, dynamics: str, noise: str, snr_db: float) -> None:
     scene = draw_scene((1, seed), 300, snr_db=snr_db, dynamics=dynamics, noise=noise)
     assert (scene.dynamics, scene.noise, scene.snr_db) == (dynamics, noise, snr_db)
-    assert scene.phasors.shape == (len(scene.samples), len(scene.turns))
+    assert scene.phasors.shape == (len(scene.samples), len(scene.freq_cycles))
     assert len(scene.samples) == min(round(300 * scene.step), MOST_SAMPLES)
-    assert all(0 < turn < 0.5 for turn in scene.turns)
+    assert all(0 < turn < 0.5 for turn in scene.freq_cycles)
     assert np.isfinite(scene.phasors).all()
     assert scene.noise_variance > 0
     assert np.isfinite(scene.samples).any()
@@ -78,7 +78,7 @@ def test_every_label_is_drawn() -> None:
     scenes = [draw_scene((2, n), 16) for n in range(200)]
     assert {scene.dynamics for scene in scenes} == set(DYNAMICS)
     assert {scene.noise for scene in scenes} == set(NOISES)
-    assert {len(scene.turns) for scene in scenes} == {1, 2, 3, 4}
+    assert {len(scene.freq_cycles) for scene in scenes} == {1, 2, 3, 4}
     for nuisance in ("offset", "trend", "clip_quantile", "bits", "lost"):
         assert any(nuisance in scene.about for scene in scenes)
 
@@ -102,9 +102,9 @@ def test_full_bursts_have_the_power_of_the_label() -> None:
 
 
 def test_tones_are_phasors_on_their_carriers() -> None:
-    scene = next(s for s in (draw_scene((4, n), 400) for n in range(100)) if len(s.turns) > 2)
+    scene = next(s for s in (draw_scene((4, n), 400) for n in range(100)) if len(s.freq_cycles) > 2)
     at = np.arange(len(scene.samples))
-    for k, turn in enumerate(scene.turns):
+    for k, turn in enumerate(scene.freq_cycles):
         carrier = np.exp(2j * np.pi * turn * at)
         expected = np.imag(scene.phasors[:, k] * carrier)
         size = np.abs(scene.phasors[:, k]).max()
@@ -113,7 +113,7 @@ def test_tones_are_phasors_on_their_carriers() -> None:
 
 def test_a_clean_scene_is_its_tone() -> None:
     scene = draw_scene(6, 1000, snr_db=200.0, noise="white", dynamics="fades", plain=True)
-    assert len(scene.turns) == 1
+    assert len(scene.freq_cycles) == 1
     size = np.abs(scene.tones).max()
     np.testing.assert_allclose(scene.samples / size, scene.tones[:, 0] / size, atol=1e-8)
 
@@ -175,7 +175,7 @@ def test_lines_keep_their_distance() -> None:
 def test_plain_scenes_have_nothing_else() -> None:
     for seed in range(50):
         scene = draw_scene((12, seed), 64, plain=True)
-        assert len(scene.turns) == 1
+        assert len(scene.freq_cycles) == 1
         assert scene.dynamics != "drift"
         assert scene.noise != "impulses"
         assert np.isfinite(scene.samples).all()

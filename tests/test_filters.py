@@ -10,8 +10,9 @@ from tonesieve import UserError, load_config
 from tonesieve.config.config import DataSettings
 from tonesieve.extractors.filters.bandpass import Butterworth, FftMask, ZeroPhaseButterworth
 from tonesieve.extractors.filters.baseband import AdaptiveWiener, LockIn
-from tonesieve.extractors.filters.kalman import HarmonicLeastSquares, OscillatorKalman
-from tonesieve.extractors.filters.registry import FILTERS, build_filter, is_filter, knobs_of
+from tonesieve.extractors.filters.kalman import OscillatorKalman
+from tonesieve.extractors.filters.least_squares import HarmonicLeastSquares
+from tonesieve.extractors.filters.registry import FILTERS, build_filter, is_filter, parameters_of
 from tonesieve.signals.synthesis import draw_records, tone_response
 
 TONES, RATE = (5.0, 12.0), 200.0
@@ -215,7 +216,7 @@ def test_tones_at_the_ends_of_the_band_are_answered(name: str, tone: float) -> N
 def test_a_late_start_keeps_the_phase() -> None:
     one = build_filter("kalman", (0.1,), 3.0)
     # A third of a tenth of a cycle a sample: 10^12 samples later exactly a third of a turn on.
-    assert one.turns(10**12, 1)[0, 0] == pytest.approx(1 / 3, abs=1e-6)
+    assert one.phase_cycles(10**12, 1)[0, 0] == pytest.approx(1 / 3, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -242,5 +243,5 @@ def test_wrong_knobs_are_named(name: str, complaint: str) -> None:
 def test_names_and_knobs() -> None:
     assert is_filter("lock-in:time_s=1")
     assert not is_filter("runs/lock-in")
-    assert knobs_of("butterworth") == ["bandwidth_hz", "order"]
+    assert parameters_of("butterworth") == ["bandwidth_hz", "order"]
     assert build_filter("lock-in:order=2", TONES, RATE).order == 2

@@ -17,7 +17,7 @@ from pyarrow import parquet
 
 from tonesieve.errors import UserError
 from tonesieve.recordings import reader, time_grid
-from tonesieve.recordings.recording import Recording, of_array, read_recording, writing
+from tonesieve.recordings.recording import Recording, from_array, open_writer, read_recording
 from tonesieve.recordings.statistics import survey
 from tonesieve.recordings.time_grid import Grid
 
@@ -30,7 +30,7 @@ def everything(recording: Recording) -> np.ndarray:
 
 def copied(recording: Recording, path: Path, block: int = 100_000) -> Recording:
     """Written whole under ``path``, and read again."""
-    with writing(recording, recording.channels, path, force=True) as sink:
+    with open_writer(recording, recording.channels, path, force=True) as sink:
         for start in range(0, recording.n_samples, block):
             sink.write(start, recording.read(start, start + block).T)
     return read_recording(path, columns=["all"])
@@ -324,7 +324,7 @@ def test_sound_that_the_format_does_not_hold(
     wide = recording.channels * (2 if channels > 1000 else 1)
     with (
         pytest.raises(UserError, match=r"cannot be written|at most 8 channels"),
-        writing(recording, wide, tmp_path / f"b{ending}"),
+        open_writer(recording, wide, tmp_path / f"b{ending}"),
     ):
         pass
     assert [p.name for p in tmp_path.iterdir()] == ["a.npz"]
@@ -333,13 +333,13 @@ def test_sound_that_the_format_does_not_hold(
 def test_lost_samples_take_their_place_in_sound(tmp_path: Path) -> None:
     path = written(tmp_path / "a.csv", "time_s,x\n0,0.1\n1,0.2\n4,0.5\n5,0.6\n")
     recording = read_recording(path)
-    with writing(recording, recording.channels, tmp_path / "b.wav") as sink:
+    with open_writer(recording, recording.channels, tmp_path / "b.wav") as sink:
         sink.write(0, np.arange(6.0)[:, None] / 10)
     np.testing.assert_array_equal(soundfile.read(tmp_path / "b.wav")[0], np.arange(6) / 10)
     for ending in (".flac", ".edf"):
         with (
             pytest.raises(UserError, match=r"has gaps, which .* cannot tell from zeros"),
-            writing(recording, recording.channels, tmp_path / f"c{ending}") as sink,
+            open_writer(recording, recording.channels, tmp_path / f"c{ending}") as sink,
         ):
             sink.write(0, recording.read(0, 6).T)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.csv", "b.wav"]
@@ -526,7 +526,7 @@ maybe = st.one_of(st.floats(-1e3, 1e3), st.just(np.nan), st.just(7.0))
 
 @given(st.lists(maybe, min_size=1, max_size=60))
 def test_a_survey_by_brute_force(values: list[float]) -> None:
-    (found,) = survey(of_array(np.array(values), 10.0))
+    (found,) = survey(from_array(np.array(values), 10.0))
     good = np.array([v for v in values if np.isfinite(v)])
     assert found.gaps.n_samples == len(values) - len(good)
     starts = [i for i, v in enumerate(values) if np.isnan(v)]
@@ -541,7 +541,7 @@ def test_gaps_over_a_border() -> None:
     x = np.arange(3 * reader.ROWS, dtype=float)
     x[reader.ROWS - 5 : reader.ROWS + 5] = np.nan
     x[2 * reader.ROWS] = np.nan
-    (found,) = survey(of_array(x, 1.0))
+    (found,) = survey(from_array(x, 1.0))
     assert found.gaps.named == [[reader.ROWS - 5, 10], [2 * reader.ROWS, 1]]
 
 
@@ -573,7 +573,7 @@ WHOLE = {
 @pytest.mark.parametrize("name", CLIPPED)
 def test_clipping_is_found(name: str) -> None:
     x = CLIPPED[name]
-    (found,) = survey(of_array(x, 1000.0))
+    (found,) = survey(from_array(x, 1000.0))
     ends = (x == x.max()) | (x == x.min())
     inside = ends[:-2] & ends[1:-1] & ends[2:]  # the middle of three
     run = np.convolve(inside, [1, 1, 1]) > 0
@@ -584,7 +584,7 @@ def test_clipping_is_found(name: str) -> None:
 
 @pytest.mark.parametrize("name", WHOLE)
 def test_what_is_whole_is_not_called_clipped(name: str) -> None:
-    (found,) = survey(of_array(WHOLE[name], 1000.0))
+    (found,) = survey(from_array(WHOLE[name], 1000.0))
     assert found.clipped.n_samples == 0
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tonesieve.learning.models.fused_lstm import run_lstm, suits
+from tonesieve.learning.models.fused_lstm import is_supported, run_lstm
 
 # Streams that are no multiple of four, sizes with and without whole tiles, features of a stack.
 SHAPES = [(1, 1, 1, 16), (5, 7, 1, 64), (4, 20, 3, 96), (6, 33, 64, 32), (32, 100, 1, 64)]
@@ -58,6 +58,6 @@ def test_a_wrong_gradient_is_noticed() -> None:
     ],
 )
 def test_what_fits(cell: nn.Module, fits: bool) -> None:
-    assert suits(cell, torch.zeros(2, 3, 1)) is fits
-    assert not suits(cell, torch.zeros(2, 0, 1))
-    assert not suits(cell, torch.zeros(2, 3, 1, dtype=torch.float64))
+    assert is_supported(cell, torch.zeros(2, 3, 1)) is fits
+    assert not is_supported(cell, torch.zeros(2, 0, 1))
+    assert not is_supported(cell, torch.zeros(2, 3, 1, dtype=torch.float64))

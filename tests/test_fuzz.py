@@ -28,7 +28,7 @@ from tonesieve.errors import UserError
 from tonesieve.extraction.pipeline import extract_recording, filter_source
 from tonesieve.recordings import reader
 from tonesieve.recordings.reader import Channel
-from tonesieve.recordings.recording import read_recording, writing
+from tonesieve.recordings.recording import open_writer, read_recording
 
 MANY = pytest.param(3000, marks=pytest.mark.slow)
 # At most twice the file and so many bytes more, libraries not counted.
@@ -409,7 +409,7 @@ def test_stopped_midway(tmp_path: Path, ending: str) -> None:
     recording = read_recording(tmp_path / "a.wav")
     with (
         pytest.raises(KeyboardInterrupt),
-        writing(recording, [Channel("x")], tmp_path / f"b{ending}") as sink,
+        open_writer(recording, [Channel("x")], tmp_path / f"b{ending}") as sink,
     ):
         stop(sink.write(0, np.zeros((500, 1))))
     assert [p.name for p in tmp_path.iterdir()] == ["a.wav"]

@@ -12,10 +12,10 @@ import pytest
 
 from tonesieve.errors import UserError
 from tonesieve.evaluation import baselines, benchmark
-from tonesieve.evaluation.baselines import candidate, classical_rivals, told_rivals
+from tonesieve.evaluation.baselines import classical_rivals, oracle_kalman, wrap_extractor
 from tonesieve.extractors.filters.kalman import OscillatorKalman
 from tonesieve.extractors.filters.registry import FILTERS, build_filter
-from tonesieve.kernels.kalman import smooth
+from tonesieve.kernels.kalman import kalman_smooth
 from tonesieve.signals.scenes import Scene, draw_scene
 
 ONES = np.ones((1, 50))
@@ -53,8 +53,8 @@ def few() -> list[benchmark.Case]:
 
 @pytest.fixture(scope="module")
 def judged(few: list[benchmark.Case]) -> pd.DataFrame:
-    new = candidate("nothing", Nothing)
-    return benchmark.judge([*classical_rivals(), *told_rivals(), new], few)
+    new = wrap_extractor("nothing", Nothing)
+    return benchmark.run_benchmark([*classical_rivals(), *oracle_kalman(), new], few)
 
 
 def test_every_cell_has_its_scenes_and_more_begin_with_fewer() -> None:
@@ -70,7 +70,7 @@ def test_every_cell_has_its_scenes_and_more_begin_with_fewer() -> None:
 
 def test_other_seeds_are_other_scenes() -> None:
     one, other = (next(benchmark.test_scenes(1, seed=n)) for n in (0, 1))
-    assert one.scene.turns != other.scene.turns
+    assert one.scene.freq_cycles != other.scene.freq_cycles
 
 
 def test_nmse_is_what_it_is_by_hand() -> None:
@@ -106,7 +106,7 @@ def test_the_default_is_the_filter_as_it_is() -> None:
     scene = draw_scene(5, 1000, turn=0.13, **FIXED)
     default = next(r for r in classical_rivals() if (r.name, r.setting) == ("kalman", "default"))
     away = scene.samples - scene.samples[0]
-    expected = filtered(scene.turns).extract(away[None])[0]
+    expected = filtered(scene.freq_cycles).extract(away[None])[0]
     size = np.abs(expected).max()
     np.testing.assert_allclose(default.answer(scene) / size, expected / size, atol=1e-12)
 
@@ -133,7 +133,7 @@ def test_the_smoother_is_the_mean_given_the_whole_record() -> None:
     samples, prior, noise = rng.standard_normal(n), np.diag([1.0, 2.0, 3.0, 1.0]), 0.7
     samples[7:11] = np.nan
     path = np.empty((n, d))
-    smooth(samples, rows, prior.copy(), walk, noise, path)
+    kalman_smooth(samples, rows, prior.copy(), walk, noise, path)
     # The same by the covariances of all coefficients at all times.
     both = np.minimum.outer(np.arange(n), np.arange(n)) + 1
     joint = np.einsum("ts,ij->tisj", both, np.diag(walk)) + prior[None, :, None, :]
@@ -151,7 +151,7 @@ def test_the_told_are_as_good_as_theory_says() -> None:
     curve, whole = [], []
     for seed in range(60):
         scene = draw_scene((6, seed), 2000, turn=0.13, **FIXED)
-        told, smoother = (rival.answer(scene)[:, 0] for rival in told_rivals())
+        told, smoother = (rival.answer(scene)[:, 0] for rival in oracle_kalman())
         power, true = np.mean(scene.tones**2), scene.tones[:, 0]
         curve.append(np.mean((told - true)[1500:] ** 2) / power)
         whole.append(np.mean((smoother - true) ** 2) / power)
@@ -163,9 +163,9 @@ def test_the_told_are_as_good_as_theory_says() -> None:
 def test_a_candidate_that_has_learned_of_no_gaps_hears_none() -> None:
     seeds = (draw_scene((7, n), 300, turn=0.1) for n in range(100))
     scene = next(scene for scene in seeds if "lost" in scene.about)
-    candidate("nothing", Nothing).answer(scene)
+    wrap_extractor("nothing", Nothing).answer(scene)
     with pytest.raises(AssertionError):
-        candidate("nothing", Nothing, hears_gaps=True).answer(scene)
+        wrap_extractor("nothing", Nothing, handles_nan=True).answer(scene)
     heard = baselines.bridged(scene)[0]
     good = np.isfinite(scene.samples)
     np.testing.assert_allclose(heard[good], scene.samples[good], rtol=1e-9)
@@ -213,7 +213,7 @@ def test_references_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, en
     heard: list[int] = []
 
     def references(n_per_cell: int, seed: int = 0) -> pd.DataFrame:
-        return benchmark.judge_references(
+        return benchmark.run_baselines(
             n_per_cell, tmp_path / f"kept.{ending}", seed=seed,
             on_case=lambda case: heard.append(case.number),
         )  # fmt: skip
@@ -228,7 +228,7 @@ def test_references_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, en
 
 
 def test_the_curve_of_steady_tones_falls_as_one_over_age() -> None:
-    new = candidate("nothing", Nothing)
+    new = wrap_extractor("nothing", Nothing)
     table = benchmark.steady_curve([new], n_scenes=20, ages=(100, 1000), snrs_db=(0.0,))
     assert list(table["age"]) == [100, 1000]
     np.testing.assert_allclose(table["nothing"], 0.0, atol=0.3)

@@ -1,8 +1,9 @@
-"""The house keeps its plan: who may use whom, and how large a room may grow."""
+"""The layout holds: which package may import which, and how long a module may be."""
 
 from __future__ import annotations
 
 import ast
+import graphlib
 import re
 import subprocess
 import sys
@@ -20,157 +21,36 @@ PACKAGE = Path(tonesieve.__file__).parent
 REPOSITORY = PACKAGE.parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-# From the top down: a room uses only rooms above it.
-ROOMS = [
-    "errors",
-    "files",
-    "settings",
-    "config",
-    "advice",
-    "reporting",
-    "kernels.densities",
-    "kernels.posterior",
-    "kernels.regression",
-    "kernels.program",
-    "kernels.vectors",
-    "kernels.arithmetic",
-    "kernels.cells",
-    "kernels.lstm",
-    "kernels.observing",
-    "kernels.averaging",
-    "kernels.lanes",
-    "kernels.candidates",
-    "kernels.whitening",
-    "kernels.telling",
-    "kernels.listening",
-    "kernels.thinning",
-    "kernels.weighing",
-    "kernels.answering",
-    "signals.backgrounds",
-    "signals.synthesis",
-    "signals.datasets",
-    "signals.removal",
-    "signals.noises",
-    "signals.courses",
-    "signals.family",
-    "recordings.spool",
-    "recordings.contents",
-    "recordings.timing",
-    "recordings.lines",
-    "recordings.text",
-    "recordings.parquet",
-    "recordings.audio",
-    "recordings.edf",
-    "recordings.arrays",
-    "recordings.recording",
-    "recordings.survey",
-    "recordings.resampling",
-    "extractors.protocol",
-    "extractors.weights",
-    "extractors.classical",
-    "extractors.regression",
-    "extractors.bandpass",
-    "extractors.baseband",
-    "extractors.filters",
-    "extractors.hearing",
-    "extractors.pretrained",
-    "extractors.bothways",
-    "extractors.bridging",
-    "extractors.streaming",
-    "extractors.reading",
-    "extractors.credible",
-    "extractors.packing",
-    "extractors.plain",
-    "extractors.recurrent",
-    "extractors.hearing",
-    "extractors.pretrained",
-    "extractors.bothways",
-    "extractors.densities",
-    "extractors.bayes",
-    "extractors.limits",
-    "graphs.building",
-    "graphs.states",
-    "graphs.parts",
-    "graphs.network",
-    "learning.threads",
-    "learning.history",
-    "learning.schedules",
-    "learning.lanes",
-    "learning.layouts",
-    "learning.balance",
-    "learning.processes",
-    "learning.ahead",
-    "learning.devices",
-    "learning.models.network",
-    "learning.models.attention",
-    "learning.models.fused",
-    "learning.models.recurrent",
-    "learning.models.convolution",
-    "learning.models.oscillators",
-    "learning.models.observer",
-    "learning.models.bank",
-    "learning.models",
-    "learning.optimizers",
-    "learning.checkpoints",
-    "learning.saved",
-    "learning.network_extractor",
-    "learning.inspection",
-    "learning.tasks",
-    "learning.validation",
-    "learning.training",
-    "learning.evidence",
-    "learning.weigher",
-    "learning.pretraining",
-    "judging.metrics",
-    "judging.evaluation",
-    "judging.pairing",
-    "judging.diagnosis",
-    "judging.probes",
-    "judging.comparison",
-    "judging.injection",
-    "judging.rivals",
-    "judging.generality",
-    "judging.figures",
-    "judging.recording_figures",
-    "judging.sweep_figures",
-    "tables",
-    "catalogue",
-    "sources",
-    "passing",
-    "readings",
-    "extraction",
-    "loading",
-    "generation",
-    "forecasts",
-    "own_noise",
-    "runs",
-    "sweeping.plans",
-    "sweeping.shelves",
-    "sweeping.workers",
-    "sweeping.searches",
-    "sweeping.engines",
-    "sweeping.results",
-    "sweeps",
-    "trials",
-    "live",
-    "use",
-    "exporting",
-    "console",
-    "cli_words",
-    "cli_use",
-    "cli",
-    "__main__",
-]
-# Doors, not rooms: they hold nothing but a docstring or lazy names.
-DOORS = {
-    "", "kernels", "signals", "recordings", "extractors", "graphs", "learning", "judging",
-    "sweeping",
-}  # fmt: skip
+TABLE_ROW = re.compile(r"^\| `(\w+)` \| (.+) \|$", re.MULTILINE)
 
 
-def room(path: Path) -> str:
+def layout(text: str) -> dict[str, set[str]]:
+    """Packages of CONTRIBUTING's table, from the bottom up, and the modules named in their row."""
+    layers: dict[str, set[str]] = {}
+    for package, row in TABLE_ROW.findall(text):
+        assert package not in layers, f"{package} has two rows"
+        layers[package] = set()
+        folder = package
+        for name in re.findall(r"`([\w/]+)`", row):
+            if "/" in name:
+                folder = name.replace("/", ".")
+            else:
+                assert f"{folder}.{name}" not in layers[package], f"{name} is named twice"
+                layers[package].add(f"{folder}.{name}")
+        layers[package] = layers[package] or {package}
+    return layers
+
+
+LAYERS = layout((REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+ORDER = list(LAYERS)
+
+
+def module_name(path: Path) -> str:
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+NAMES = {module_name(path) for path in MODULES}
 
 
 def imported(path: Path) -> set[str]:
@@ -184,38 +64,57 @@ def imported(path: Path) -> set[str]:
     return found
 
 
-def own_rooms(path: Path) -> set[str]:
+def used(path: Path) -> set[str]:
+    """Modules of the package that a file imports."""
     names = {n.removeprefix("tonesieve.") for n in imported(path) if n.startswith("tonesieve.")}
-    return names & set(ROOMS)
+    return (names & NAMES) - {module_name(path)}
 
 
-def test_every_module_has_its_place() -> None:
-    assert {room(path) for path in MODULES} - DOORS == set(ROOMS)
+def test_every_module_is_in_the_layout() -> None:
+    plain = {module_name(path) for path in MODULES if path.name != "__init__.py"}
+    assert plain - {"__main__"} == set().union(*LAYERS.values())
 
 
-@pytest.mark.parametrize("path", MODULES, ids=room)
-def test_rooms_use_only_rooms_above(path: Path) -> None:
-    if room(path) in DOORS:
-        return
-    place = ROOMS.index(room(path))
-    below = {r for r in own_rooms(path) if ROOMS.index(r) >= place and r != room(path)}
-    assert not below
+def upward(path: Path) -> set[str]:
+    """What a file imports from its own layer's upper neighbours."""
+    layer = ORDER.index(module_name(path).partition(".")[0])
+    return {name for name in used(path) if ORDER.index(name.partition(".")[0]) > layer}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_no_import_leads_upward(path: Path) -> None:
+    if module_name(path) not in {"", "__main__"}:
+        assert not upward(path)
+
+
+def test_no_imports_form_a_circle() -> None:
+    graph = {module_name(path): used(path) - {""} for path in MODULES if module_name(path)}
+    tuple(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError
 
 
 def test_the_import_reader_sees_a_violation(tmp_path: Path) -> None:
     bad = tmp_path / "bad.py"
-    bad.write_text("def f():\n    from tonesieve.learning import layouts\n    import torch\n")
-    assert "learning.layouts" in own_rooms(bad)
+    bad.write_text("def f():\n    from tonesieve.learning.data import batches\n    import torch\n")
+    names = {n.removeprefix("tonesieve.") for n in imported(bad)}
+    assert "learning.data.batches" in names & NAMES
     assert "torch" in imported(bad)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=room)
+def test_the_layout_reader_refuses_a_module_named_twice() -> None:
+    assert layout("| `util` | `files`, `util/sub`: `files` |") == {
+        "util": {"util.files", "util.sub.files"}
+    }
+    with pytest.raises(AssertionError, match="twice"):
+        layout("| `util` | `files`, `files` |")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
 def test_torch_lives_in_learning_alone(path: Path) -> None:
     uses = {n.split(".")[0] for n in imported(path)} & {"torch", "lightning_fabric"}
-    assert not uses or room(path).startswith("learning")
+    assert not uses or module_name(path).startswith("learning")
 
 
-@pytest.mark.parametrize("path", MODULES, ids=room)
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
 def test_scipy_is_imported_whole(path: Path) -> None:
     """``import scipy`` loads its parts where they are used, ``from scipy import signal`` at once.
 
@@ -224,7 +123,7 @@ def test_scipy_is_imported_whole(path: Path) -> None:
     assert not {name for name in imported(path) if name.startswith("scipy.")}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=room)
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
 def test_modules_stay_short(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
 

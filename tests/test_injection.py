@@ -142,7 +142,7 @@ def test_a_run_in_own_noise_holds_what_it_should(finished: Path) -> None:
         figures["recording"]["tones"][0]["snr_db"], abs=0.01
     )
     names = {row["extractor"] for row in figures["injected"]["rows"]}
-    assert names == {"network", *injection.field()}
+    assert names == {"network", *injection.filter_names()}
     rough = figures["injected"]["independent_stretches"] < 4
     assert len(figures["injected"]["says"]) == 3 + rough
     assert figures["test"]["band"] is None

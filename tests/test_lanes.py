@@ -11,17 +11,17 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numba import njit
 
-from tonesieve.extractors.pretrained.front_end import Hearing
-from tonesieve.kernels.kalman_bank.decimator import HEARD, MEANS, window
+from tonesieve.extractors.pretrained.front_end import ToneGroup
+from tonesieve.kernels.kalman_bank.decimator import MIN_COVERAGE, N_STAGES, cic_response
 from tonesieve.kernels.simd import (
     WIDTH,
     any_above,
-    largest,
+    horizontal_sum,
+    lane_shift,
     load,
-    shifted,
-    smallest,
+    maximum,
+    minimum,
     store,
-    total,
 )
 
 vectors = arrays(float, WIDTH, elements=st.floats(-1e100, 1e100) | st.sampled_from([0.0, np.nan]))
@@ -39,11 +39,11 @@ def compute(a: np.ndarray, b: np.ndarray, x: float, out: np.ndarray) -> tuple[fl
     store(out, 81, one - x)
     store(out, 97, x * one)
     store(out, 113, x / one)
-    store(out, 129, largest(one, two))
-    store(out, 145, smallest(one, two))
-    store(out, 161, largest(one, x))
-    store(out, 177, shifted(one))
-    return total(one), any_above(one, x)
+    store(out, 129, maximum(one, two))
+    store(out, 145, minimum(one, two))
+    store(out, 161, maximum(one, x))
+    store(out, 177, lane_shift(one))
+    return horizontal_sum(one), any_above(one, x)
 
 
 @given(vectors, vectors, st.floats(-1e100, 1e100))
@@ -70,12 +70,12 @@ def test_lanes_are_so_many_numbers(a: np.ndarray, b: np.ndarray, x: float) -> No
 def test_the_window_is_three_means_in_a_row(factor: int) -> None:
     mean = np.full(factor, 1 / factor)
     expected = np.convolve(np.convolve(mean, mean), mean)
-    np.testing.assert_allclose(window(factor), expected, rtol=1e-13)
+    np.testing.assert_allclose(cic_response(factor), expected, rtol=1e-13)
 
 
 def test_the_window_of_a_very_slow_tone_is_there_at_once() -> None:
     # By a convolution it takes minutes.
-    weights = window(10**6 + 1)
+    weights = cic_response(10**6 + 1)
     assert weights.sum() == pytest.approx(1, abs=1e-9)
     assert np.argmax(weights) == len(weights) // 2
     np.testing.assert_allclose(weights, weights[::-1])
@@ -83,11 +83,11 @@ def test_the_window_of_a_very_slow_tone_is_there_at_once() -> None:
 
 def thinned(samples: np.ndarray, factor: int, cuts: tuple[int, ...] = ()) -> np.ndarray:
     """The steps of one stream, fed in chunks."""
-    one = Hearing((1 / (12 * factor + 4),))
+    one = ToneGroup((1 / (12 * factor + 4),))
     assert one.factor == factor
     state, parts = one.initial_state(1), []
     for start, stop in pairwise([0, *cuts, len(samples)]):
-        steps, state = one.thin(samples[None, start:stop], state)
+        steps, state = one.decimate(samples[None, start:stop], state)
         parts.append(steps)
     return np.concatenate(parts, axis=1)[0]
 
@@ -95,12 +95,12 @@ def thinned(samples: np.ndarray, factor: int, cuts: tuple[int, ...] = ()) -> np.
 def weighed(samples: np.ndarray, factor: int) -> np.ndarray:
     """What of the samples was heard, weighed by the window: one for every ``factor``."""
     heard = np.isfinite(samples)
-    weights, n = window(factor), len(samples) // factor
+    weights, n = cic_response(factor), len(samples) // factor
     found = np.full(n, np.nan)
-    for step in range(MEANS - 1, n):
+    for step in range(N_STAGES - 1, n):
         part = slice((step + 1) * factor - len(weights), (step + 1) * factor)
         share = weights @ heard[part]
-        if share >= HEARD:
+        if share >= MIN_COVERAGE:
             found[step] = weights @ np.nan_to_num(samples[part]) / share
     return found
 
@@ -110,8 +110,8 @@ def test_thinning_is_a_convolution(factor: int) -> None:
     samples = 3 + np.random.default_rng(0).normal(size=20 * factor + 1)
     found, expected = thinned(samples, factor), weighed(samples, factor)
     np.testing.assert_allclose(found, expected, atol=1e-12)
-    assert np.isnan(found[: MEANS - 1]).all()
-    assert np.isfinite(found[MEANS - 1 :]).all()
+    assert np.isnan(found[: N_STAGES - 1]).all()
+    assert np.isfinite(found[N_STAGES - 1 :]).all()
 
 
 def test_what_is_lost_of_unlike_neighbours_is_left_out() -> None:
@@ -124,7 +124,7 @@ def test_what_is_lost_of_unlike_neighbours_is_left_out() -> None:
     found = thinned(samples, 10)
     np.testing.assert_allclose(found, weighed(samples, 10), atol=1e-12)
     # A gap of ten steps: of those whose window lies in it but for little.
-    assert 6 <= np.isnan(found[MEANS - 1 :]).sum() <= 10
+    assert 6 <= np.isnan(found[N_STAGES - 1 :]).sum() <= 10
 
 
 def test_what_is_lost_of_a_smooth_signal_costs_little() -> None:
@@ -150,11 +150,11 @@ def test_any_chunks_are_thinned_to_the_same_bits(cuts: list[int], factor: int) -
 @pytest.mark.parametrize("turn", [0.3, 0.05, 0.03, 0.0011])
 def test_a_tone_stands_in_the_steps_as_stated(turn: float) -> None:
     gain = 0.25 * np.exp(0.3j)
-    one = Hearing((turn, turn / 3), gain)
+    one = ToneGroup((turn, turn / 3), gain)
     n = np.arange(40 * one.factor)
     for k in (0, 1):
-        heard = (gain * np.exp(2j * np.pi * one.turns[k] * n)).imag
-        steps, _ = one.thin(heard[None], one.initial_state(1))
+        heard = (gain * np.exp(2j * np.pi * one.freq_cycles[k] * n)).imag
+        steps, _ = one.decimate(heard[None], one.initial_state(1))
         at = np.arange(steps.shape[1])
         expected = (one.gains[k] * np.exp(1j * one.turn[k] * at)).imag
-        np.testing.assert_allclose(steps[0, MEANS:], expected[MEANS:], atol=1e-12)
+        np.testing.assert_allclose(steps[0, N_STAGES:], expected[N_STAGES:], atol=1e-12)

@@ -16,8 +16,12 @@ from tonesieve.extractors.bayes import likelihood as module
 from tonesieve.extractors.bayes import limit as bayes_limit
 from tonesieve.extractors.bayes import posterior_mean
 from tonesieve.extractors.bayes.likelihood import densities, noise_sigma, positions
-from tonesieve.extractors.bayes.limit import View, limit, view_of
-from tonesieve.extractors.bayes.posterior_mean import StartPosterior, best_extractor, free_kalman
+from tonesieve.extractors.bayes.limit import ObservationWindow, limit, view_of
+from tonesieve.extractors.bayes.posterior_mean import (
+    StartPosterior,
+    mmse_extractor,
+    random_phase_kalman,
+)
 from tonesieve.signals.synthesis import draw_records, tone_response
 
 KEPT = Path(__file__).parent.parent / "docs" / "results"
@@ -70,7 +74,7 @@ def test_tones_without_a_common_period_are_refused() -> None:
 def test_noise_without_a_known_limit_is_refused(other: dict[str, float]) -> None:
     (name,) = other
     with pytest.raises(UserError, match=f"{name}: no exact limit"):
-        limit(EXERCISE.model_copy(update=other), View(9), 100)
+        limit(EXERCISE.model_copy(update=other), ObservationWindow(9), 100)
 
 
 def test_density_of_a_uniform_amplitude_is_uniform() -> None:
@@ -162,13 +166,21 @@ def test_the_limit_of_one_sample_is_that_of_quadrature() -> None:
     weights = joint / joint.sum(axis=0)
     variance = weights.T @ clean**2 - (weights.T @ clean) ** 2
     expected = joint.sum(axis=0) @ variance
-    best = limit(TINY, View(0), 32, stderr=1e-3)
+    best = limit(TINY, ObservationWindow(0), 32, stderr=1e-3)
     np.testing.assert_allclose(best.per_component, expected, atol=4e-3)  # 3 errors and rounding
 
 
 @pytest.mark.parametrize("phase_scale", [1.0, 2.0])
-@pytest.mark.parametrize("view", [View(0), View(49), View(9, 9), View(None, 0, 32)])
-def test_a_whole_circle_tells_nothing(phase_scale: float, view: View) -> None:
+@pytest.mark.parametrize(
+    "view",
+    [
+        ObservationWindow(0),
+        ObservationWindow(49),
+        ObservationWindow(9, 9),
+        ObservationWindow(None, 0, 32),
+    ],
+)
+def test_a_whole_circle_tells_nothing(phase_scale: float, view: ObservationWindow) -> None:
     best = limit(EXERCISE.model_copy(update={"phase_scale": phase_scale}), view, 600, settle=100)
     assert best.mse == pytest.approx(0.5, abs=1e-6)
     assert best.per_component == pytest.approx((0.5,) * 4, abs=1e-6)
@@ -185,19 +197,19 @@ TABLE = {
 @pytest.mark.parametrize(("phase_scale", "window"), TABLE)
 def test_the_first_figures_come_out_again(phase_scale: float, window: int) -> None:
     data = EXERCISE.model_copy(update={"phase_scale": phase_scale})
-    best = limit(data, View(window - 1), 100, stderr=1e-3)
+    best = limit(data, ObservationWindow(window - 1), 100, stderr=1e-3)
     # Their standard error: 0.0015 up to L=25, then 0.0005; rounded to 0.001.
     theirs = math.hypot(0.0015 if window <= 25 else 0.0005, 0.0003)
     assert abs(best.mse - TABLE[phase_scale, window]) < 3 * math.hypot(theirs, best.stderr)
 
 
 VIEWS = {
-    "window": View(19),
-    "window and future": View(9, 9),
-    "all so far": View(),
-    "all so far and two more": View(None, 2),
-    "every fifth": View(None, 0, 5),
-    "the whole record": View(None, None),
+    "window": ObservationWindow(19),
+    "window and future": ObservationWindow(9, 9),
+    "all so far": ObservationWindow(),
+    "all so far and two more": ObservationWindow(None, 2),
+    "every fifth": ObservationWindow(None, 0, 5),
+    "the whole record": ObservationWindow(None, None),
 }
 
 
@@ -216,7 +228,7 @@ def test_the_extractor_attains_the_limit(name: str, snr_db: float | None) -> Non
     assert abs(by_record.mean() - best.mse) < 3 * math.hypot(stderr, best.stderr)
 
 
-def estimates(data: DataSettings, mixture: np.ndarray, view: View) -> np.ndarray:
+def estimates(data: DataSettings, mixture: np.ndarray, view: ObservationWindow) -> np.ndarray:
     """Posterior means under a view, a sample at a time and each from the samples it may see."""
     n_samples = mixture.shape[1]
     result = np.zeros((*mixture.shape, data.n_components))
@@ -235,7 +247,7 @@ def estimates(data: DataSettings, mixture: np.ndarray, view: View) -> np.ndarray
 def test_periods_off_the_sample_grid_have_a_limit_too(frequencies: tuple[float, ...]) -> None:
     # Their starts are drawn among millions of places, the posterior has a grid of its own.
     data = EXERCISE.model_copy(update={"frequencies_hz": frequencies})
-    best = limit(data, View(19), 100)
+    best = limit(data, ObservationWindow(19), 100)
     records = draw_records(data, 3000, 20, rng=np.random.default_rng(6))
     error = (StartPosterior(data).extract(records.mixture) - records.targets)[:, -1] ** 2
     by_record = error.mean(axis=1)
@@ -245,28 +257,28 @@ def test_periods_off_the_sample_grid_have_a_limit_too(frequencies: tuple[float, 
 
 def test_a_fine_grid_gives_the_limit_of_whole_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     data = EXERCISE.model_copy(update={"frequencies_hz": (1.0,)})
-    exact = limit(data, View(4), 100)
+    exact = limit(data, ObservationWindow(4), 100)
     monkeypatch.setattr(module, "MOST_POSITIONS", 900)  # of 1,000 samples; the fine grid has 512
     posterior_mean._tables.cache_clear()
-    fine = limit(data, View(4), 100)
+    fine = limit(data, ObservationWindow(4), 100)
     posterior_mean._tables.cache_clear()
     assert len(positions(data).cycles) == 512
     assert abs(fine.mse - exact.mse) < 3 * math.hypot(fine.stderr, exact.stderr)
 
 
 def test_the_course_over_the_age_is_that_of_windows() -> None:
-    course = limit(EXERCISE, View(), 100)
+    course = limit(EXERCISE, ObservationWindow(), 100)
     assert len(course.by_age) == 100
     for n in (1, 10, 50):
-        one = limit(EXERCISE, View(n - 1), 100)
+        one = limit(EXERCISE, ObservationWindow(n - 1), 100)
         spread = math.hypot(one.stderr, course.by_age_stderr[n - 1])
         assert abs(course.by_age[n - 1] - one.mse) < 4 * spread
     assert course.mse == pytest.approx(course.by_age.mean(), rel=1e-9)
 
 
 def test_ages_of_no_account_are_drawn_less_and_counted_all_the_same() -> None:
-    whole = limit(EXERCISE, View(), 2000, settle=1000)
-    head = limit(EXERCISE, View(), 1000)
+    whole = limit(EXERCISE, ObservationWindow(), 2000, settle=1000)
+    head = limit(EXERCISE, ObservationWindow(), 1000)
     assert len(whole.by_age) == 2000
     spread = math.hypot(whole.stderr, head.stderr / 2)
     assert abs(whole.mse - head.mse / 2) < 4 * spread
@@ -274,7 +286,7 @@ def test_ages_of_no_account_are_drawn_less_and_counted_all_the_same() -> None:
 
 
 def test_whoever_is_not_told_stays_above_the_floor() -> None:
-    told, untold = (limit(EXERCISE, View(49, told=t), 100) for t in (True, False))
+    told, untold = (limit(EXERCISE, ObservationWindow(49, told=t), 100) for t in (True, False))
     # The best single answer is the mean of the targets, 0.375; what is not known of it comes atop.
     assert told.mse < 0.06
     assert untold.mse == pytest.approx(0.375, abs=0.01)
@@ -283,8 +295,8 @@ def test_whoever_is_not_told_stays_above_the_floor() -> None:
 def test_gaps_cost_what_they_hide() -> None:
     holey = EXERCISE.model_copy(update={"gap_fraction": 0.5, "gap_s": 0.001})
     # Half the samples, scattered: about as good as windows between half and all of them.
-    all_of, half_of = (limit(EXERCISE, View(n - 1), 100).mse for n in (40, 20))
-    assert all_of < limit(holey, View(39), 100).mse < half_of * 1.1
+    all_of, half_of = (limit(EXERCISE, ObservationWindow(n - 1), 100).mse for n in (40, 20))
+    assert all_of < limit(holey, ObservationWindow(39), 100).mse < half_of * 1.1
 
 
 def test_samples_that_no_start_explains_are_passed_over() -> None:
@@ -302,7 +314,7 @@ def free(**settings: object) -> DataSettings:
     )
 
 
-def conditioned(data: DataSettings, view: View, n_samples: int, n: int) -> np.ndarray:
+def conditioned(data: DataSettings, view: ObservationWindow, n_samples: int, n: int) -> np.ndarray:
     """Error variances at sample n by conditioning one big Gaussian, without any recursion."""
     times = np.arange(n_samples) / data.rate_hz
     sines = [np.sin(2 * np.pi * f * times) for f in data.frequencies_hz]
@@ -339,10 +351,10 @@ def test_the_free_limit_is_that_of_a_conditioned_gaussian(name: str) -> None:
 @pytest.mark.parametrize("jitter", [{}, {"phase_scale": 0.1, "amplitude_range": (0.5, 1.5)}])
 def test_the_kalman_filter_attains_the_free_limit(jitter: dict[str, object]) -> None:
     data = free(rate_hz=100.0, **jitter)
-    best = limit(data, View(), 300)
+    best = limit(data, ObservationWindow(), 300)
     assert best.kind == ("best linear" if jitter else "exact")
     records = draw_records(data, 2000, 300, rng=np.random.default_rng(5))
-    by_record = ((free_kalman(data).extract(records.mixture) - records.targets) ** 2).mean(
+    by_record = ((random_phase_kalman(data).extract(records.mixture) - records.targets) ** 2).mean(
         axis=(1, 2)
     )
     stderr = by_record.std(ddof=1) / math.sqrt(2000)
@@ -351,13 +363,15 @@ def test_the_kalman_filter_attains_the_free_limit(jitter: dict[str, object]) -> 
 
 def test_the_cramer_rao_bound_is_that_of_unbiased_estimates() -> None:
     data = free(rate_hz=100.0)
-    bound = limit(data, View(), 400).cramer_rao_by_age
-    best = limit(data, View(), 400).by_age
+    bound = limit(data, ObservationWindow(), 400).cramer_rao_by_age
+    best = limit(data, ObservationWindow(), 400).by_age
     assert np.isinf(bound[:7]).all()  # eight unknowns
     assert (bound > best).all()
     # Many whole periods of one tone: K^2 noise variance a sample, over n / 2 samples, twice over 2.
     n = 400
-    single = limit(free(rate_hz=100.0, frequencies_hz=(3.0,)), View(), n).cramer_rao_by_age
+    single = limit(
+        free(rate_hz=100.0, frequencies_hz=(3.0,)), ObservationWindow(), n
+    ).cramer_rao_by_age
     assert single[-1] == pytest.approx(
         noise_sigma(free(frequencies_hz=(3.0,))) ** 2 * 2 / n, rel=1e-3
     )
@@ -365,8 +379,8 @@ def test_the_cramer_rao_bound_is_that_of_unbiased_estimates() -> None:
 
 def test_free_tones_in_a_whole_circle_have_no_linear_estimate() -> None:
     data = free(phase_scale=1.0)
-    assert limit(data, View(), 100).mse == pytest.approx(0.5)
-    assert not best_extractor(data).extract(np.ones((1, 5))).any()
+    assert limit(data, ObservationWindow(), 100).mse == pytest.approx(0.5)
+    assert not mmse_extractor(data).extract(np.ones((1, 5))).any()
 
 
 def test_the_response_is_the_mean_of_what_is_drawn() -> None:
@@ -385,13 +399,13 @@ def test_what_the_presets_see() -> None:
         name: view_of(load_config(name)) for name in ("sieve", "window10", "config-l1", "journey")
     }
     assert seen == {
-        "sieve": View(),
-        "window10": View(9),
-        "config-l1": View(None, 0, 32),
-        "journey": View(51, 2, told=False),
+        "sieve": ObservationWindow(),
+        "window10": ObservationWindow(9),
+        "config-l1": ObservationWindow(None, 0, 32),
+        "journey": ObservationWindow(51, 2, told=False),
     }
     mean = load_config("window10", ["evaluation.join=mean"])
-    assert view_of(mean) == View(9, 9)
+    assert view_of(mean) == ObservationWindow(9, 9)
     with pytest.raises(UserError, match="strided lanes with taps"):
         view_of(load_config("config-l1", ["model.taps=1"]))
 
@@ -409,7 +423,7 @@ def test_the_free_limit_of_a_long_record_is_that_of_every_sample(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     data = free(rate_hz=100.0)
-    for view in (View(), View(None, None)):
+    for view in (ObservationWindow(), ObservationWindow(None, None)):
         whole = limit(data, view, 20_000, settle=1000)
         monkeypatch.setattr(bayes_limit, "MOST_AGES", 5000)
         thinned = limit(data, view, 20_000, settle=1000)

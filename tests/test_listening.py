@@ -7,22 +7,38 @@ import numpy as np
 import pytest
 from scipy.signal import lfilter
 
-from tonesieve.extractors.pretrained.extractor import Judge
-from tonesieve.extractors.pretrained.front_end import FOLLOW, KEEPS, STAYS, TABLE, Evidence, Hearing
+from tonesieve.extractors.pretrained.extractor import GatingWeights
+from tonesieve.extractors.pretrained.front_end import (
+    FIXED_MEMORIES,
+    NO_RESTART_MEMORIES,
+    TABLE,
+    TRACKING_MEMORIES,
+    BankOutput,
+    ToneGroup,
+)
 from tonesieve.kernels.kalman_bank.features import n_features
-from tonesieve.kernels.kalman_bank.gating import TOLD, combine, decide, packed, weigh
+from tonesieve.kernels.kalman_bank.gating import (
+    N_OUTPUTS,
+    gate_outputs,
+    mix_phasors,
+    pack_dense,
+    run_gru,
+)
 from tonesieve.kernels.kalman_bank.whitening import NOISE_MEMORY
 from tonesieve.kernels.simd import WIDTH
 
 TURN = 0.047  # cycles a sample: every sample is a step
 # Where candidates stand among all.
-FIXED, ENDLESS = STAYS.index(300.0), len(STAYS) + KEEPS.index(np.inf)
+FIXED, ENDLESS = (
+    FIXED_MEMORIES.index(300.0),
+    len(FIXED_MEMORIES) + NO_RESTART_MEMORIES.index(np.inf),
+)
 
 
-def heard(samples: np.ndarray, turns: tuple[float, ...] = (TURN,)) -> tuple[np.ndarray, Evidence]:
+def heard(samples: np.ndarray, turns: tuple[float, ...] = (TURN,)) -> tuple[np.ndarray, BankOutput]:
     """Phasors (B, N, K, M) of every candidate, and all the evidence."""
-    one = Hearing(turns)
-    evidence, _ = one.listen(np.ascontiguousarray(samples), one.initial_state(len(samples))[3])
+    one = ToneGroup(turns)
+    evidence, _ = one.run_bank(np.ascontiguousarray(samples), one.initial_state(len(samples))[3])
     return evidence.phasors[..., 0, :] + 1j * evidence.phasors[..., 1, :], evidence
 
 
@@ -49,7 +65,7 @@ def rms(array: np.ndarray) -> float:
 
 
 def test_there_are_as_many_candidates_as_lanes() -> None:
-    assert len(STAYS) + len(KEEPS) + len(FOLLOW) == WIDTH
+    assert len(FIXED_MEMORIES) + len(NO_RESTART_MEMORIES) + len(TRACKING_MEMORIES) == WIDTH
     assert TABLE.shape == (6 * WIDTH,)
 
 
@@ -66,8 +82,8 @@ def test_what_never_forgets_is_least_squares(n: int) -> None:
 def test_the_autoregression_of_the_noise_is_found() -> None:
     one, two, n, n_streams = 1.2, -0.6, 8000, 16
     samples = lfilter([1.0], [1.0, -one, -two], noise(n, n_streams)) + tones(n, n_streams)[1]
-    hearing = Hearing((TURN,))
-    _, state = hearing.listen(samples, hearing.initial_state(n_streams)[3])
+    hearing = ToneGroup((TURN,))
+    _, state = hearing.run_bank(samples, hearing.initial_state(n_streams)[3])
     place = state.age_place(1) + state.N_NUMBERS + 3 * state.ORDER
     model = state[:, place : place + state.ORDER + 1]
     # Of a fit to n samples, either coefficient is uncertain by so much.
@@ -139,7 +155,7 @@ def test_after_a_jump_a_long_memory_begins_anew(after: float) -> None:
     size = np.where(np.arange(2400) < 2000, 1.0, after)
     samples = size * tone + 0.3 * noise(2400)
     error = np.abs(heard(samples)[0][:, -1, 0] - after * phasors[:, None])
-    long, fixed = rms(error[:, STAYS.index(3500.0)]), rms(error[:, FIXED])
+    long, fixed = rms(error[:, FIXED_MEMORIES.index(3500.0)]), rms(error[:, FIXED])
     assert long < 1.2 * fixed
     # One that never begins anew is still far off.
     assert rms(error[:, ENDLESS]) > 10 * long
@@ -163,18 +179,18 @@ def drawn(n_hidden: int = 12, between: int = 20, seed: int = 0) -> dict[str, np.
     shapes = {
         "gru.weight_ih_l0": (3 * n_hidden, f), "gru.bias_ih_l0": (3 * n_hidden,),
         "gru.weight_hh_l0": (3 * n_hidden, n_hidden), "gru.bias_hh_l0": (3 * n_hidden,),
-        "head.weight": (TOLD, n_hidden), "head.bias": (TOLD,),
+        "head.weight": (N_OUTPUTS, n_hidden), "head.bias": (N_OUTPUTS,),
         "mix.weight": (between, 2 * n_hidden + 2 * (WIDTH + 1) + 4), "mix.bias": (between,),
         "two.weight": (2 * WIDTH + 2, between), "two.bias": (2 * WIDTH + 2,),
     }  # fmt: skip
     return {name: rng.normal(0, 0.4, shape).astype(np.float32) for name, shape in shapes.items()}
 
 
-def weighed(judge: Judge, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def weighed(judge: GatingWeights, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Hidden states and outputs of features (S, R, F)."""
     n, r, h = *features.shape[:2], judge.n_hidden
-    path, told = np.empty((n, r, h)), np.empty((n, r, TOLD))
-    weigh(features, np.zeros((n, h)), judge.taken, judge.carried, judge.answer, path, told)
+    path, told = np.empty((n, r, h)), np.empty((n, r, N_OUTPUTS))
+    run_gru(features, np.zeros((n, h)), judge.taken, judge.carried, judge.answer, path, told)
     return path, told
 
 
@@ -183,9 +199,9 @@ def test_the_weigher_is_pytorchs_recurrent_unit(n_hidden: int) -> None:
     torch = pytest.importorskip("torch")
     tensors = drawn(n_hidden)
     features = np.random.default_rng(1).normal(0, 2, (3, 40, n_features()))
-    path, told = weighed(Judge(tensors), features)
+    path, told = weighed(GatingWeights(tensors), features)
     unit = torch.nn.GRU(n_features(), n_hidden, batch_first=True).double()
-    head = torch.nn.Linear(n_hidden, TOLD).double()
+    head = torch.nn.Linear(n_hidden, N_OUTPUTS).double()
     for module, name in ((unit, "gru."), (head, "head.")):
         own = {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}
         module.load_state_dict({key: torch.tensor(v).double() for key, v in own.items()})
@@ -198,7 +214,7 @@ def test_the_weigher_is_pytorchs_recurrent_unit(n_hidden: int) -> None:
     phasors, variances = noise(3 * 40 * 2 * WIDTH, 1), noise(3 * 40 * WIDTH, 1) ** 2
     phasors, variances = phasors.reshape(3, 40, 2, WIDTH), variances.reshape(3, 40, WIDTH)
     weights, sure = np.empty((3, 40, WIDTH)), np.empty((3, 40))
-    decide(told, phasors, variances, weights, sure)
+    gate_outputs(told, phasors, variances, weights, sure)
     np.testing.assert_allclose(weights, shares, rtol=0, atol=1e-12)
     # Mean and variance of the mixture whose parts are the candidates, and silence, whose own
     # spread is none.
@@ -212,7 +228,7 @@ def test_the_weigher_is_pytorchs_recurrent_unit(n_hidden: int) -> None:
 
 
 def test_tones_are_weighed_each_by_itself() -> None:
-    judge = Judge(drawn())
+    judge = GatingWeights(drawn())
     features = np.random.default_rng(2).normal(size=(4, 30, n_features()))
     path, told = weighed(judge, features)
     for s in range(4):
@@ -225,7 +241,7 @@ def test_tones_are_weighed_each_by_itself() -> None:
 def test_packed_weights_hold_all_lines(n_out: int) -> None:
     rng = np.random.default_rng(3)
     weight, bias = rng.normal(size=(n_out, 5)), rng.normal(size=n_out)
-    lines = packed(weight, bias)
+    lines = pack_dense(weight, bias)
     assert lines.shape == (-(-n_out // WIDTH), 6, WIDTH)
     whole = lines.transpose(0, 2, 1).reshape(-1, 6)
     np.testing.assert_array_equal(whole[:n_out], np.column_stack([bias, weight]))
@@ -236,6 +252,6 @@ def test_phasors_are_combined_by_their_frames() -> None:
     rng = np.random.default_rng(4)
     phasors, weights = rng.normal(size=(2, 9, 3, 2, WIDTH)), rng.random((2, 3, 4, WIDTH))
     frames, found = np.sort(rng.integers(0, 4, 9)), np.empty((2, 9, 3, 2))
-    combine(phasors, weights, frames, found)
+    mix_phasors(phasors, weights, frames, found)
     expected = np.einsum("bnkim,bknm->bnki", phasors, weights[:, :, frames])
     np.testing.assert_allclose(found, expected, atol=1e-12)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from tonesieve.config.config import DataSettings
-from tonesieve.learning.models.observer import Observer, _Observing, observe_plainly
+from tonesieve.learning.models.observer import Observer, _Observing, observer_reference
 
 
 def given(dtype: torch.dtype) -> list[torch.Tensor]:
@@ -19,7 +19,7 @@ def given(dtype: torch.dtype) -> list[torch.Tensor]:
 
 def test_the_compiled_recurrence_is_the_plain_one() -> None:
     arrays = given(torch.float64)
-    torch.testing.assert_close(_Observing.apply(*arrays), observe_plainly(*arrays))
+    torch.testing.assert_close(_Observing.apply(*arrays), observer_reference(*arrays))
 
 
 def test_its_gradient_is_that_of_finite_differences() -> None:

@@ -16,12 +16,13 @@ import tonesieve
 from tonesieve.errors import UserError
 from tonesieve.extraction.pipeline import filter_source
 from tonesieve.extractors.pretrained import smoother
-from tonesieve.extractors.pretrained.extractor import Pretrained
-from tonesieve.extractors.pretrained.front_end import SPAN, grouped
-from tonesieve.extractors.pretrained.smoother import answer_both_ways
-from tonesieve.extractors.protocol import Told
-from tonesieve.extractors.streaming import Source, Stream
-from tonesieve.kernels.kalman_bank.filter import FRAME
+from tonesieve.extractors.pretrained.extractor import PretrainedExtractor
+from tonesieve.extractors.pretrained.front_end import MAX_FREQUENCY_RATIO, group_by_span
+from tonesieve.extractors.pretrained.smoother import smooth_blocks
+from tonesieve.extractors.protocol import ToneEstimate
+from tonesieve.extractors.source import Source
+from tonesieve.extractors.streaming import Stream
+from tonesieve.kernels.kalman_bank.filter import GATING_INTERVAL
 
 RATE = 200.0
 # Every sample a step; many samples a step; tones heard together; groups of their own.
@@ -34,8 +35,8 @@ CASES = {
 
 
 @functools.cache
-def built(hz: tuple[float, ...], gain: complex = 1.0) -> Pretrained:
-    return Pretrained(hz, RATE, gain)
+def built(hz: tuple[float, ...], gain: complex = 1.0) -> PretrainedExtractor:
+    return PretrainedExtractor(hz, RATE, gain)
 
 
 def source(*hz: float, knobs: str = "") -> Source:
@@ -56,8 +57,8 @@ def holed(n: int, n_channels: int = 2) -> np.ndarray:
     return samples
 
 
-def same(found: Told, expected: Told) -> None:
-    for name, one, other in zip(Told._fields, found, expected, strict=True):
+def same(found: ToneEstimate, expected: ToneEstimate) -> None:
+    for name, one, other in zip(ToneEstimate._fields, found, expected, strict=True):
         np.testing.assert_array_equal(one, other, err_msg=name)
 
 
@@ -66,24 +67,30 @@ def same(found: Told, expected: Told) -> None:
 @settings(max_examples=10)
 def test_any_chunks_are_the_same_bits(name: str, cuts: list[int]) -> None:
     samples, one = holed(600), built(CASES[name], 0.25 * np.exp(0.3j))
-    whole, _ = one.tell(samples, one.initial_state(2))
+    whole, _ = one.step_detailed(samples, one.initial_state(2))
     state, parts = one.initial_state(2), []
     for start, stop in pairwise([0, *sorted(cuts), 600]):
-        told, state = one.tell(samples[:, start:stop], state)
+        told, state = one.step_detailed(samples[:, start:stop], state)
         parts.append(told)
-    same(Told(*(np.concatenate(column, axis=1) for column in zip(*parts, strict=True))), whole)
+    same(
+        ToneEstimate(*(np.concatenate(column, axis=1) for column in zip(*parts, strict=True))),
+        whole,
+    )
     np.testing.assert_array_equal(one.extract(samples), whole.tones)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_longer_than_what_is_answered_at_once(name: str) -> None:
     samples, one = holed(10_000, 1), built(CASES[name])
-    whole, _ = one.tell(samples, one.initial_state(1))
+    whole, _ = one.step_detailed(samples, one.initial_state(1))
     state, parts = one.initial_state(1), []
     for start, stop in pairwise([0, 1, 4095, 4097, 9000, 10_000]):
-        told, state = one.tell(samples[:, start:stop], state)
+        told, state = one.step_detailed(samples[:, start:stop], state)
         parts.append(told)
-    same(Told(*(np.concatenate(column, axis=1) for column in zip(*parts, strict=True))), whole)
+    same(
+        ToneEstimate(*(np.concatenate(column, axis=1) for column in zip(*parts, strict=True))),
+        whole,
+    )
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -91,26 +98,26 @@ def test_a_state_goes_on_as_often_as_wanted(name: str) -> None:
     # No answer writes into the state that it began from.
     samples, one = holed(900), built(CASES[name])
     fresh = one.initial_state(2)
-    _, middle = one.tell(samples[:, :500], fresh)
-    first, _ = one.tell(samples[:, 500:], middle)
-    again, _ = one.tell(samples[:, 500:], middle)
+    _, middle = one.step_detailed(samples[:, :500], fresh)
+    first, _ = one.step_detailed(samples[:, 500:], middle)
+    again, _ = one.step_detailed(samples[:, 500:], middle)
     same(again, first)
-    anew, _ = one.tell(samples[:, 500:], fresh)
-    same(anew, one.tell(samples[:, 500:], one.initial_state(2))[0])
+    anew, _ = one.step_detailed(samples[:, 500:], fresh)
+    same(anew, one.step_detailed(samples[:, 500:], one.initial_state(2))[0])
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_every_channel_is_heard_by_itself(name: str) -> None:
     samples, one = holed(900, 3), built(CASES[name])
-    whole, _ = one.tell(samples, one.initial_state(3))
+    whole, _ = one.step_detailed(samples, one.initial_state(3))
     for c in range(3):
-        alone, _ = one.tell(samples[c : c + 1], one.initial_state(1))
-        same(alone, Told(*(column[c : c + 1] for column in whole)))
+        alone, _ = one.step_detailed(samples[c : c + 1], one.initial_state(1))
+        same(alone, ToneEstimate(*(column[c : c + 1] for column in whole)))
 
 
 def test_no_channel_at_all() -> None:
     one = built(CASES["groups"])
-    told, _ = one.tell(np.empty((0, 50)), one.initial_state(0))
+    told, _ = one.step_detailed(np.empty((0, 50)), one.initial_state(0))
     assert all(column.shape == (0, 50, 4) for column in told)
 
 
@@ -119,17 +126,20 @@ def test_no_channel_at_all() -> None:
 def test_a_saved_stream_goes_on_to_the_bit(name: str, n: int, tmp_path: Path) -> None:
     samples, hz = 3 + holed(800), CASES[name]
     whole, stream = Stream(source(*hz), 2), Stream(source(*hz), 2)
-    stream.tell(samples[:, :n])
+    stream.process_detailed(samples[:, :n])
     stream.save(tmp_path / "state")
     later = Stream(source(*hz), 2)
     later.restore(tmp_path / "state")
-    expected = whole.tell(samples)
-    same(later.tell(samples[:, n:]), Told(*(column[:, n:] for column in expected)))
+    expected = whole.process_detailed(samples)
+    same(
+        later.process_detailed(samples[:, n:]),
+        ToneEstimate(*(column[:, n:] for column in expected)),
+    )
 
 
 def test_what_is_told_is_of_one_piece() -> None:
     samples, one = holed(3000), built(CASES["groups"], 0.125)
-    told, _ = one.tell(samples, one.initial_state(2))
+    told, _ = one.step_detailed(samples, one.initial_state(2))
     assert all(np.isfinite(column).all() for column in told)
     turned = 2 * np.pi * np.arange(3000)[:, None] * np.array(CASES["groups"]) / RATE
     again = told.amplitude * np.sin(turned + told.phase)
@@ -143,20 +153,20 @@ def test_what_is_told_is_of_one_piece() -> None:
 
 def test_what_a_stream_tells_is_in_its_own_unit() -> None:
     samples = holed(1500)
-    once = Stream(source(7.0, 13.0), 2).tell(samples)
-    again = Stream(source(7.0, 13.0), 2).tell(1024 * samples)
+    once = Stream(source(7.0, 13.0), 2).process_detailed(samples)
+    again = Stream(source(7.0, 13.0), 2).process_detailed(1024 * samples)
     expected = [1024, 1024, 1, 1, 1024]
-    for name, one, other, factor in zip(Told._fields, once, again, expected, strict=True):
+    for name, one, other, factor in zip(ToneEstimate._fields, once, again, expected, strict=True):
         np.testing.assert_allclose(other, factor * one, 1e-9, 1e-100, err_msg=name)
 
 
 @given(st.lists(st.floats(1e-4, 0.49), min_size=1, max_size=12))
 def test_groups_hold_every_tone_once(turns: list[float]) -> None:
-    groups = grouped(turns)
+    groups = group_by_span(turns)
     assert sorted(k for group in groups for k in group) == list(range(len(turns)))
     for group in groups:
         own = [turns[k] for k in group]
-        assert max(own) <= SPAN * min(own) * (1 + 1e-12)
+        assert max(own) <= MAX_FREQUENCY_RATIO * min(own) * (1 + 1e-12)
     for higher, lower in pairwise(groups):
         assert min(turns[k] for k in higher) > max(turns[k] for k in lower)
 
@@ -225,11 +235,11 @@ class Both(tuple):
     band = property(lambda self: self[1])
 
 
-def through(one: Pretrained, samples: np.ndarray, ahead: int | None = None) -> Both:
+def through(one: PretrainedExtractor, samples: np.ndarray, ahead: int | None = None) -> Both:
     """All the answers, one block after the other."""
     done: list[int] = []
     found = list(
-        answer_both_ways(
+        smooth_blocks(
             one,
             lambda start, stop: samples[:, start:stop],
             samples.shape[1],
@@ -255,7 +265,7 @@ def test_the_size_of_blocks_changes_nothing(
 ) -> None:
     samples, one = holed(4 * n if name == "slow" else n), built(CASES[name])
     whole = through(one, samples)
-    for block in (FRAME, 5 * FRAME):
+    for block in (GATING_INTERVAL, 5 * GATING_INTERVAL):
         monkeypatch.setattr(smoother, "BLOCK", block)
         again = through(one, samples)
         # To rounding: what is thinned is first taken off the first sample that a block reads.
@@ -297,7 +307,7 @@ def test_a_look_ahead_over_all_of_it_is_all_of_it(name: str) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_a_look_ahead_looks_no_further(name: str) -> None:
     samples, one, at = holed(3000), built(CASES[name]), 1700
-    steps = max(hearing.factor for _, hearing in one.groups) * FRAME
+    steps = max(hearing.factor for _, hearing in one.groups) * GATING_INTERVAL
     ahead = 2 * steps
     assert 2 * ahead < at
     other = samples.copy()
@@ -344,7 +354,7 @@ def test_columns_agree_with_each_other(how: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(table["residual"], rest, atol=1e-9)
     np.testing.assert_array_equal(table["gap"], ~np.isfinite(samples))
     if causal:
-        told = Stream(source(12.0, 0.9)).tell(samples[None])
+        told = Stream(source(12.0, 0.9)).process_detailed(samples[None])
         np.testing.assert_array_equal(table["tone_12Hz"], told.tones[0, :, 0])
         band = (table["tone_high_12Hz"] - table["tone_low_12Hz"]) / 2
         np.testing.assert_allclose(band, told.band[0, :, 0], atol=1e-9)

@@ -12,11 +12,12 @@ from hypothesis.extra.numpy import arrays
 
 import tonesieve
 from tonesieve.errors import UserError
-from tonesieve.extraction.passes import take_out
+from tonesieve.extraction.passes import run_over_recording
 from tonesieve.extraction.pipeline import filter_source
-from tonesieve.extractors.pretrained.extractor import Pretrained
-from tonesieve.extractors.streaming import Source, Stream
-from tonesieve.recordings.recording import of_array
+from tonesieve.extractors.pretrained.extractor import PretrainedExtractor
+from tonesieve.extractors.source import Source
+from tonesieve.extractors.streaming import Stream
+from tonesieve.recordings.recording import from_array
 from tonesieve.recordings.statistics import survey
 
 RATE, N = 200.0, 600
@@ -84,13 +85,13 @@ def source(turns: tuple[float, ...], knobs: str = "") -> Source:
 
 def answers(samples: np.ndarray, turns: tuple[float, ...]) -> list[np.ndarray]:
     """All that is told of samples: in a stream, with the future, and with some of it."""
-    told = Stream(source(turns)).tell(samples[None])
+    told = Stream(source(turns)).process_detailed(samples[None])
     found = [column[0] for column in told]
     if not np.isfinite(samples).any():
         return found  # a recording without any number is refused
-    whole = of_array(samples, RATE)
+    whole = from_array(samples, RATE)
     for knobs in ("", ":ahead_s=0.2"):
-        taken = take_out(
+        taken = run_over_recording(
             whole, survey(whole), source(turns, knobs), causal=False, scratch=whole.rows.folder
         )
         assert taken.band is not None
@@ -114,13 +115,13 @@ def test_numbers_go_out(name: str, tones: str) -> None:
 
 
 def test_nothing_but_gaps() -> None:
-    told = Stream(source((0.035,))).tell(np.full((1, 500), np.nan))
+    told = Stream(source((0.035,))).process_detailed(np.full((1, 500), np.nan))
     assert not told.tones.any()
 
 
 def test_infinities_are_gaps() -> None:
     wild, gaps = (np.where(T % 40 == 0, hole, PLAIN) for hole in (np.inf, np.nan))
-    found, expected = (Stream(source((0.035,))).tell(s[None]) for s in (wild, gaps))
+    found, expected = (Stream(source((0.035,))).process_detailed(s[None]) for s in (wild, gaps))
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -134,7 +135,7 @@ MANY = {
 @pytest.mark.parametrize("name", ["plain", "a step", "alternating", "zeros, then not"])
 @pytest.mark.parametrize("tones", MANY)
 def test_thirty_tones_at_once(name: str, tones: str) -> None:
-    told = Stream(source(MANY[tones])).tell(SAMPLES[name][None])
+    told = Stream(source(MANY[tones])).process_detailed(SAMPLES[name][None])
     assert all(np.isfinite(column).all() for column in told)
 
 
@@ -144,14 +145,14 @@ def test_tones_that_are_hardly_told_apart_stay_bounded(n: int) -> None:
     rng, t = np.random.default_rng(0), np.arange(6000)
     samples = rng.standard_normal(6000) + np.sin(2 * np.pi * 0.035 * t)
     samples[3000:] += 1e12 * (n == 16)
-    told = Stream(source(tuple(0.05 + 5e-5 * np.arange(n)))).tell(samples[None])
+    told = Stream(source(tuple(0.05 + 5e-5 * np.arange(n)))).process_detailed(samples[None])
     assert all(np.isfinite(column).all() for column in told)
     assert np.abs(told.tones.sum(axis=2)).max() < 1e6 * np.abs(samples).max()
 
 
 @pytest.mark.parametrize("hole", [np.nan, np.inf, -np.inf, 1e200, -1e308])
 def test_a_stepper_takes_what_is_no_sample_as_a_gap(hole: float) -> None:
-    take, same = (Pretrained((7.0,), RATE).stepper() for _ in range(2))
+    take, same = (PretrainedExtractor((7.0,), RATE).stepper() for _ in range(2))
     for n, sample in enumerate(PLAIN[:60]):
         take(hole if n % 7 == 3 else sample)
         same(np.nan if n % 7 == 3 else sample)

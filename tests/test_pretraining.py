@@ -17,9 +17,9 @@ import tonesieve
 from tonesieve.cli import app
 from tonesieve.errors import UserError
 from tonesieve.evaluation.benchmark import TEST_SEED
-from tonesieve.extractors.pretrained.extractor import Pretrained
-from tonesieve.extractors.pretrained.front_end import Evidence, Hearing
-from tonesieve.extractors.pretrained.smoother import answer_both_ways
+from tonesieve.extractors.pretrained.extractor import PretrainedExtractor
+from tonesieve.extractors.pretrained.front_end import BankOutput, ToneGroup
+from tonesieve.extractors.pretrained.smoother import smooth_blocks
 from tonesieve.inference.weights import (
     load_pretrained,
     load_weights,
@@ -27,16 +27,21 @@ from tonesieve.inference.weights import (
     save_pretrained,
     write_tensors,
 )
-from tonesieve.kernels.kalman_bank.filter import FRAME
-from tonesieve.learning.data.prefetch import drawn_apart
+from tonesieve.kernels.kalman_bank.filter import GATING_INTERVAL
+from tonesieve.learning.data.prefetch import prefetch_processes
 from tonesieve.learning.pretraining import dataset, gating_network
-from tonesieve.learning.pretraining.dataset import Size, batch
-from tonesieve.learning.pretraining.gating_network import Weigher, as_lesson, judge, weighed
+from tonesieve.learning.pretraining.dataset import BatchSpec, draw_batch
+from tonesieve.learning.pretraining.gating_network import (
+    GatingNetwork,
+    as_lesson,
+    compute_losses,
+    weighed,
+)
 from tonesieve.learning.pretraining.train import band_shift, train_step
 from tonesieve.signals.scenes import Scene, draw_scene
 from tonesieve.util.progress import Reporter, Task
 
-SIZES = (Size(40, 3, 0.5), Size(64, 2, 0.5))
+SIZES = (BatchSpec(40, 3, 0.5), BatchSpec(64, 2, 0.5))
 TINY = {
     "n_steps": 6, "n_hidden": 16, "sizes": SIZES, "n_calibrating": 1, "n_validating": 1,
     "n_workers": 0, "save_every": 2,
@@ -69,11 +74,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, A
 
 @pytest.fixture(scope="module")
 def few() -> dataset.Batch:
-    return batch((3, 0, 0), (Size(64, 8, 1.0),))
+    return draw_batch((3, 0, 0), (BatchSpec(64, 8, 1.0),))
 
 
 def test_a_batch_is_the_same_for_the_same_seed_alone() -> None:
-    one, again, other = (batch((5, 0, number), SIZES[:1]) for number in (1, 1, 2))
+    one, again, other = (draw_batch((5, 0, number), SIZES[:1]) for number in (1, 1, 2))
     assert all(np.array_equal(a, b) for a, b in zip(one, again, strict=True))
     assert not np.array_equal(one.features, other.features)
     assert one.features.shape[:3] == (3, 2, 40)
@@ -87,8 +92,8 @@ def test_no_seed_of_a_training_draws_a_scene_of_the_tests() -> None:
 def test_all_is_over_the_tones_rms_and_padded() -> None:
     scene = draw_scene(1, 1000, turn=0.1, plain=True, dynamics="steady", noise="white", snr_db=30.0)
     (record,) = dataset.records_of(scene, 200)
-    assert record.n_frames == 1000 // FRAME
-    assert record.settled == 200 // FRAME
+    assert record.n_frames == 1000 // GATING_INTERVAL
+    assert record.settled == 200 // GATING_INTERVAL
     assert not record.features[:, 125:].any()
     np.testing.assert_allclose((record.after_true[:, :125] ** 2).sum(-1), 1.0, rtol=1e-6)
     # The candidate that never forgets is where the tone is, from either side.
@@ -106,18 +111,18 @@ def test_short_scenes_teach_nothing() -> None:
 
 def test_processes_draw_the_same_in_the_same_order() -> None:
     keys = list(range(7))
-    with drawn_apart(np.arange, keys, 2) as drawn:
+    with prefetch_processes(np.arange, keys, 2) as drawn:
         assert [len(item) for item in drawn] == keys
 
 
 def test_what_fails_in_a_process_is_raised_here() -> None:
-    with drawn_apart(np.arange, ["no number"], 1) as drawn, pytest.raises(TypeError):
+    with prefetch_processes(np.arange, ["no number"], 1) as drawn, pytest.raises(TypeError):
         list(drawn)
 
 
 def test_the_loss_falls_on_one_batch(few: dataset.Batch) -> None:
     torch.manual_seed(0)
-    network = Weigher(16)
+    network = GatingNetwork(16)
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
     lesson = as_lesson(few)
     losses = [train_step(network, optimizer, lesson) for _ in range(12)]
@@ -126,14 +131,14 @@ def test_the_loss_falls_on_one_batch(few: dataset.Batch) -> None:
 
 
 def test_only_the_second_network_learns_by_both_ways(few: dataset.Batch) -> None:
-    network = Weigher(16)
-    judge(network, as_lesson(few))[1].loss.backward()
+    network = GatingNetwork(16)
+    compute_losses(network, as_lesson(few))[1].loss.backward()
     learning = {name for name, p in network.named_parameters() if p.grad is not None}
     assert learning == {"mix.weight", "mix.bias", "two.weight", "two.bias"}
 
 
 def test_padding_teaches_nothing(few: dataset.Batch) -> None:
-    network = Weigher(16)
+    network = GatingNetwork(16)
     last = few.n_frames.min() - 10
     short = few._replace(n_frames=np.full_like(few.n_frames, last))
     other = short._replace(
@@ -143,13 +148,15 @@ def test_padding_teaches_nothing(few: dataset.Batch) -> None:
     other.features[:, :, last:] = 7.0
     other.after_true[:, :, last:] = 7.0
     other.beside_true[:, last - 1 :] = 7.0
-    for one, two in zip(*(judge(network, as_lesson(b)) for b in (short, other)), strict=True):
+    for one, two in zip(
+        *(compute_losses(network, as_lesson(b)) for b in (short, other)), strict=True
+    ):
         assert float(one.loss.detach()) == pytest.approx(float(two.loss.detach()), abs=1e-5)
 
 
 def test_bands_are_shifted_to_hold_nine_in_ten(few: dataset.Batch) -> None:
     with torch.no_grad():
-        alone, _ = judge(Weigher(16), as_lesson(few))
+        alone, _ = compute_losses(GatingNetwork(16), as_lesson(few))
     shifted = alone._replace(over=alone.over - band_shift([alone]))
     assert float(shifted.covered.mean()) == pytest.approx(0.9, abs=1e-3)
     assert band_shift([shifted]) == pytest.approx(0.0, abs=1e-6)
@@ -224,7 +231,7 @@ def test_force_begins_anew_where_nothing_fits(
         ({"seed": -1}, "seed -1: must be 0 or more"),
         ({"n_steps": 0}, "n_steps 0: must be 1 or more"),
         ({"n_hidden": 0}, "n_hidden 0: must be 1 or more"),
-        ({"sizes": (Size(8, 1, 1.0),)}, "sizes: 8 frames; must be 32 or more"),
+        ({"sizes": (BatchSpec(8, 1, 1.0),)}, "sizes: 8 frames; must be 32 or more"),
         ({"device": "toaster"}, "device toaster: no such thing"),
         ({"device": "meta"}, "device meta: cannot be used"),
         ({"device": "cuda:99"}, "device cuda:99: is not here; choose cpu"),
@@ -285,25 +292,25 @@ def lively(trained: tuple[Path, dict[str, Any]], tmp_path_factory: pytest.TempPa
     return path
 
 
-def network_of(path: Path) -> Weigher:
+def network_of(path: Path) -> GatingNetwork:
     tensors, _ = load_pretrained(path)
-    network = Weigher(tensors["gru.weight_hh_l0"].shape[1])
+    network = GatingNetwork(tensors["gru.weight_hh_l0"].shape[1])
     network.load_state_dict({name: torch.from_numpy(array) for name, array in tensors.items()})
     return network.double()
 
 
-def opinions(network: Weigher, side: Evidence, flipped: bool) -> gating_network.Opinion:
+def opinions(network: GatingNetwork, side: BankOutput, flipped: bool) -> gating_network.GateOutput:
     """Of all tones, from what they were heard to be at the ends of frames."""
     phasors = side.phasors[0, ::-1] if flipped else side.phasors[0]
-    at_ends = phasors[FRAME - 1 :: FRAME]
+    at_ends = phasors[GATING_INTERVAL - 1 :: GATING_INTERVAL]
     parts = (side.features[0], at_ends, side.variances[0])
     by_tone = (torch.from_numpy(np.moveaxis(part, 1, 0).copy()) for part in parts)
     return network(*by_tone)
 
 
-def hear(scene: Scene) -> tuple[Hearing, np.ndarray, tuple[Evidence, Evidence]]:
-    hearing = Hearing(scene.turns)
-    steps, _ = hearing.thin(scene.samples[None], hearing.initial_state(1))
+def hear(scene: Scene) -> tuple[ToneGroup, np.ndarray, tuple[BankOutput, BankOutput]]:
+    hearing = ToneGroup(scene.freq_cycles)
+    steps, _ = hearing.decimate(scene.samples[None], hearing.initial_state(1))
     return hearing, steps, dataset._heard(hearing, steps)
 
 
@@ -314,16 +321,18 @@ def test_the_kernels_answer_as_the_network_does(lively: Path, turn: float, seed:
     hearing, _, (forwards, _) = hear(scene)
     assert (hearing.factor > 1) == (turn < 0.08)
     opinion = opinions(network_of(lively), forwards, flipped=False)
-    extractor = Pretrained(scene.turns, 1.0, weights=str(lively))
-    verdict = extractor.verdicts(forwards, extractor.nothing_heard(hearing, 1))
+    extractor = PretrainedExtractor(scene.freq_cycles, 1.0, weights=str(lively))
+    verdict = extractor.gate(forwards, extractor.initial_gate(hearing, 1))
     np.testing.assert_allclose(verdict.weights[:, 1:], opinion.weights[..., :-1], atol=1e-5)
     np.testing.assert_allclose(verdict.sure[:, 1:], opinion.sure, atol=1e-5)
 
     done = (1 + np.arange(len(scene.samples))) // hearing.factor
-    late = done >= FRAME
+    late = done >= GATING_INTERVAL
     phasors = np.moveaxis(forwards.phasors[0, done[late] - 1], 1, 0).copy()
-    found = weighed(opinion.weights[:, done[late] // FRAME - 1], torch.from_numpy(phasors)).numpy()
-    cycles = np.arange(len(scene.samples))[late, None] * np.array(scene.turns)
+    found = weighed(
+        opinion.weights[:, done[late] // GATING_INTERVAL - 1], torch.from_numpy(phasors)
+    ).numpy()
+    cycles = np.arange(len(scene.samples))[late, None] * np.array(scene.freq_cycles)
     tones = ((found[..., 0] + 1j * found[..., 1]).T * np.exp(2j * np.pi * cycles)).imag
     answer, _ = extractor.step(scene.samples[None], extractor.initial_state(1))
     np.testing.assert_allclose(answer[0, late], tones, atol=1e-5 * np.abs(tones).max())
@@ -333,28 +342,28 @@ def test_the_kernels_answer_as_the_network_does(lively: Path, turn: float, seed:
 def test_both_ways_the_kernels_answer_as_the_network_does(lively: Path) -> None:
     # Two tones that are heard together.
     scenes = (draw_scene(seed, 1024, turn=0.11, dynamics="walk", noise="red") for seed in range(99))
-    scene = next(s for s in scenes if len(s.turns) == 2 and min(s.turns) > 0.09)
+    scene = next(s for s in scenes if len(s.freq_cycles) == 2 and min(s.freq_cycles) > 0.09)
     _, steps, sides = hear(scene)
     network, n = network_of(lively), steps.shape[1]
     past, back = (opinions(network, s, f) for s, f in zip(sides, (False, True), strict=True))
     # After frame r the future is, backwards, what ends with the next frame's first step.
-    past = gating_network.Opinion(*(part[:, :-1] for part in past))
-    future = gating_network.Opinion(*(part.flip(1)[:, 1:] for part in back))
-    ends = np.arange(FRAME - 1, n - 1, FRAME)
+    past = gating_network.GateOutput(*(part[:, :-1] for part in past))
+    future = gating_network.GateOutput(*(part.flip(1)[:, 1:] for part in back))
+    ends = np.arange(GATING_INTERVAL - 1, n - 1, GATING_INTERVAL)
     stood = np.stack([sides[0].phasors[0, ends], sides[1].phasors[0, ends + 1]])
     spread = np.stack([sides[0].variances[0, :-1], sides[1].variances[0, ::-1][1:]])
     by_tone = (torch.from_numpy(np.moveaxis(part, 2, 0).copy()) for part in (stood, spread))
     joined = network.join(past, future, *by_tone)
 
-    inner = np.arange(FRAME, n - FRAME)
-    place = (inner + FRAME // 2) // FRAME - 1
+    inner = np.arange(GATING_INTERVAL, n - GATING_INTERVAL)
+    place = (inner + GATING_INTERVAL // 2) // GATING_INTERVAL - 1
     both = np.concatenate([sides[0].phasors[0, inner], sides[1].phasors[0, inner + 1]], axis=-1)
     phasors = torch.from_numpy(np.moveaxis(both, 1, 0).copy())
     found = weighed(joined.weights[:, place], phasors).numpy()
 
-    extractor = Pretrained(scene.turns, 1.0, weights=str(lively))
+    extractor = PretrainedExtractor(scene.freq_cycles, 1.0, weights=str(lively))
     read = scene.samples[None]
-    ((_, answer),) = answer_both_ways(extractor, lambda a, b: read[:, a:b], n, 1)
+    ((_, answer),) = smooth_blocks(extractor, lambda a, b: read[:, a:b], n, 1)
     scale = np.abs(found).max()
     told = answer.phasors[0, inner].T
     np.testing.assert_allclose(told.real, found[..., 0], atol=1e-5 * scale)

@@ -10,10 +10,10 @@ import pytest
 
 from tonesieve import diagnose, limit, load_config
 from tonesieve.config.config import Config, DataSettings, make_config
-from tonesieve.evaluation.comparison import BEST, SCENES, Contestant, compare_extractors, n_parts
+from tonesieve.evaluation.comparison import BEST, SCENES, Entry, compare_extractors, n_parts
 from tonesieve.evaluation.exercise import evaluate_extractor
 from tonesieve.evaluation.probes import N_PROBES, probe_extractor
-from tonesieve.extractors.bayes.limit import View
+from tonesieve.extractors.bayes.limit import ObservationWindow
 from tonesieve.extractors.bayes.posterior_mean import StartPosterior
 from tonesieve.extractors.filters.registry import FILTERS, build_filter
 from tonesieve.extractors.protocol import Extractor
@@ -154,7 +154,7 @@ def test_no_limit_is_told_with_its_reason() -> None:
 
 
 def test_extractors_stand_side_by_side() -> None:
-    runs = [Contestant("clock", Blend(1, 0), View()), Contestant("ten", Blend(0, 1), None)]
+    runs = [Entry("clock", Blend(1, 0), ObservationWindow()), Entry("ten", Blend(0, 1), None)]
     done: list[int] = []
     scenes = compare_extractors(
         runs, DataSettings(), n_records=12, n_samples=1500, settle=500, on_part=done.append

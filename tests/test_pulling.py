@@ -11,8 +11,8 @@ import pytest
 import tonesieve
 from tonesieve.errors import UserError
 from tonesieve.extractors.pretrained import smoother
-from tonesieve.extractors.pretrained.extractor import Pretrained
-from tonesieve.extractors.source import filter_source
+from tonesieve.extractors.pretrained.extractor import PretrainedExtractor
+from tonesieve.extractors.source import make_source
 from tonesieve.extractors.streaming import Stream
 
 RATE = 1000.0
@@ -61,15 +61,15 @@ def test_what_cannot_be_is_said(hz: float, with_: str, causal: bool, line: str) 
 
 def test_a_stream_has_no_future() -> None:
     with pytest.raises(UserError, match="a stream has no future"):
-        Stream(filter_source("pretrained:ahead_s=1", [50.0])(RATE, "a test"))
+        Stream(make_source("pretrained:ahead_s=1", [50.0])(RATE, "a test"))
 
 
 @pytest.mark.parametrize("tones", [(50.0,), (50.0, 61.0), (3.0,)])
 def test_sample_by_sample_is_the_same_to_the_bit(tones: tuple[float, ...]) -> None:
-    extractor = Pretrained(tones, RATE)
+    extractor = PretrainedExtractor(tones, RATE)
     heard = HEARD.copy()
     heard[700:720] = np.nan
-    told, _ = extractor.tell(heard[None], extractor.initial_state(1))
+    told, _ = extractor.step_detailed(heard[None], extractor.initial_state(1))
     take = extractor.stepper()
     for i, sample in enumerate(heard.tolist()):
         take(sample)
@@ -82,7 +82,7 @@ def test_sample_by_sample_is_the_same_to_the_bit(tones: tuple[float, ...]) -> No
 
 def test_far_tones_have_a_stepper_each() -> None:
     with pytest.raises(UserError, match="a stepper each"):
-        Pretrained((3.0, 300.0), RATE).stepper()
+        PretrainedExtractor((3.0, 300.0), RATE).stepper()
 
 
 def test_a_stream_tells_all_line_by_line() -> None:
@@ -156,15 +156,15 @@ def test_what_is_no_number_is_said(rate_hz: object, hz: object) -> None:
 
 
 def test_the_frequency_stays_near_its_name() -> None:
-    extractor = Pretrained((50.0,), RATE)
+    extractor = PretrainedExtractor((50.0,), RATE)
     noise = np.random.default_rng(3).standard_normal((1, 3000))
-    told, _ = extractor.tell(noise, extractor.initial_state(1))
+    told, _ = extractor.step_detailed(noise, extractor.initial_state(1))
     assert (np.abs(told.hz - 50) <= 0.03 * 50 + 1e-9).all()
 
 
 def test_what_is_kept_between_blocks_holds_no_block(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(smoother, "BLOCK", 64)
-    extractor = Pretrained((50.0,), RATE)
+    extractor = PretrainedExtractor((50.0,), RATE)
     hearing = extractor.groups[0][1]
     group = smoother._Group(extractor, hearing, lambda a, b: HEARD[None, a:b], len(HEARD), 1, None)
     group.prepare(lambda n: None)

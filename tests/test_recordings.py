@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tonesieve.errors import UserError
 from tonesieve.recordings.reader import Channel
-from tonesieve.recordings.recording import Recording, read_recording, tone_names, writing
+from tonesieve.recordings.recording import Recording, open_writer, read_recording, tone_names
 from tonesieve.recordings.resampling import resample
 
 
@@ -21,7 +21,7 @@ def write_tones(
     recording: Recording, tones: np.ndarray, frequencies: list[float], path: Path
 ) -> None:
     names = [Channel(name) for name in tone_names(frequencies)]
-    with writing(recording, names, path) as sink:
+    with open_writer(recording, names, path) as sink:
         sink.write(0, tones)
 
 

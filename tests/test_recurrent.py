@@ -15,7 +15,7 @@ from tonesieve.config.config import Config, make_config
 from tonesieve.errors import UserError
 from tonesieve.inference import compiled_network
 from tonesieve.inference.compiled_network import CompiledNetwork
-from tonesieve.inference.compiler import KINDS, Packed, pack
+from tonesieve.inference.compiler import KINDS, Program, compile_network
 from tonesieve.inference.run_directory import as_compiled
 from tonesieve.learning.loop.checkpoints import to_arrays
 from tonesieve.learning.models import build_network
@@ -41,7 +41,7 @@ def configured(name: str, selector: str, **training: Any) -> Config | None:
 
 
 @functools.cache
-def both(name: str, selector: str) -> tuple[Packed | None, StatefulNetwork]:
+def both(name: str, selector: str) -> tuple[Program | None, StatefulNetwork]:
     config = configured(name, selector)
     assert config is not None
     with torch.random.fork_rng():
@@ -49,7 +49,7 @@ def both(name: str, selector: str) -> tuple[Packed | None, StatefulNetwork]:
         network = build_network(config).eval()
         for parameter in network.parameters():  # none is left where it begins, at 0 or 1
             parameter.data += 0.1 * torch.randn_like(parameter)
-    packed = pack(to_arrays(network.state_dict()), config)
+    packed = compile_network(to_arrays(network.state_dict()), config)
     return packed, StatefulNetwork(network, config)
 
 
@@ -187,7 +187,7 @@ def test_a_layer_as_wide_as_its_inputs_is_left_to_torch() -> None:
     config = make_config(
         {"model": {"residual": True, "hidden_size": 5, "scale_input": True, "selector": "input"}}
     )
-    assert pack(to_arrays(build_network(config).state_dict()), config) is None
+    assert compile_network(to_arrays(build_network(config).state_dict()), config) is None
 
 
 @pytest.mark.parametrize("gap", [np.nan, np.inf, -np.inf, 1e300])
@@ -211,7 +211,7 @@ def test_strided_lanes_take_turns(selector: str) -> None:
     assert config is not None
     assert config.stride == 3
     network = build_network(config).eval()
-    packed = pack(to_arrays(network.state_dict()), config)
+    packed = compile_network(to_arrays(network.state_dict()), config)
     assert packed is not None
     one, other = CompiledNetwork(packed, config), StatefulNetwork(network, config)
     np.testing.assert_allclose(one.extract(mixture()), other.extract(mixture()), rtol=0, atol=2e-6)

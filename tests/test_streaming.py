@@ -30,7 +30,8 @@ from tonesieve.config.config import DataSettings, make_config
 from tonesieve.config.presets import FILTER_NAMES, PRETRAINED
 from tonesieve.errors import UserError
 from tonesieve.extraction.pipeline import extract_recording, filter_source
-from tonesieve.extractors.streaming import Source, Stream
+from tonesieve.extractors.source import Source
+from tonesieve.extractors.streaming import Stream
 from tonesieve.inference.run_directory import as_compiled, memory_of
 from tonesieve.learning.loop.checkpoints import to_arrays
 from tonesieve.learning.models import build_network
@@ -83,13 +84,13 @@ def holed(n: int, n_channels: int = 2) -> np.ndarray:
 @pytest.mark.parametrize("name", SOURCES)
 def test_chunks_and_restarts_change_no_bit(name: str, tmp_path: Path) -> None:
     samples, rng = holed(9000), np.random.default_rng(1)
-    whole = Stream(SOURCES[name](), 2).feed(samples)
+    whole = Stream(SOURCES[name](), 2).process(samples)
     assert whole.shape[:2] == samples.shape
     assert np.isfinite(whole).all()
     stream, parts, at = Stream(SOURCES[name](), 2), [], 0
     while at < samples.shape[1]:
         n = int(rng.choice([0, 1, 2, 7, 300, 4096, 5000]))
-        parts.append(stream.feed(samples[:, at : at + n]))
+        parts.append(stream.process(samples[:, at : at + n]))
         at += n
         stream.save(tmp_path / "state")
         stream = Stream(SOURCES[name](), 2)
@@ -147,7 +148,7 @@ def test_other_weights_and_other_knobs_are_another_stream(tmp_path: Path) -> Non
 @pytest.mark.parametrize("shape", [(1, 9), (3, 9)])
 def test_only_as_many_channels_as_it_has(shape: tuple[int, ...]) -> None:
     with pytest.raises(UserError, match=r"must be \(2, any number\)"):
-        Stream(source("kalman"), 2).feed(np.zeros(shape))
+        Stream(source("kalman"), 2).process(np.zeros(shape))
 
 
 @pytest.mark.parametrize("huge", [1e155, 1e300, -1e308])
@@ -156,7 +157,7 @@ def test_one_huge_number_is_a_gap(huge: float) -> None:
     wild, gap = samples.copy(), samples.copy()
     wild[0, 1500], gap[0, 1500] = huge, np.nan
     for name in ("pretrained", "tracker", "kalman", "lock-in"):
-        found, expected = (Stream(source(name)).feed(s) for s in (wild, gap))
+        found, expected = (Stream(source(name)).process(s) for s in (wild, gap))
         np.testing.assert_array_equal(found, expected)
 
 
@@ -167,7 +168,7 @@ def test_a_frequency_that_was_found_outlasts_a_gap() -> None:
     heard[:, 30_000:80_000] = np.nan  # many memories
     built = filter_source("tracker", [5.0])(RATE, "a test")
     assert isinstance(built, Source)
-    answer = Stream(built, 6).feed(heard)[..., 0]
+    answer = Stream(built, 6).process(heard)[..., 0]
     error = np.mean((answer - truth)[:, 80_000:86_000] ** 2, axis=1) / 0.5
     assert 10 * np.log10(error.mean()) < -12
 
@@ -181,13 +182,13 @@ def test_what_needs_the_future_cannot_stream() -> None:
 def test_scale_and_offset_only_scale(name: str) -> None:
     # Multiplied by a power of two, every sample of the answer is, too, to the last bit.
     samples = holed(2000)
-    once = Stream(SOURCES[name](), 2).feed(samples)
-    again = Stream(SOURCES[name](), 2).feed(1024 * samples)
+    once = Stream(SOURCES[name](), 2).process(samples)
+    again = Stream(SOURCES[name](), 2).process(1024 * samples)
     if name == "lstm":  # its square roots round
         np.testing.assert_allclose(again, 1024 * once, rtol=0, atol=1e-3)
     else:
         np.testing.assert_array_equal(again, 1024 * once)
-    moved = Stream(SOURCES[name](), 2).feed(samples + 64)
+    moved = Stream(SOURCES[name](), 2).process(samples + 64)
     np.testing.assert_allclose(moved, once, rtol=0, atol=1e-6)
 
 
@@ -196,11 +197,11 @@ def test_a_steady_tone_goes_on_through_a_gap(name: str) -> None:
     t = np.arange(8000) / RATE
     truth = 3 * np.sin(2 * np.pi * 7 * t + 1)
     heard = np.where((t > 20) & (t < 24), np.nan, truth)
-    answer = Stream(source(name)).feed(heard[None])[0].sum(axis=1)
+    answer = Stream(source(name)).process(heard[None])[0].sum(axis=1)
     inside = (t > 20) & (t < 24)
     assert np.abs(answer - truth)[inside].max() < 0.1
     # A helper that would notice: had silence come in place of the gap, the answer would be off.
-    silent = Stream(source(name)).feed(np.nan_to_num(heard)[None])[0].sum(axis=1)
+    silent = Stream(source(name)).process(np.nan_to_num(heard)[None])[0].sum(axis=1)
     assert np.abs(silent - truth)[inside].max() > 0.3
 
 
@@ -229,7 +230,7 @@ def test_a_network_hears_the_forecast_in_a_gap() -> None:
     t = np.arange(4000) / RATE
     truth = np.sin(2 * np.pi * 7 * t)
     heard = np.where((t > 12) & (t < 14), np.nan, truth)
-    answer = Stream(Source(Echo(), data, 10, "echo")).feed(heard[None])[0, :, 0]
+    answer = Stream(Source(Echo(), data, 10, "echo")).process(heard[None])[0, :, 0]
     assert np.abs(answer - truth)[t > 5].max() < 0.02
 
 
@@ -240,7 +241,7 @@ def test_a_file_gives_what_a_stream_gives(name: str, tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text(lines)
     extract_recording(tmp_path / "log.csv", source(name), rate_hz=RATE, causal=True)
     table = np.genfromtxt(tmp_path / "log.tone.csv", delimiter=",", names=True)
-    streamed = Stream(source(name)).feed(samples)[0]
+    streamed = Stream(source(name)).process(samples)[0]
     np.testing.assert_array_equal(table["tone_7Hz"], streamed[:, 0])
     np.testing.assert_array_equal(table["gap"], ~np.isfinite(samples[0]))
 
@@ -313,7 +314,7 @@ def test_one_line_for_one_line_as_they_come() -> None:
 
 def test_killed_and_restored_as_though_nothing_had_been(tmp_path: Path) -> None:
     samples = Lines(1).take(TEXT.encode())
-    expected = "".join(f"{v!r}\n" for v in Stream(one_tone()).feed(samples)[0, :, 0].tolist())
+    expected = "".join(f"{v!r}\n" for v in Stream(one_tone()).process(samples)[0, :, 0].tolist())
     state, out = tmp_path / "state", tmp_path / "out.txt"
     lines = TEXT.splitlines(keepends=True)
     done, n_kept, numbers = "", 0, cycle([signal.SIGTERM, signal.SIGKILL])
@@ -403,7 +404,7 @@ def test_a_state_that_cannot_be_written_is_told_at_once(tmp_path: Path) -> None:
 def test_of_a_runs_tones_those_that_are_named() -> None:
     lines = Lines(1)
     stream = Stream(source("kalman"))
-    whole = stream.feed(lines.take(b"1\n2\n3\n"))
+    whole = stream.process(lines.take(b"1\n2\n3\n"))
     readable, writable = os.pipe()
     chunks = [b"1\n2\n3\n", b""]
     feed = SimpleNamespace(read=lambda: chunks.pop(0), stop=readable)
@@ -431,7 +432,7 @@ def test_from_a_socket() -> None:
     thread.join()
     server.close()
     samples = Lines(1).take(TEXT.encode())
-    expected = Stream(one_tone()).feed(samples)[0, :, 0].tolist()
+    expected = Stream(one_tone()).process(samples)[0, :, 0].tolist()
     assert [float(line) for line in out.splitlines()] == expected
 
 

@@ -26,10 +26,10 @@ from tonesieve.config.config import to_yaml
 from tonesieve.config.presets import shipped_experiments
 from tonesieve.errors import UserError
 from tonesieve.sweeping import executors, optuna_search, sweep, worker
-from tonesieve.sweeping.optuna_search import open_study, work_on
+from tonesieve.sweeping.optuna_search import open_study, run_trial
 from tonesieve.sweeping.plan import Plan, points_of, read_plan
 from tonesieve.sweeping.results import check_metric, sweep_text
-from tonesieve.sweeping.storage import Shelf
+from tonesieve.sweeping.storage import ResultStore
 from tonesieve.sweeping.worker import Outcome, Task
 
 TINY: dict[str, Any] = {
@@ -52,7 +52,7 @@ TINY: dict[str, Any] = {
 class InProcess(executors.Engine):
     """One task after the other, here; and what was asked of it."""
 
-    n_hands, n_queued = 2, 3
+    n_workers, n_queued = 2, 3
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -66,7 +66,7 @@ class InProcess(executors.Engine):
     def wait(self) -> list[executors.Finished]:
         task = self._open.pop(0)
         self.names.append(task.name)
-        return [(task, work_on(task))]
+        return [(task, run_trial(task))]
 
     def close(self) -> None:
         self._open.clear()
@@ -333,7 +333,7 @@ def test_results_may_live_where_there_are_no_empty_folders(
     address = f"bucket://{tmp_path.name}"
     path = write(tmp_path, plan_of(grid={"model.hidden_size": [2]}))
     assert tonesieve.sweep(path, out=address)["finished"] == 1
-    assert Shelf(address).runs() == ["2-seed0"]
+    assert ResultStore(address).runs() == ["2-seed0"]
 
 
 def test_results_may_live_at_an_address(engine_and_pictures: InProcess, tmp_path: Path) -> None:
@@ -341,7 +341,7 @@ def test_results_may_live_at_an_address(engine_and_pictures: InProcess, tmp_path
     path = write(tmp_path, plan_of(grid={"model.hidden_size": [2]}))
     result = tonesieve.sweep(path, out=address)
     assert result["finished"] == 1
-    shelf = Shelf(address)
+    shelf = ResultStore(address)
     assert shelf.runs() == ["2-seed0"]
     assert "test_mse" in str(shelf.read("results.csv"))
     with shelf.workplace("2-seed0") as (folder, _):
@@ -369,12 +369,12 @@ def test_a_kept_checkpoint_at_an_address_is_gone_on_with(
 
     with pytest.raises(Killed):
         worker.work(task, die)
-    assert worker.outcome_of(Shelf(address), point.name) is None
+    assert worker.outcome_of(ResultStore(address), point.name) is None
     epochs: list[int] = []
     outcome = worker.work(task, lambda history: epochs.append(len(history)))
     assert outcome.status == "finished"
     assert epochs == [1, 2]  # the first was read, not trained again
-    history = Shelf(address).read(f"runs/{point.name}/history.csv")
+    history = ResultStore(address).read(f"runs/{point.name}/history.csv")
     assert history is not None
     assert len(history.splitlines()) == 3
 
@@ -453,9 +453,9 @@ def test_a_hopeless_trial_is_given_up(tmp_path: Path) -> None:
     )
     task = Task(str(tmp_path / "out"), "trial", to_yaml(config),
                 trial=worker.Trial(storage, "tiny", number, "median"))  # fmt: skip
-    outcome = work_on(task)
+    outcome = run_trial(task)
     assert (outcome.status, outcome.reason) == ("pruned", "hopeless after epoch 3")
-    assert work_on(task) == outcome  # and is not taken up again
+    assert run_trial(task) == outcome  # and is not taken up again
 
 
 def test_a_database_that_is_not_there(engine: InProcess, tmp_path: Path) -> None:
@@ -601,13 +601,13 @@ def test_a_deadly_task_costs_nobody_else(monkeypatch: pytest.MonkeyPatch) -> Non
     found: dict[str, Outcome] = {}
     try:
         tasks = [Task("x", name, "") for name in ("first", "deadly", "broken", "last")]
-        executors.do_all(engine, tasks, lambda task, outcome: found.update({task.name: outcome}))
+        executors.run_all(engine, tasks, lambda task, outcome: found.update({task.name: outcome}))
         for worker in engine._free:  # killed with nothing to do
             for pid in list(worker._processes or {}):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(1)
         more = [Task("x", "late", "")]
-        executors.do_all(engine, more, lambda task, outcome: found.update({task.name: outcome}))
+        executors.run_all(engine, more, lambda task, outcome: found.update({task.name: outcome}))
     finally:
         engine.close()
     assert {name: outcome.status for name, outcome in found.items()} == {

@@ -14,13 +14,17 @@ from hypothesis import strategies as st
 
 from tonesieve.config.config import Config, DataSettings, make_config
 from tonesieve.errors import UserError
-from tonesieve.evaluation.paired_ratio import excess_over_best
-from tonesieve.extractors.bayes.posterior_mean import StartPosterior, best_answers, free_kalman
-from tonesieve.learning.data.batches import count_batches, draw_fresh, epoch_batches
-from tonesieve.learning.data.prefetch import drawn_ahead
+from tonesieve.evaluation.paired_ratio import paired_ratio
+from tonesieve.extractors.bayes.posterior_mean import (
+    StartPosterior,
+    mmse_targets,
+    random_phase_kalman,
+)
+from tonesieve.learning.data.batches import count_batches, draw_records_with_targets, epoch_batches
+from tonesieve.learning.data.prefetch import prefetch_thread
 from tonesieve.learning.loop import age_weights
-from tonesieve.learning.loop.optimizers import BETAS, Soap
-from tonesieve.learning.loop.schedules import warmth
+from tonesieve.learning.loop.optimizers import BETAS, SOAP
+from tonesieve.learning.loop.schedules import warmup_factor
 from tonesieve.signals.synthesis import draw_records
 
 SHIFTED = DataSettings(start="random", noise="fresh")
@@ -47,7 +51,7 @@ def rng(seed: int = 0) -> np.random.Generator:
 def test_the_quick_answers_are_the_posterior_means(data: DataSettings) -> None:
     mixture = draw_records(data, 20, 300, rng=rng()).mixture
     exact = StartPosterior(data).extract(mixture)
-    np.testing.assert_allclose(best_answers(data, mixture), exact, rtol=0, atol=2e-4)
+    np.testing.assert_allclose(mmse_targets(data, mixture), exact, rtol=0, atol=2e-4)
 
 
 def test_where_steps_are_not_whole_the_exact_way_is_taken() -> None:
@@ -55,19 +59,21 @@ def test_where_steps_are_not_whole_the_exact_way_is_taken() -> None:
     assert not StartPosterior(data).steps_are_whole
     mixture = draw_records(data, 2, 50, rng=rng()).mixture
     np.testing.assert_array_equal(
-        best_answers(data, mixture), StartPosterior(data).extract(mixture)
+        mmse_targets(data, mixture), StartPosterior(data).extract(mixture)
     )
 
 
 def test_in_the_free_regime_the_kalman_filter_teaches() -> None:
     data = SHIFTED.model_copy(update={"regime": "free"})
     mixture = draw_records(data, 2, 100, rng=rng()).mixture
-    np.testing.assert_array_equal(best_answers(data, mixture), free_kalman(data).extract(mixture))
+    np.testing.assert_array_equal(
+        mmse_targets(data, mixture), random_phase_kalman(data).extract(mixture)
+    )
 
 
 def test_a_teacher_changes_the_targets_alone() -> None:
     plain, taught = (
-        draw_fresh(configured(teacher=teacher), 4, 60, rng=rng())
+        draw_records_with_targets(configured(teacher=teacher), 4, 60, rng=rng())
         for teacher in ("none", "posterior")
     )
     np.testing.assert_array_equal(plain.mixture, taught.mixture)
@@ -138,7 +144,7 @@ def test_lanes_of_equal_length_know_their_age() -> None:
 
 
 def test_weights_are_one_on_average_and_inverse_to_the_error() -> None:
-    ages = age_weights.age_kind(torch.arange(40)).expand(3, -1)
+    ages = age_weights.age_bin(torch.arange(40)).expand(3, -1)
     n = int(ages.max()) + 1
     squared = torch.rand(3, 40, generator=torch.Generator().manual_seed(1)) + 0.1
     running = torch.zeros(2, n)
@@ -166,7 +172,7 @@ def test_the_running_mean_forgets() -> None:
 def test_a_geometric_mean() -> None:
     squared = np.full((3, 500), 1e-2)
     assert age_weights.geometric_mean(squared, 0.0) == pytest.approx(1e-2)
-    kinds = age_weights.age_kind(torch.arange(500)).numpy()
+    kinds = age_weights.age_bin(torch.arange(500)).numpy()
     squared[:, kinds >= kinds.max() / 2] = 1e-4
     n = kinds.max() + 1
     low = sum(kind >= kinds.max() / 2 for kind in range(n)) / n
@@ -195,7 +201,7 @@ def descend(
 def test_of_a_vector_soap_is_adam_one_step_later() -> None:
     scale = torch.tensor([1.0, 10.0, 0.1])
     ours, theirs = (torch.ones(3, requires_grad=True) for _ in range(2))
-    soap = descend(Soap([ours], lr=0.05), ours, lambda x: scale * x.detach(), 31)
+    soap = descend(SOAP([ours], lr=0.05), ours, lambda x: scale * x.detach(), 31)
     adam = torch.optim.Adam([theirs], lr=0.05, betas=BETAS)
     steps = descend(adam, theirs, lambda x: scale * x.detach(), 30)
     torch.testing.assert_close(soap[0], torch.ones(3))
@@ -212,9 +218,9 @@ def test_soap_does_not_care_how_a_matrix_is_turned() -> None:
     def slope(x: torch.Tensor) -> torch.Tensor:
         return curvature * x.detach() + noise
 
-    one = descend(Soap([plain], lr=0.01), plain, slope, 25)
+    one = descend(SOAP([plain], lr=0.01), plain, slope, 25)
     other = descend(
-        Soap([turned], lr=0.01), turned, lambda x: left @ slope(left.T @ x @ right.T) @ right, 25
+        SOAP([turned], lr=0.01), turned, lambda x: left @ slope(left.T @ x @ right.T) @ right, 25
     )
     torch.testing.assert_close(left @ one[-1] @ right, other[-1], rtol=0, atol=2e-2)
     assert float((one[-1] - start).abs().max()) > 0.1
@@ -230,7 +236,7 @@ def test_soap_is_faster_than_adam_where_gradients_correlate() -> None:
         return ((inputs @ (x - truth)) ** 2).mean()
 
     ends = []
-    for kind in (Soap, torch.optim.Adam):
+    for kind in (SOAP, torch.optim.Adam):
         x = torch.zeros(16, 8, requires_grad=True)
         optimizer = kind([x], lr=0.03)
         for _ in range(300):
@@ -243,8 +249,8 @@ def test_soap_is_faster_than_adam_where_gradients_correlate() -> None:
 
 def test_the_rate_warms_up() -> None:
     config = configured(warmup_batches=4)
-    assert [warmth(config, n) for n in (0, 1, 3, 4, 9)] == [0.25, 0.5, 1, 1, 1]
-    assert warmth(configured(), 0) == 1
+    assert [warmup_factor(config, n) for n in (0, 1, 3, 4, 9)] == [0.25, 0.5, 1, 1, 1]
+    assert warmup_factor(configured(), 0) == 1
 
 
 # Batches drawn ahead
@@ -253,7 +259,7 @@ def test_the_rate_warms_up() -> None:
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.integers(), max_size=12))
 def test_what_is_drawn_ahead_is_the_same(items: list[int]) -> None:
-    with drawn_ahead(iter(items)) as drawn:
+    with prefetch_thread(iter(items)) as drawn:
         assert list(drawn) == items
 
 
@@ -262,14 +268,14 @@ def test_errors_come_through() -> None:
         yield 1
         raise ValueError("no more")
 
-    with drawn_ahead(failing()) as drawn:
+    with prefetch_thread(failing()) as drawn:
         assert next(drawn) == 1
         with pytest.raises(ValueError, match="no more"):
             next(drawn)
 
 
 def test_whoever_stops_early_leaves_no_thread() -> None:
-    with drawn_ahead(iter(range(10**9))) as drawn:
+    with prefetch_thread(iter(range(10**9))) as drawn:
         assert next(drawn) == 0
     assert not [t for t in threading.enumerate() if t.name == "batches"]
 
@@ -291,23 +297,21 @@ class Scaled:
 
 
 def test_the_best_is_at_the_limit() -> None:
-    found = excess_over_best(
-        Scaled(1.0), SHIFTED, n_samples=10, ages=slice(9, 10), stderr=0.01, seed=1
-    )
+    found = paired_ratio(Scaled(1.0), SHIFTED, n_samples=10, ages=slice(9, 10), stderr=0.01, seed=1)
     assert found.ratio == 1
     assert found.ratio_stderr == 0
 
 
 def test_an_estimate_that_is_not_finite_has_no_ratio() -> None:
     with pytest.raises(UserError, match="finite"):
-        excess_over_best(Scaled(np.nan), SHIFTED, n_samples=4, ages=slice(3, 4), stderr=0.1, seed=1)
+        paired_ratio(Scaled(np.nan), SHIFTED, n_samples=4, ages=slice(3, 4), stderr=0.1, seed=1)
 
 
 @pytest.mark.slow
 def test_a_known_excess_is_found() -> None:
     # A posterior mean m of a target t: E (f m - t)^2 = E (m - t)^2 + (1 - f)^2 E m^2, and
     # E m^2 = 1/2 - E (m - t)^2.
-    found = excess_over_best(
+    found = paired_ratio(
         Scaled(0.7), SHIFTED, n_samples=20, ages=slice(19, 20), stderr=0.003, seed=2
     )
     best = found.best_mse
@@ -318,7 +322,7 @@ def test_a_known_excess_is_found() -> None:
 
 def test_what_cannot_be_known_so_well_is_said() -> None:
     with pytest.raises(UserError, match="ask for less"):
-        excess_over_best(
+        paired_ratio(
             Scaled(0.5),
             SHIFTED,
             n_samples=20,

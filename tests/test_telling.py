@@ -10,11 +10,11 @@ import pytest
 
 from tonesieve import UserError, extract
 from tonesieve.extraction.pipeline import choose_tones, extract_recording, filter_source
-from tonesieve.extractors.demodulation import ToneReader
-from tonesieve.extractors.filters.kalman import OscillatorKalman, TrackingKalman
+from tonesieve.extractors.demodulation import ToneDemodulator
+from tonesieve.extractors.filters.kalman import FrequencyTrackingKalman, OscillatorKalman
 from tonesieve.extractors.filters.registry import build_filter
-from tonesieve.extractors.noise_bands import SidebandLevel, noise_gain
-from tonesieve.extractors.streaming import Source
+from tonesieve.extractors.noise_bands import SidebandNoise, noise_gain
+from tonesieve.extractors.source import Source
 from tonesieve.signals.synthesis import pink_noise
 
 RATE = 200.0
@@ -33,7 +33,7 @@ def test_a_frequency_that_is_not_quite_known_is_found(off_hz: float) -> None:
     rng = np.random.default_rng(0)
     truth = np.sin(2 * np.pi * (50 + off_hz) * t + 1)
     heard = truth + rng.standard_normal(t.size) * 0.7
-    tracker = TrackingKalman((50.0,), RATE)
+    tracker = FrequencyTrackingKalman((50.0,), RATE)
     estimate, state = tracker.step(heard[None], tracker.initial_state(1))
     # Within 1 dB of the filter that is told the frequency to the last digit.
     told = OscillatorKalman((50 + off_hz,), RATE, memory_s=1.0).extract(heard[None])
@@ -50,9 +50,9 @@ def test_a_frequency_that_wanders_is_followed() -> None:
     hz = 50 + 0.05 * np.sin(2 * np.pi * t / 100)
     truth = np.sin(2 * np.pi * np.cumsum(hz) / RATE)
     heard = truth + 0.3 * np.random.default_rng(1).standard_normal(t.size)
-    estimate = TrackingKalman((50.0,), RATE).extract(heard[None])[0, :, 0]
+    estimate = FrequencyTrackingKalman((50.0,), RATE).extract(heard[None])[0, :, 0]
     assert nmse_db(estimate[5000:], truth[5000:]) < -22
-    _, _, followed = ToneReader(50.0, RATE).read(estimate[None], 0, centred=True)
+    _, _, followed = ToneDemodulator(50.0, RATE).read(estimate[None], 0, centred=True)
     assert np.abs(followed[0] - hz)[5000:-5000].max() < 0.03
 
 
@@ -61,7 +61,7 @@ def test_no_noise_pulls_it_off(exponent: float) -> None:
     rng, t = np.random.default_rng(2), np.arange(8000) / RATE
     truth = np.sin(2 * np.pi * 20 * t + rng.random((16, 1)) * 6.28)
     heard = truth + 40 + pink_noise(16, t.size, exponent=exponent, rng=rng)
-    tracker = TrackingKalman((20.0,), RATE)
+    tracker = FrequencyTrackingKalman((20.0,), RATE)
     estimate, state = tracker.step(heard, tracker.initial_state(16))
     assert np.abs(state[1][1][:, 0] * RATE).max() < 0.01
     assert max(nmse_db(e[400:, 0], x[400:]) for e, x in zip(estimate, truth, strict=True)) < -15
@@ -69,11 +69,11 @@ def test_no_noise_pulls_it_off(exponent: float) -> None:
 
 def test_it_goes_no_farther_than_it_may() -> None:
     t = np.arange(20_000) / RATE
-    tracker = TrackingKalman((20.0,), RATE, pull_hz=0.1)
+    tracker = FrequencyTrackingKalman((20.0,), RATE, pull_hz=0.1)
     _, state = tracker.step(np.sin(2 * np.pi * 20.5 * t)[None], tracker.initial_state(1))
     assert abs(state[1][1][0, 0]) * RATE <= 0.1 + 1e-12
     with pytest.raises(UserError, match="pull_hz -1"):
-        TrackingKalman((20.0,), RATE, pull_hz=-1.0)
+        FrequencyTrackingKalman((20.0,), RATE, pull_hz=-1.0)
 
 
 # Readings.
@@ -84,16 +84,16 @@ def test_it_goes_no_farther_than_it_may() -> None:
 def test_a_steady_tone_is_read_as_it_is(hz: float, centred: bool) -> None:
     t = np.arange(8000) / RATE
     tone = 2.5 * np.sin(2 * np.pi * hz * t + 0.7)
-    amplitude, phase, found = ToneReader(hz, RATE).read(tone[None], 0, centred=centred)
+    amplitude, phase, found = ToneDemodulator(hz, RATE).read(tone[None], 0, centred=centred)
     np.testing.assert_allclose(amplitude[0, 200:], 2.5, rtol=1e-9)
     np.testing.assert_allclose(phase[0, 200:], 0.7, rtol=0, atol=1e-9)
     np.testing.assert_allclose(found[0], hz, rtol=1e-6)
-    off = ToneReader(1.02 * hz, RATE).read(tone[None], 0, centred=centred)[2]
+    off = ToneDemodulator(1.02 * hz, RATE).read(tone[None], 0, centred=centred)[2]
     np.testing.assert_allclose(off[0, 3000:], hz, rtol=1e-3)
 
 
 def test_a_part_is_read_as_the_whole() -> None:
-    reader = ToneReader(13.0, RATE)
+    reader = ToneDemodulator(13.0, RATE)
     tone = np.sin(2 * np.pi * 13.1 * np.arange(9000) / RATE)[None]
     whole = reader.read(tone, 0, centred=True)
     first, last = 3000 - reader.reach, 4000 + reader.reach
@@ -109,12 +109,12 @@ def test_a_part_is_read_as_the_whole() -> None:
 @pytest.mark.parametrize("hz", [20.0, 61.0])
 def test_the_noise_beside_a_tone_is_measured(hz: float) -> None:
     rng = np.random.default_rng(3)
-    level = SidebandLevel(hz, RATE, 0.5, 5.0, 4)
+    level = SidebandNoise(hz, RATE, 0.5, 5.0, 4)
     found = level.take(3.0 * rng.standard_normal((4, 60_000)))
     assert found[:, 20_000:].mean() == pytest.approx(9.0, rel=0.1)
     # Of noise whose density falls with frequency, what lies at the tone counts.
     pink = pink_noise(16, 60_000, exponent=2.0, rng=rng)
-    one, other = (SidebandLevel(f, RATE, 0.5, 5.0, 16).take(pink)[:, 20_000:].mean()
+    one, other = (SidebandNoise(f, RATE, 0.5, 5.0, 16).take(pink)[:, 20_000:].mean()
                   for f in (20.0, 40.0))  # fmt: skip
     assert one / other == pytest.approx(4.0, rel=0.25)
 
@@ -122,12 +122,12 @@ def test_the_noise_beside_a_tone_is_measured(hz: float) -> None:
 def test_the_level_in_chunks_and_gaps() -> None:
     rng = np.random.default_rng(3)
     noise = rng.standard_normal((1, 9000))
-    whole = SidebandLevel(20.0, RATE, 0.5, 5.0).take(noise)
-    parts = SidebandLevel(20.0, RATE, 0.5, 5.0)
+    whole = SidebandNoise(20.0, RATE, 0.5, 5.0).take(noise)
+    parts = SidebandNoise(20.0, RATE, 0.5, 5.0)
     found = np.concatenate([parts.take(noise[:, a : a + 700]) for a in range(0, 9000, 700)], axis=1)
     np.testing.assert_allclose(found, whole, rtol=1e-9)
     noise[:, 4000:4500] = np.nan
-    holed = SidebandLevel(20.0, RATE, 0.5, 5.0).take(noise)
+    holed = SidebandNoise(20.0, RATE, 0.5, 5.0).take(noise)
     assert np.isfinite(holed).all()
 
 

@@ -14,7 +14,7 @@ import typer
 
 import tonesieve
 from tonesieve.cli import signal_commands
-from tonesieve.cli.options import Force, Json, answer
+from tonesieve.cli.options import Force, Json, print_result
 from tonesieve.cli.progress import Console
 from tonesieve.cli.text import (
     compare_text,
@@ -112,7 +112,7 @@ def run(
         raise UserError("--resume takes its settings and folder from the run; name neither")
     else:
         result = tonesieve.resume(resume, reporter=Console())
-    answer(result, json_, lambda: metrics_text(result))
+    print_result(result, json_, lambda: metrics_text(result))
 
 
 @app.command("presets")
@@ -124,10 +124,10 @@ def show_presets(
     if name is not None:
         text = preset_yaml(name)
         config = tonesieve.load_config(name).model_dump(mode="json")
-        answer(config, json_, text.rstrip)
+        print_result(config, json_, text.rstrip)
         return
     summaries = {name: summary(preset_yaml(name)) for name in presets()}
-    answer(summaries, json_, lambda: _listed(summaries))
+    print_result(summaries, json_, lambda: _listed(summaries))
 
 
 @app.command()
@@ -141,7 +141,7 @@ def generate(
     """Write the mixture, its targets and settings as a file of its own."""
     source, overrides = _split_settings(settings)
     result = tonesieve.generate(source, overrides, out=out, split=split.value, force=force)
-    answer(result, json_, lambda: generate_text(result))
+    print_result(result, json_, lambda: generate_text(result))
 
 
 @app.command()
@@ -159,7 +159,7 @@ def describe(
     """Show layers, shapes, true parameter counts, and what the checks warn of."""
     source, overrides = _split_settings(settings)
     result = tonesieve.describe(source, overrides)
-    answer(result, json_, lambda: describe_text(result))
+    print_result(result, json_, lambda: describe_text(result))
 
 
 @app.command()
@@ -167,7 +167,7 @@ def diagnose(settings: Settings = None, json_: Json = False) -> None:
     """Before training: can this be learned at all, and how well at best?"""
     source, overrides = _split_settings(settings)
     result = tonesieve.diagnose(source, overrides, reporter=Console())
-    answer(result, json_, lambda: diagnose_text(result))
+    print_result(result, json_, lambda: diagnose_text(result))
 
 
 @app.command()
@@ -195,7 +195,7 @@ def limit(
         stderr=stderr,
         reporter=Console(),
     )
-    answer(result, json_, lambda: limit_text(result))
+    print_result(result, json_, lambda: limit_text(result))
 
 
 @app.command()
@@ -213,7 +213,7 @@ def compare(
 ) -> None:
     """Put runs and all classical extractors on the same records, beside the limit."""
     result = tonesieve.compare(runs, records=records, seconds=seconds, out=out, reporter=Console())
-    answer(result, json_, lambda: compare_text(result))
+    print_result(result, json_, lambda: compare_text(result))
 
 
 @app.command()
@@ -223,7 +223,7 @@ def probe(
 ) -> None:
     """Tell a filter from a clock: shifted start, silence, another tone, swapped selector."""
     result = tonesieve.probe(run, reporter=Console())
-    answer(result, json_, lambda: probe_text(result))
+    print_result(result, json_, lambda: probe_text(result))
 
 
 @app.command()
@@ -262,7 +262,7 @@ def sweep(
     """Do many runs, here or on a cluster; the same command goes on where it stood."""
     if file is None:
         names = {name: summary(text) for name, text in shipped_experiments().items()}
-        answer(names, json_, lambda: _listed(names))
+        print_result(names, json_, lambda: _listed(names))
         return
     result = tonesieve.sweep(
         file,
@@ -281,7 +281,7 @@ def sweep(
 
         return sweep_text(result)
 
-    answer(result, json_, text)
+    print_result(result, json_, text)
     if result["unfinished"]:
         raise typer.Exit(1)
 
@@ -297,7 +297,7 @@ def evaluate(
 ) -> None:
     """Judge a finished run again from its saved weights; metrics and pictures are rewritten."""
     result = tonesieve.evaluate(run, against=against, reporter=Console())
-    answer(result, json_, lambda: metrics_text(result))
+    print_result(result, json_, lambda: metrics_text(result))
 
 
 app.command()(signal_commands.extract)

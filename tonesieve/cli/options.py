@@ -12,6 +12,6 @@ Json = Annotated[bool, typer.Option("--json", help="Figures as JSON on standard 
 Force = Annotated[bool, typer.Option("--force", help="Overwrite the output if it exists.")]
 
 
-def answer(result: dict[str, Any], as_json: bool, text: Callable[[], str]) -> None:
+def print_result(result: dict[str, Any], as_json: bool, text: Callable[[], str]) -> None:
     """Print figures as text, or as JSON."""
     print(json.dumps(result, indent=2) if as_json else text())

@@ -8,10 +8,11 @@ from typing import Annotated, Any
 import typer
 
 import tonesieve
-from tonesieve.cli.options import Force, Json, answer
+from tonesieve.cli.options import Force, Json, print_result
 from tonesieve.cli.progress import Console
-from tonesieve.cli.text import decibels, export_text, extract_text, percent, table
+from tonesieve.cli.text import export_text, extract_text
 from tonesieve.config.presets import FILTER_NAMES, PRETRAINED
+from tonesieve.util.text_table import decibels, percent, table
 
 With = Annotated[
     str,
@@ -88,7 +89,7 @@ def extract(
         force=force,
         reporter=Console(),
     )
-    answer(result, json_, lambda: extract_text(result))
+    print_result(result, json_, lambda: extract_text(result))
 
 
 def stream(
@@ -144,7 +145,7 @@ def export(
 ) -> None:
     """Write a finished run as one ONNX graph, its state as named inputs and outputs."""
     result = tonesieve.export(run, onnx=onnx, force=force)
-    answer(result, json_, lambda: export_text(result))
+    print_result(result, json_, lambda: export_text(result))
 
 
 def pretrain(
@@ -181,7 +182,7 @@ def pretrain(
         force=force,
         reporter=Console(),
     )
-    answer(result, json_, lambda: _pretrain_text(result))
+    print_result(result, json_, lambda: _pretrain_text(result))
 
 
 def _pretrain_text(result: dict[str, Any]) -> str:

@@ -6,6 +6,8 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
+from tonesieve.util.text_table import decibels, number, percent, table
+
 # Rows of a course over the age.
 MOST_ROWS = 24
 # Parts of a recording whose noise differs by more are worth a word.
@@ -355,30 +357,6 @@ def probe_text(result: dict[str, Any]) -> str:
 
 def _with_error(value: float, stderr: float) -> str:
     return f"{number(value)} +- {float(f'{stderr:.1g}'):g}"
-
-
-def table(rows: Sequence[Sequence[str]], *, wrap: int | None = None) -> str:
-    """Rows of words in columns, the first row underlined; column ``wrap`` comes last, unaligned."""
-    order = [i for i in range(len(rows[0])) if i != wrap] + ([] if wrap is None else [wrap])
-    cells = [[row[i] for i in order] for row in rows]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(order))]
-    lines = ["  ".join(f"{c:<{w}}" for c, w in zip(r, widths, strict=True)).rstrip() for r in cells]
-    return "\n".join([lines[0], "  ".join("-" * min(w, 40) for w in widths), *lines[1:]])
-
-
-def number(value: float | None) -> str:
-    """Three significant digits, or a dash."""
-    return "-" if value is None else f"{value:.3g}"
-
-
-def percent(value: float | None) -> str:
-    """A share in percent, or a dash."""
-    return "-" if value is None else f"{100 * value:.3g}%"
-
-
-def decibels(value: float | None) -> str:
-    """A ratio in dB, or a dash."""
-    return "-" if value is None else f"{value:.1f} dB"
 
 
 def _statistics_table(kind: str, statistics: dict[str, dict[str, float]]) -> str:

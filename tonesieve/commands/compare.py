@@ -12,15 +12,15 @@ from tonesieve.commands.train import FIGURES, LoadedRun, load_run
 from tonesieve.errors import UserError
 from tonesieve.evaluation.comparison import (
     BEST,
-    Contestant,
-    Scene,
+    Condition,
+    Entry,
     compare_extractors,
     n_parts,
 )
 from tonesieve.evaluation.exercise import settle_samples
 from tonesieve.evaluation.plots import run_plots as draw
 from tonesieve.evaluation.probes import N_PROBES, probe_extractor
-from tonesieve.extractors.bayes.limit import View, view_of
+from tonesieve.extractors.bayes.limit import ObservationWindow, view_of
 from tonesieve.extractors.filters.registry import is_filter
 from tonesieve.learning.runtime.threads import threads
 from tonesieve.util.files import write_text
@@ -63,7 +63,7 @@ def compare(
         raise UserError(f"--seconds {seconds:g}: {n_samples} samples; a record has 2 to 1e8")
     names = _names([one.config.name for one in loaded], [str(folder) for folder in runs])
     field = [
-        Contestant(name, one.extractor, _view(one)) for name, one in zip(names, loaded, strict=True)
+        Entry(name, one.extractor, _view(one)) for name, one in zip(names, loaded, strict=True)
     ]
     reporter = reporter or Reporter()
     with threads(first), reporter.task("comparing", n_parts(len(field))) as task:
@@ -112,7 +112,7 @@ def _check_synthetic(verb: str, folder: str | Path, one: LoadedRun) -> None:
         )
 
 
-def _view(one: LoadedRun) -> View | None:
+def _view(one: LoadedRun) -> ObservationWindow | None:
     try:
         return view_of(one.config)
     except UserError:
@@ -137,7 +137,7 @@ def _check_alike(folder: str, other: LoadedRun, first: str, one: LoadedRun) -> N
         )
 
 
-def _tidy(scenes: Sequence[Scene]) -> pd.DataFrame:
+def _tidy(scenes: Sequence[Condition]) -> pd.DataFrame:
     """One row an extractor and scene."""
     rows = []
     for scene in scenes:

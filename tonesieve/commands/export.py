@@ -16,7 +16,13 @@ from onnx import ModelProto, ValueInfoProto
 from tonesieve.config.config import Config
 from tonesieve.errors import UserError
 from tonesieve.extractors.protocol import Extractor
-from tonesieve.inference.onnx.network import ESTIMATE, SAMPLES, by_windows, network_graph, why_not
+from tonesieve.inference.onnx.network import (
+    ESTIMATE,
+    SAMPLES,
+    by_windows,
+    network_graph,
+    unsupported_reason,
+)
 from tonesieve.inference.run_directory import WEIGHTS, load_compiled, read_run
 from tonesieve.signals.synthesis import draw_records
 from tonesieve.util.files import refuse_existing, replacing
@@ -37,7 +43,7 @@ def export(run: str | Path, *, onnx: str | Path, force: bool = False) -> dict[st
     path = Path(onnx)
     refuse_existing(path, force=force, option="--onnx")
     tensors, config = read_run(run)
-    reason = why_not(config)
+    reason = unsupported_reason(config)
     if reason is not None:
         raise UserError(f"{run}: has no ONNX graph: {reason}")
     try:

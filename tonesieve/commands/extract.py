@@ -10,19 +10,27 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from tonesieve.commands.line_stream import SAVE_EVERY_S, LabStream, feed_of, run_stream
+from tonesieve.commands.line_stream import SAVE_EVERY_S, LslSource, feed_of, run_stream
 from tonesieve.config.presets import PRETRAINED
 from tonesieve.errors import UserError
-from tonesieve.extractors.source import SourceFor, choose_tones, filter_source
-from tonesieve.extractors.streaming import Source, Stream, network_source
+from tonesieve.extractors.source import (
+    Source,
+    SourceFactory,
+    choose_tones,
+    make_source,
+    network_source,
+)
+from tonesieve.extractors.streaming import Stream
 from tonesieve.recordings.reader import check_rate
 from tonesieve.util.progress import Reporter
 
 
-def source_at(with_: str | Path, hz: Sequence[float]) -> AbstractContextManager[Source | SourceFor]:
+def source_at(
+    with_: str | Path, hz: Sequence[float]
+) -> AbstractContextManager[Source | SourceFactory]:
     """A run's extractor, or the filter of that name for the tones at ``hz``."""
     if not Path(with_).is_dir():
-        return nullcontext(filter_source(str(with_), hz))
+        return nullcontext(make_source(str(with_), hz))
     from tonesieve.inference.run_directory import load_compiled, memory_of  # filters begin without
 
     compiled = load_compiled(with_)
@@ -80,7 +88,7 @@ def extract(
         )
 
 
-class Pulled(NamedTuple):
+class Extracted(NamedTuple):
     """Tones out of an array of samples."""
 
     tones: Float[np.ndarray, "T K"]
@@ -94,7 +102,7 @@ def pull(
     *,
     with_: str | Path = PRETRAINED,
     causal: bool = False,
-) -> Pulled:
+) -> Extracted:
     """Tones near ``hz`` out of samples at hand, in their unit; NaN is a gap.
 
     ``with_`` and ``causal`` as in `extract`. Raises `UserError` for a frequency that is not between
@@ -111,7 +119,7 @@ def pull(
     check_rate(Path("samples"), rate, whose="rate_hz")
     with source_at(with_, tones) as found:
         source = found if isinstance(found, Source) else found(rate, "the samples")
-        return Pulled(*pull_array(row, rate, source, choose_tones(source, tones), causal=causal))
+        return Extracted(*pull_array(row, rate, source, choose_tones(source, tones), causal=causal))
 
 
 def _row(given: Any, name: str) -> Float[np.ndarray, " T"]:
@@ -153,7 +161,7 @@ def stream(
         raise UserError("--full: tells of the tones; leave --remove away")
     check_rate(Path("stream"), rate_hz)
     with source_at(with_, hz) as found, feed_of(from_, channels) as feed:
-        if rate_hz is None and isinstance(feed, LabStream) and feed.rate_hz > 0:
+        if rate_hz is None and isinstance(feed, LslSource) and feed.rate_hz > 0:
             rate_hz = feed.rate_hz
         if isinstance(found, Source):
             source = found
@@ -167,7 +175,7 @@ def stream(
                 "bring the stream to that rate first"
             )
         live = Stream(source, channels)
-        if full and not live.tells:
+        if full and not live.is_detailed:
             raise UserError(f"--full: {source.name} tells no more than the tone in a stream")
         return run_stream(
             live,

@@ -44,7 +44,9 @@ def limit(
     if phase_scale is not None:
         overrides = (*overrides, f"data.phase_scale={phase_scale!r}")
     config = load_config(source, overrides)
-    view = bayes_limit.view_of(config) if window is None else bayes_limit.View(window - 1)
+    view = (
+        bayes_limit.view_of(config) if window is None else bayes_limit.ObservationWindow(window - 1)
+    )
     with (reporter or Reporter()).task("drawing records", 1000) as task:
         best = bayes_limit.limit(
             config.data,
@@ -95,7 +97,9 @@ def diagnose(
         return diagnose_task(config)
 
 
-def _settled_bound(best: bayes_limit.Limit, view: bayes_limit.View, config: Config) -> float | None:
+def _settled_bound(
+    best: bayes_limit.BayesLimit, view: bayes_limit.ObservationWindow, config: Config
+) -> float | None:
     bound = best.cramer_rao_by_age
     if bound is None:
         return None
@@ -103,7 +107,7 @@ def _settled_bound(best: bayes_limit.Limit, view: bayes_limit.View, config: Conf
     return float(late.mean()) if len(late) and np.isfinite(late).all() else None
 
 
-def _by_age(best: bayes_limit.Limit) -> list[dict[str, float | None]]:
+def _by_age(best: bayes_limit.BayesLimit) -> list[dict[str, float | None]]:
     n = len(best.by_age)
     ages = np.arange(1, n + 1)
     if n > MOST_AGES:

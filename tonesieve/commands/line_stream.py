@@ -31,7 +31,7 @@ SAVE_EVERY_S = 10.0
 
 
 @runtime_checkable
-class Feed(Protocol):
+class ByteSource(Protocol):
     """Where samples come from: chunks of bytes with lines in them; b"" at the end."""
 
     stop: int  # a descriptor that becomes readable when it is time to stop
@@ -118,7 +118,7 @@ class Lines:
 
 def run_stream(
     stream: Stream,
-    feed: Feed,
+    feed: ByteSource,
     *,
     state: Path | None = None,
     chosen: Sequence[int] = (0,),
@@ -153,7 +153,7 @@ def run_stream(
             if n_taken < len(answers):
                 # Of the chunk only these were answered: as though no more had come.
                 stream.state = before
-                stream.feed(samples[:, :n_taken])
+                stream.process(samples[:, :n_taken])
                 if isinstance(reason, OSError):
                     if state is not None:
                         stream.save(state)
@@ -183,8 +183,8 @@ def _answered(
 ) -> list[str]:  # fmt: skip
     """A line a sample; ``full``: of every tone also amplitude, phase, frequency and band."""
     if not full:
-        return _text(stream.feed(samples), samples, chosen, remove=remove)
-    told = stream.tell(samples)
+        return _text(stream.process(samples), samples, chosen, remove=remove)
+    told = stream.process_detailed(samples)
     tones = told.tones
     ends = (tones - told.band, tones + told.band)
     parts = np.stack([tones, told.amplitude, told.phase, told.hz, *ends], axis=3)
@@ -234,7 +234,7 @@ def _written(out: int, answers: list[str], stop: int) -> tuple[int, str | OSErro
 
 
 @contextmanager
-def feed_of(address: str, n_channels: int) -> Iterator[Feed]:
+def feed_of(address: str, n_channels: int) -> Iterator[ByteSource]:
     """Standard input (-), tcp://HOST:PORT, or lsl://NAME, for as long as the block lasts.
 
     A signal to stop (INT, TERM) ends the feed, so that what was read is still answered.
@@ -247,7 +247,7 @@ def feed_of(address: str, n_channels: int) -> Iterator[Feed]:
             with _connected(rest) as connection:
                 yield Descriptor(connection.fileno(), stop)
         elif kind == "lsl" and rest:
-            yield LabStream(rest, n_channels, stop)
+            yield LslSource(rest, n_channels, stop)
         else:
             raise UserError(
                 f"--from {address}: must be - (standard input), tcp://HOST:PORT or lsl://NAME"
@@ -272,7 +272,7 @@ class Descriptor:
             return b""
 
 
-class LabStream:
+class LslSource:
     """A stream of the Lab Streaming Layer, found by its name."""
 
     PATIENCE_S = 10.0

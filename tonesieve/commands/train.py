@@ -28,7 +28,7 @@ from tonesieve.errors import UserError
 from tonesieve.evaluation.exercise import N_PARTS, Evaluation, evaluate_extractor
 from tonesieve.evaluation.plots import run_plots as draw
 from tonesieve.extractors.protocol import Extractor
-from tonesieve.extractors.streaming import Source, network_source
+from tonesieve.extractors.source import Source, network_source
 from tonesieve.inference.compiled_network import CompiledNetwork
 from tonesieve.inference.run_directory import (
     CONFIG,
@@ -40,10 +40,10 @@ from tonesieve.inference.run_directory import (
 )
 from tonesieve.learning import summary
 from tonesieve.learning.data.batches import count_batches
-from tonesieve.learning.loop.auxiliary import judge_tasks
+from tonesieve.learning.loop.auxiliary import evaluate_auxiliary
 from tonesieve.learning.loop.checkpoints import to_arrays
 from tonesieve.learning.loop.history import History, to_table
-from tonesieve.learning.loop.training import Trained, train
+from tonesieve.learning.loop.training import TrainingResult, train
 from tonesieve.learning.models import build_network, n_parameters
 from tonesieve.learning.network_extractor import NetworkExtractor, as_extractor
 from tonesieve.learning.network_files import as_network, load_network, save_network
@@ -175,9 +175,9 @@ def describe(source: str | Path = DEFAULT, overrides: tuple[str, ...] = ()) -> d
     """
     if not overrides and (Path(source) / WEIGHTS).is_file():
         network, config = load_network(Path(source) / WEIGHTS)
-        return {**summary.plan(network, config), **summary.statistics(network, config)}
+        return {**summary.summarise(network, config), **summary.statistics(network, config)}
     config = load_config(source, overrides)
-    return summary.plan(build_network(config), config)
+    return summary.summarise(build_network(config), config)
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ def _default_out(config: Config) -> Path:
     return next(path for path in taken if not path.exists())
 
 
-def _create(folder: Path, config: Config, own: train_on_recording.OwnNoise | None) -> None:
+def _create(folder: Path, config: Config, own: train_on_recording.RecordingTask | None) -> None:
     """Make a run directory with its settings, and the background to train in, in one piece."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: exists; choose another --out, or go on with --resume {folder}")
@@ -214,7 +214,7 @@ def _create(folder: Path, config: Config, own: train_on_recording.OwnNoise | Non
         temporary.chmod(0o755)
         try:
             if config.data.background is not None:
-                config = train_on_recording.keep(temporary, config, own)
+                config = train_on_recording.store(temporary, config, own)
             write_text(temporary / CONFIG, to_yaml(config))
             os.replace(temporary, folder)
         finally:
@@ -238,7 +238,7 @@ def _locked(folder: Path, patience_s: float = 0.0) -> Iterator[None]:
         lock.release()  # the file stays: were it removed, two could hold one each
 
 
-def _train(folder: Path, config: Config, reporter: Reporter, tell: OnEpoch) -> Trained:
+def _train(folder: Path, config: Config, reporter: Reporter, tell: OnEpoch) -> TrainingResult:
     n_batches, n_epochs = count_batches(config), config.training.epochs
     with reporter.task("training", n_epochs * n_batches) as task:
 
@@ -279,10 +279,10 @@ def _judge_injected(
     return figures
 
 
-def _training_figures(config: Config, trained: Trained) -> dict[str, Any]:
+def _training_figures(config: Config, trained: TrainingResult) -> dict[str, Any]:
     best = trained.best
     with threads(config):
-        tasks = judge_tasks(trained.network, config) if config.model.tasks else {}
+        tasks = evaluate_auxiliary(trained.network, config) if config.model.tasks else {}
     window = summary.learned_window(trained.network)
     return {
         "seconds": sum(epoch.seconds for epoch in trained.history),
@@ -352,7 +352,7 @@ def _draw_attention(
         _save_picture(folder, "attention", picture, config)
 
 
-def _draw_training(folder: Path, config: Config, trained: Trained) -> None:
+def _draw_training(folder: Path, config: Config, trained: TrainingResult) -> None:
     figure = draw.training_curves(to_table(trained.history), trained.best.epoch)
     _save_picture(folder, "training", figure, config)
 

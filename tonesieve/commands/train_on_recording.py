@@ -26,7 +26,7 @@ from tonesieve.signals.synthesis import background_of
 from tonesieve.signals.tone_removal import Removal, remove_tones, whitening_of
 from tonesieve.util.files import write_text
 
-__all__ = ["OwnNoise", "judge", "keep", "n_parts", "prepare"]
+__all__ = ["RecordingTask", "judge", "store", "n_parts", "prepare"]
 PRESET = "own"
 # Within a run directory.
 FILE, FOUND, TABLE = "background.npz", "recording.json", "injected.csv"
@@ -49,7 +49,7 @@ NOTHING = 1e-6
 
 
 @dataclass(frozen=True)
-class OwnNoise:
+class RecordingTask:
     """A configuration to train, the background that it speaks of, and what was found."""
 
     config: Config
@@ -66,7 +66,7 @@ def prepare(
     column: str | None = None,
     rate_hz: float | None = None,
     time: str | None = None,
-) -> OwnNoise:
+) -> RecordingTask:
     """Take the wanted tones out of a recording and settle how to train in the rest.
 
     Frequency near ``hz``, rate, amplitudes, their drift and the noise's colour are found; overrides
@@ -100,10 +100,10 @@ def prepare(
         del changes["model.whitening"]
     where = " ".join([str(source), *overrides])
     config = change_config(source, {**changes, **words}, where=where)
-    return OwnNoise(config, background, found)
+    return RecordingTask(config, background, found)
 
 
-def keep(folder: Path, config: Config, own: OwnNoise | None) -> Config:
+def store(folder: Path, config: Config, own: RecordingTask | None) -> Config:
     """Write a background into a run directory; the settings that name it there.
 
     Without ``own`` it is the one that the settings name already: a run that is repeated.

@@ -62,7 +62,7 @@ class Config(Settings):
         return self.data.n_samples if record_s is None else round(record_s * self.data.rate_hz)
 
     @property
-    def drawn_ahead(self) -> bool:
+    def prefetches(self) -> bool:
         """Whether a thread of its own draws the batches, so that nothing waits for them."""
         return self.data.noise == "fresh"
 
@@ -243,7 +243,7 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-def placed(config: Config, folder: Path) -> Config:
+def with_absolute_background(config: Config, folder: Path) -> Config:
     """The settings with a background's file where it lies: a relative name is of this folder."""
     background = config.data.background
     if background is None:
@@ -251,7 +251,7 @@ def placed(config: Config, folder: Path) -> Config:
     return with_background(config, str(folder.resolve() / background.file))
 
 
-def portable(config: Config) -> Config:
+def with_relative_background(config: Config) -> Config:
     """The settings with a background's bare name, as they stand in the folder that holds it."""
     background = config.data.background
     return config if background is None else with_background(config, Path(background.file).name)

@@ -8,7 +8,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from tonesieve.config.config import Config, from_yaml, make_config, parse_value, parse_yaml, placed
+from tonesieve.config.config import (
+    Config,
+    from_yaml,
+    make_config,
+    parse_value,
+    parse_yaml,
+    with_absolute_background,
+)
 from tonesieve.errors import UserError
 
 DEFAULT = "sieve"
@@ -78,7 +85,7 @@ def load_config(source: str | Path = DEFAULT, overrides: Sequence[str] = ()) -> 
     text, where = _read(source)
     changes = dict(read_override(override) for override in overrides)
     told = f"{where} with {' '.join(overrides)}" if overrides else where
-    return placed(_changed(text, changes, where, told), Path(where).parent)
+    return with_absolute_background(_changed(text, changes, where, told), Path(where).parent)
 
 
 def change_config(source: str | Path, changes: Mapping[str, Any], *, where: str) -> Config:
@@ -87,7 +94,7 @@ def change_config(source: str | Path, changes: Mapping[str, Any], *, where: str)
     ``where`` says where the changes stand, for the `UserError` of a wrong one.
     """
     text, origin = _read(source)
-    return placed(_changed(text, changes, origin, where), Path(origin).parent)
+    return with_absolute_background(_changed(text, changes, origin, where), Path(origin).parent)
 
 
 def _changed(text: str, changes: Mapping[str, Any], origin: str, where: str) -> Config:

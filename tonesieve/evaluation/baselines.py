@@ -16,11 +16,12 @@ import numpy as np
 from jaxtyping import Float
 
 from tonesieve.extractors.filters.bandpass import Butterworth, FftMask, ZeroPhaseButterworth
-from tonesieve.extractors.filters.base import Classical
+from tonesieve.extractors.filters.base import ToneFilter
 from tonesieve.extractors.filters.baseband import LockIn
-from tonesieve.extractors.filters.kalman import HarmonicLeastSquares, OscillatorKalman
+from tonesieve.extractors.filters.kalman import OscillatorKalman
+from tonesieve.extractors.filters.least_squares import HarmonicLeastSquares
 from tonesieve.extractors.filters.registry import build_filter
-from tonesieve.extractors.gap_filling import Bridge
+from tonesieve.extractors.gap_filling import GapFiller
 from tonesieve.kernels import kalman as compiled
 from tonesieve.signals.scenes import Scene
 
@@ -43,7 +44,7 @@ Build = Callable[[Sequence[float]], Extracting]
 
 
 @dataclass(frozen=True)
-class Rival:
+class Baseline:
     """One setting of an extractor; ``answer`` gives its tones, those of the scene in order."""
 
     name: str
@@ -63,30 +64,30 @@ class Grid:
 
     filter: str
     knob: str
-    default: Callable[[Classical], float]
+    default: Callable[[ToneFilter], float]
     steps: tuple[float, ...]
     step_power: int = 1
     times: tuple[float, ...] = (0.25, 4.0)
     also: str = ""  # further knobs, the same for all
 
 
-def _memory(built: Classical) -> float:
+def _memory(built: ToneFilter) -> float:
     assert isinstance(built, OscillatorKalman)
     return built.memory_samples
 
 
-def _window(built: Classical) -> float:
+def _window(built: ToneFilter) -> float:
     assert isinstance(built, HarmonicLeastSquares)
     assert built.window_samples is not None
     return float(built.window_samples)
 
 
-def _time(built: Classical) -> float:
+def _time(built: ToneFilter) -> float:
     assert isinstance(built, LockIn)
     return built.time_samples
 
 
-def _width(built: Classical) -> float:
+def _width(built: ToneFilter) -> float:
     shares = {Butterworth: 0.45, ZeroPhaseButterworth: 0.25, FftMask: 0.2}
     return built.default_width_hz(0, shares[type(built)])
 
@@ -106,7 +107,7 @@ GRIDS = (
 WITHOUT_KNOBS = ("least-squares-growing", "wiener")
 
 
-def classical_rivals() -> list[Rival]:
+def classical_rivals() -> list[Baseline]:
     """Every classical filter at its default and over a grid of its knob."""
     rivals = [_rival(name, "default", lambda built, step: "") for name in WITHOUT_KNOBS]
     for grid in GRIDS:
@@ -122,7 +123,7 @@ def classical_rivals() -> list[Rival]:
     return rivals
 
 
-def told_rivals() -> list[Rival]:
+def oracle_kalman() -> list[Baseline]:
     """The Kalman filter and smoother that are told how the first tone walks, and how loud it is.
 
     They know the tones' powers, the variance of white noise as strong as the noise and impulses at
@@ -130,17 +131,19 @@ def told_rivals() -> list[Rival]:
     tones takes up the offset. They know of no line, trend or clipping, and no wrong frequency.
     """
     return [
-        Rival("kalman told", "", TOLD, True, partial(_told, whole=False)),
-        Rival("smoother told", "", TOLD, False, partial(_told, whole=True)),
+        Baseline("kalman told", "", TOLD, True, partial(_told, whole=False)),
+        Baseline("smoother told", "", TOLD, False, partial(_told, whole=True)),
     ]
 
 
-def candidate(name: str, build: Build, *, hears_gaps: bool = False, causal: bool = True) -> Rival:
+def wrap_extractor(
+    name: str, build: Build, *, handles_nan: bool = False, causal: bool = True
+) -> Baseline:
     """A new extractor, built for each scene's ``turns`` (cycles a sample), given what is heard.
 
-    One that ``hears_gaps`` is given NaN; another a forecast in their place.
+    One that ``handles_nan`` is given NaN; another a forecast in their place.
     """
-    return Rival(name, "", CANDIDATE, causal, partial(_answer, build, hears_gaps))
+    return Baseline(name, "", CANDIDATE, causal, partial(_answer, build, handles_nan))
 
 
 def heard_less_level(scene: Scene, *, first: bool) -> tuple[Float[np.ndarray, "1 T"], float, float]:
@@ -155,28 +158,28 @@ def heard_less_level(scene: Scene, *, first: bool) -> tuple[Float[np.ndarray, "1
 def bridged(scene: Scene) -> Float[np.ndarray, "1 T"]:
     """What is heard, in gaps the forecast of oscillators at the tones' frequencies."""
     away, level, unit = heard_less_level(scene, first=True)
-    bridge = Bridge(scene.turns, 1.0)
+    bridge = GapFiller(scene.freq_cycles, 1.0)
     return bridge.step(away, bridge.initial_state(1))[0] * unit + level
 
 
-def _answer(build: Build, hears_gaps: bool, scene: Scene) -> Float[np.ndarray, "T K"]:
-    mixture = scene.samples[None] if hears_gaps else bridged(scene)
-    return build(scene.turns).extract(mixture)[0]
+def _answer(build: Build, handles_nan: bool, scene: Scene) -> Float[np.ndarray, "T K"]:
+    mixture = scene.samples[None] if handles_nan else bridged(scene)
+    return build(scene.freq_cycles).extract(mixture)[0]
 
 
-def _rival(name: str, setting: str, knobs: Callable[[Classical, float], str]) -> Rival:
+def _rival(name: str, setting: str, knobs: Callable[[ToneFilter, float], str]) -> Baseline:
     def answer(scene: Scene) -> Float[np.ndarray, "T K"]:
-        given = knobs(build_filter(name, scene.turns, 1.0), scene.step)
-        built = build_filter(f"{name}:{given}", scene.turns, 1.0)
+        given = knobs(build_filter(name, scene.freq_cycles, 1.0), scene.step)
+        built = build_filter(f"{name}:{given}", scene.freq_cycles, 1.0)
         mixture, _, unit = heard_less_level(scene, first=causal)
         return built.extract(mixture)[0] * unit
 
     causal = build_filter(name, [0.1], 1.0).causal
-    return Rival(name, setting, CLASSICAL, causal, answer)
+    return Baseline(name, setting, CLASSICAL, causal, answer)
 
 
 def _knobs(
-    grid: Grid, times: float | None, steps: float | None, built: Classical, step: float
+    grid: Grid, times: float | None, steps: float | None, built: ToneFilter, step: float
 ) -> str:
     """The knobs as `build_filter` takes them; a band that does not fit is as wide as it can be."""
     if times is None and steps is None:
@@ -186,15 +189,15 @@ def _knobs(
         f = built.frequencies_hz
         # A band whose edges have the tone as their geometric mean reaches farther up than down.
         highest = min((HIGHEST**2 - tone**2) / HIGHEST for tone in f)
-        value = min(value, WIDEST * float(built.room_hz.min()), highest)
+        value = min(value, WIDEST * float(built.spacing_hz.min()), highest)
     return ",".join(part for part in (grid.also, f"{grid.knob}={value:.12g}") if part)
 
 
 def _told(scene: Scene, whole: bool) -> Float[np.ndarray, "T K"]:
     mixture, _, unit = heard_less_level(scene, first=not whole)
-    tones = Classical(scene.turns, 1.0)
+    tones = ToneFilter(scene.freq_cycles, 1.0)
     n, k = mixture.shape[1], tones.n_tones
-    rows = np.concatenate([tones.regressors(0, n), np.ones((n, 1))], axis=1)
+    rows = np.concatenate([tones.design_matrix(0, n), np.ones((n, 1))], axis=1)
     powers = np.mean(np.abs(scene.phasors) ** 2, axis=0) / 2
     walks = np.mean(np.abs(np.diff(scene.phasors, axis=0)) ** 2, axis=0) / 2
     walks[0] = scene.walk_variance
@@ -203,7 +206,7 @@ def _told(scene: Scene, whole: bool) -> Float[np.ndarray, "T K"]:
     told = scene.noise_variance + float(scene.about.get("impulse_variance", 0.0))
     path = np.empty((1, *rows.shape))
     if whole:
-        compiled.smooth(mixture[0], rows, prior, walk, told / unit**2, path[0])
+        compiled.kalman_smooth(mixture[0], rows, prior, walk, told / unit**2, path[0])
     else:
         still = np.zeros((1, rows.shape[1]))
         compiled.kalman(mixture, rows, still, prior[None], walk, told / unit**2, path)

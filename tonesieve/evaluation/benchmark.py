@@ -25,9 +25,9 @@ from tonesieve.evaluation.baselines import (
     CANDIDATE,
     CLASSICAL,
     TOLD,
-    Rival,
+    Baseline,
     classical_rivals,
-    told_rivals,
+    oracle_kalman,
 )
 from tonesieve.signals.dynamics import DYNAMICS
 from tonesieve.signals.noise_models import NOISES, log_uniform
@@ -61,7 +61,7 @@ class Case:
     scene: Scene
 
 
-class Banded(Protocol):
+class IntervalEstimator(Protocol):
     """An extractor that says how far it may be off."""
 
     def extract_with_bands(
@@ -115,8 +115,11 @@ def scene_nmse_db(estimate: Float[np.ndarray, " T"], scene: Scene) -> float:
     return float(np.clip(10 * math.log10(max(ratio, 1e-30)), *BOUNDS_DB))
 
 
-def judge(
-    rivals: Sequence[Rival], cases: Iterable[Case], *, on_case: Callable[[Case], None] | None = None
+def run_benchmark(
+    rivals: Sequence[Baseline],
+    cases: Iterable[Case],
+    *,
+    on_case: Callable[[Case], None] | None = None,
 ) -> pd.DataFrame:
     """A row for every scene, extractor and setting; ``on_case`` hears of every scene done."""
     rows = []
@@ -138,7 +141,7 @@ def judge(
     return pd.DataFrame(rows)
 
 
-def judge_references(
+def run_baselines(
     n_per_cell: int,
     cache: Path,
     *,
@@ -150,14 +153,14 @@ def judge_references(
     What is there is not done again; of more scenes than asked for, the first are given. Raises
     `UserError` for a cache of another family, seed or field.
     """
-    rivals = [*classical_rivals(), *told_rivals()]
+    rivals = [*classical_rivals(), *oracle_kalman()]
     known = _read(cache) if cache.exists() else pd.DataFrame()
     n_known = 0 if known.empty else int(known["scene"].max()) + 1
     if n_known:
         _check_cache(known, rivals, next(test_scenes(1, seed=seed)), cache)
     missing = itertools.islice(test_scenes(n_per_cell, seed=seed), n_known, None)
     while part := list(itertools.islice(missing, PART)):
-        known = pd.concat([known, judge(rivals, part, on_case=on_case)], ignore_index=True)
+        known = pd.concat([known, run_benchmark(rivals, part, on_case=on_case)], ignore_index=True)
         _write(known, cache)
     return known[known["scene"] < n_per_cell * len(cell_grid())].reset_index(drop=True)
 
@@ -195,7 +198,7 @@ def by_cell(frame: pd.DataFrame, axes: Sequence[str] = tuple(CELL)) -> pd.DataFr
 
 
 def steady_curve(
-    rivals: Sequence[Rival],
+    rivals: Sequence[Baseline],
     *,
     n_scenes: int = 64,
     ages: Sequence[int] = AGES,
@@ -206,7 +209,7 @@ def steady_curve(
 
     Rows: SNR (dB a sample), age (samples), a column an extractor; the told Kalman filter is one.
     """
-    field = [*rivals, told_rivals()[0]]
+    field = [*rivals, oracle_kalman()[0]]
     rows = []
     for snr_db in snrs_db:
         total = np.zeros((len(field), len(ages)))
@@ -224,7 +227,9 @@ def steady_curve(
     return pd.DataFrame(rows)
 
 
-def coverage(build: Callable[[Sequence[float]], Banded], cases: Iterable[Case]) -> pd.DataFrame:
+def coverage(
+    build: Callable[[Sequence[float]], IntervalEstimator], cases: Iterable[Case]
+) -> pd.DataFrame:
     """Share of the samples after the settling that are within the band, a row a scene.
 
     Of the first tone. ``build`` gets the tones (cycles a sample) and gives what answers NaN, too.
@@ -232,7 +237,7 @@ def coverage(build: Callable[[Sequence[float]], Banded], cases: Iterable[Case]) 
     rows = []
     for case in cases:
         late = slice(settling(case.scene), None)
-        built = build(case.scene.turns)
+        built = build(case.scene.freq_cycles)
         estimate, half = (each[0, late, 0] for each in built.extract_with_bands(
             case.scene.samples[None]
         ))  # fmt: skip
@@ -258,8 +263,8 @@ def _about(case: Case) -> dict[str, float | str]:
         "dynamics": scene.dynamics,
         "noise": scene.noise,
         "snr_db": scene.snr_db,
-        "turn": scene.turns[0],
-        "n_tones": len(scene.turns),
+        "turn": scene.freq_cycles[0],
+        "n_tones": len(scene.freq_cycles),
         "n_samples": len(scene.samples),
         # Tells one draw from another.
         "digest": float(np.nansum(np.abs(scene.samples))),
@@ -297,7 +302,7 @@ def _table(frame: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _check_cache(known: pd.DataFrame, rivals: Sequence[Rival], first: Case, cache: Path) -> None:
+def _check_cache(known: pd.DataFrame, rivals: Sequence[Baseline], first: Case, cache: Path) -> None:
     there = known[known["scene"] == 0]
     same = math.isclose(
         float(there["digest"].iloc[0]), float(_about(first)["digest"]), rel_tol=1e-9

@@ -19,8 +19,8 @@ from jaxtyping import Float
 from tonesieve.config.config import DataSettings
 from tonesieve.errors import UserError
 from tonesieve.evaluation import metrics
-from tonesieve.extractors.bayes.limit import Limit, View, limit
-from tonesieve.extractors.bayes.posterior_mean import best_extractor
+from tonesieve.extractors.bayes.limit import BayesLimit, ObservationWindow, limit
+from tonesieve.extractors.bayes.posterior_mean import mmse_extractor
 from tonesieve.extractors.filters.registry import FILTERS, build_filter
 from tonesieve.extractors.protocol import Extractor
 from tonesieve.inference.compiled_network import CompiledNetwork, compiled_core
@@ -41,16 +41,16 @@ N_AGES = 48
 
 
 @dataclass(frozen=True)
-class Contestant:
+class Entry:
     """An extractor, what it sees of a record, and which samples it has a full view of."""
 
     name: str
     extractor: Extractor
-    view: View | None  # None: no limit is computed for it
+    view: ObservationWindow | None  # None: no limit is computed for it
 
 
 @dataclass(frozen=True)
-class Scene:
+class Condition:
     """One kind of record: a row for every extractor, and their errors by age."""
 
     name: str
@@ -63,14 +63,14 @@ class Scene:
 
 
 def compare_extractors(
-    runs: Sequence[Contestant],
+    runs: Sequence[Entry],
     data: DataSettings,
     *,
     n_records: int,
     n_samples: int,
     settle: int,
     on_part: Callable[[int], None] = lambda n_done: None,
-) -> list[Scene]:
+) -> list[Condition]:
     """Runs, all classical extractors and the best possible one on the same records, by scene.
 
     ``settle``: samples of start-up that settled figures leave out. ``on_part`` hears how many
@@ -97,17 +97,17 @@ def n_parts(n_runs: int) -> int:
     return len(SCENES) * (n_runs + len(FILTERS) + 1)
 
 
-def _classical(data: DataSettings) -> list[Contestant]:
+def _classical(data: DataSettings) -> list[Entry]:
     """Every filter, told how the tones stand in the mixture; and the best, where it is known."""
     field = []
     for name in FILTERS:
         extractor = build_filter(name, data.frequencies_hz, data.rate_hz, gain=_gain(data))
-        field.append(Contestant(name, extractor, _whole(extractor)))
+        field.append(Entry(name, extractor, _whole(extractor)))
     try:
-        best = best_extractor(data)
+        best = mmse_extractor(data)
     except UserError:
         return field
-    return [*field, Contestant(BEST, best, _whole(best))]
+    return [*field, Entry(BEST, best, _whole(best))]
 
 
 def _gain(data: DataSettings) -> complex:
@@ -116,19 +116,19 @@ def _gain(data: DataSettings) -> complex:
     return response if abs(response) > 1e-9 else 1 / data.n_components
 
 
-def _whole(extractor: Extractor) -> View:
-    return View(None, 0 if extractor.causal else None)
+def _whole(extractor: Extractor) -> ObservationWindow:
+    return ObservationWindow(None, 0 if extractor.causal else None)
 
 
 def _scene(
     name: str,
-    field: Sequence[Contestant],
+    field: Sequence[Entry],
     records: Records,
     settle: int,
     on_part: Callable[[int], None],
-) -> Scene:
+) -> Condition:
     n_samples = records.mixture.shape[1]
-    limits: dict[View, Limit] = {}
+    limits: dict[ObservationWindow, BayesLimit] = {}
     note = None
     known = name != "fixed start"  # where the start is known, nothing is left to estimate
     edges = _age_edges(n_samples)
@@ -146,8 +146,8 @@ def _scene(
         rows.append(_row(one, error, best, settle, records))
         by_age[one.name] = _by_age(error.mean(axis=(0, 2)), edges)
         on_part(index + 1)
-    whole = limits.get(View())
-    return Scene(
+    whole = limits.get(ObservationWindow())
+    return Condition(
         name=name,
         rows=rows,
         ages_s=np.sqrt(edges[:-1] * edges[1:]) / records.data.rate_hz,
@@ -158,20 +158,20 @@ def _scene(
     )
 
 
-def _too_long(view: View, n_samples: int) -> bool:
+def _too_long(view: ObservationWindow, n_samples: int) -> bool:
     return (view.past or 0) + (view.future or 0) >= n_samples
 
 
 def _row(
-    one: Contestant,
+    one: Entry,
     error: Float[np.ndarray, "B T K"],
-    best: Limit | None,
+    best: BayesLimit | None,
     settle: int,
     records: Records,
 ) -> dict[str, Any]:
     """Figures of one extractor; the ratio is taken over samples whose whole view is there."""
     n_samples = error.shape[1]
-    view = one.view or View()
+    view = one.view or ObservationWindow()
     seen = error[:, (view.past or 0) : n_samples - (view.future or 0)]
     by_record = error.mean(axis=(1, 2))
     late = error[:, settle:]

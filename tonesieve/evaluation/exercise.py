@@ -13,7 +13,7 @@ from jaxtyping import Float
 from tonesieve.config.config import Config
 from tonesieve.errors import UserError
 from tonesieve.evaluation import metrics
-from tonesieve.extractors.bayes.limit import Limit, View, limit, view_of
+from tonesieve.extractors.bayes.limit import BayesLimit, ObservationWindow, limit, view_of
 from tonesieve.extractors.protocol import Extractor
 from tonesieve.signals.synthesis import Records, draw_exercise, draw_records, of_part
 
@@ -63,7 +63,7 @@ def evaluate_extractor(
     }
     on_part(N_PARTS)
     figures["generalisation"] = _generalisation(figures["train"], figures["test"], config)
-    figures["warnings"] = _suspicions(figures)
+    figures["warnings"] = _leak_warnings(figures)
     return Evaluation(figures, test, on_test[0], skip)
 
 
@@ -171,7 +171,7 @@ def shifted_samples(config: Config) -> int:
     return min(config.data.n_samples, before + WINDOWS_PER_RECORD + (view.future or 0))
 
 
-def _limit_beside(config: Config) -> tuple[View, Limit | None, str | None]:
+def _limit_beside(config: Config) -> tuple[ObservationWindow, BayesLimit | None, str | None]:
     """What the model sees, the limit for it, or why there is none."""
     n_samples = shifted_samples(config)
     try:
@@ -180,11 +180,17 @@ def _limit_beside(config: Config) -> tuple[View, Limit | None, str | None]:
             raise UserError("data.duration_s: no sample's whole view lies in so short a record")
         best = limit(config.data, view, n_samples, settle=settle_samples(config))
     except UserError as error:
-        return View(None if config.stateful else config.model.window - 1), None, str(error)
+        return (
+            ObservationWindow(None if config.stateful else config.model.window - 1),
+            None,
+            str(error),
+        )
     return view, best, None
 
 
-def _beside(by_record: Float[np.ndarray, " B"], best: Limit | None, note: str | None) -> Figures:
+def _beside(
+    by_record: Float[np.ndarray, " B"], best: BayesLimit | None, note: str | None
+) -> Figures:
     """An error beside its limit; ``beats_limit``: by more than chance allows."""
     if best is None:
         names = ("limit", "limit_stderr", "limit_kind", "ratio", "ratio_stderr")
@@ -205,7 +211,7 @@ def _beside(by_record: Float[np.ndarray, " B"], best: Limit | None, note: str | 
     }
 
 
-def _suspicions(figures: Figures) -> list[str]:
+def _leak_warnings(figures: Figures) -> list[str]:
     """What the figures say beyond themselves: a leak, or a clock."""
     shifted, fixed = figures["shifted"], figures["test"]["mse"]
     found = []

@@ -25,7 +25,7 @@ from jaxtyping import Float, Int
 from tonesieve.config.config import Config, DataSettings
 from tonesieve.errors import UserError
 from tonesieve.evaluation.metrics import band_rms
-from tonesieve.extractors.filters.base import Classical
+from tonesieve.extractors.filters.base import ToneFilter
 from tonesieve.extractors.filters.registry import FILTERS, build_filter
 from tonesieve.extractors.protocol import Extractor
 from tonesieve.signals.backgrounds import Background, centred, draw_levels
@@ -85,11 +85,11 @@ def judge_injected(
     test = draw_test(data, background)
     judged = [
         Judged(NETWORK, True, [""], nmse_db(extractor, test)[None]),
-        *judge_field(data, test, on_part=on_part),
+        *evaluate_filters(data, test, on_part=on_part),
     ]
     table = table_of(judged, test)
     found = [_own_snr(data, background, k) for k in range(data.n_components)]
-    found_verdict = verdict(judged, test)
+    found_verdict = network_vs_filters(judged, test)
     return {
         "snr_band": list(BAND),
         "startup_share": STARTUP,
@@ -104,26 +104,26 @@ def judge_injected(
     }, table
 
 
-def judge_field(
+def evaluate_filters(
     data: DataSettings, test: Test, *, on_part: Callable[[int], None] = lambda n_done: None
 ) -> list[Judged]:
     """Every classical extractor with all its settings; ``on_part`` as of `judge_injected`."""
     judged = []
-    for index, name in enumerate(field()):
+    for index, name in enumerate(filter_names()):
         on_part(index + 1)
         judged.append(_judge(name, data, test))
     on_part(n_parts())
     return judged
 
 
-def field() -> list[str]:
+def filter_names() -> list[str]:
     """The classical extractors that answer anything."""
     return [name for name in FILTERS if name not in ANSWERS_NOTHING]
 
 
 def n_parts() -> int:
     """Extractors that `judge_injected` waits for."""
-    return 1 + len(field())
+    return 1 + len(filter_names())
 
 
 def band_around(hz: float, rate_hz: float) -> tuple[float, float]:
@@ -210,7 +210,7 @@ def _judge(name: str, data: DataSettings, test: Test) -> Judged:
     return Judged(name, _build(name, data).causal, settings, np.array(scores))
 
 
-def _build(name: str, data: DataSettings) -> Classical:
+def _build(name: str, data: DataSettings) -> ToneFilter:
     return build_filter(name, data.frequencies_hz, data.rate_hz, gain=1 / data.n_components)
 
 
@@ -219,7 +219,7 @@ def _settings(name: str, data: DataSettings) -> Iterator[str]:
     yield name
     lowest, length_s = min(data.frequencies_hz), data.duration_s
     times = np.geomspace(max(1 / lowest, length_s / 200), 4 * length_s, N_KNOBS)
-    room = 1.98 * float(_build(name, data).room_hz.min())  # as wide as a band-pass can be
+    room = 1.98 * float(_build(name, data).spacing_hz.min())  # as wide as a band-pass can be
     widest = min(room, 100 / length_s)
     widths = np.geomspace(min(0.25 / length_s, widest / 20), widest, N_KNOBS)
     if name in ("kalman", "tracker"):
@@ -285,7 +285,7 @@ def _chosen(one: Judged, test: Test, choice: str) -> Float[np.ndarray, " B"]:
     return found
 
 
-def verdict(judged: Sequence[Judged], test: Test) -> list[dict[str, Any]]:
+def network_vs_filters(judged: Sequence[Judged], test: Test) -> list[dict[str, Any]]:
     """By SNR: the first over the best filter of its way to hear, under every choice of knobs.
 
     With one setting for all it is one filter for all SNRs, too; else the best at each. Less than
@@ -310,12 +310,12 @@ def verdict(judged: Sequence[Judged], test: Test) -> list[dict[str, Any]]:
     return found
 
 
-def _says(verdict: Sequence[dict[str, Any]], n_independent: float) -> list[str]:
+def _says(rows: Sequence[dict[str, Any]], n_independent: float) -> list[str]:
     """In words: where the network wins, where it loses, and where nobody can tell."""
     said = []
     for choice, what in CHOICES.items():
         parts: dict[str, list[str]] = {"better": [], "worse": [], "not clearly different": []}
-        for row in verdict:
+        for row in rows:
             over, stderr = row[f"over_{choice}_db"], row[f"over_{choice}_stderr_db"]
             clear = abs(over) > 2 * stderr
             kind = ("better" if over < 0 else "worse") if clear else "not clearly different"

@@ -12,7 +12,7 @@ from tonesieve.config.config import Config, DataSettings
 from tonesieve.errors import UserError
 from tonesieve.evaluation import metrics
 from tonesieve.evaluation.exercise import settle_samples, shifted_samples
-from tonesieve.extractors.bayes.limit import Limit, limit, view_of
+from tonesieve.extractors.bayes.limit import BayesLimit, limit, view_of
 from tonesieve.extractors.bayes.posterior_mean import StartPosterior, free_noise_power, is_gaussian
 from tonesieve.signals.synthesis import draw_exercise, tone_gain
 
@@ -63,7 +63,7 @@ def diagnose_task(config: Config) -> Figures:
     return {**figures, **_verdict(figures, config)}
 
 
-def _limit(config: Config) -> tuple[Limit | None, str | None]:
+def _limit(config: Config) -> tuple[BayesLimit | None, str | None]:
     try:
         n_samples, settle = shifted_samples(config), settle_samples(config)
         return limit(config.data, view_of(config), n_samples, settle=settle), None

@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from tonesieve.config.config import DataSettings
 from tonesieve.errors import UserError
-from tonesieve.extractors.bayes.posterior_mean import best_extractor
+from tonesieve.extractors.bayes.posterior_mean import mmse_extractor
 from tonesieve.extractors.protocol import Extractor
 from tonesieve.signals.synthesis import draw_records
 
@@ -34,7 +34,7 @@ class Excess:
     n_records: int
 
 
-def excess_over_best(
+def paired_ratio(
     extractor: Extractor,
     data: DataSettings,
     *,
@@ -53,7 +53,7 @@ def excess_over_best(
     extractor is known, where it makes no error, and after ``most_records``.
     """
     shifted = data.model_copy(update={"start": "random"})
-    best = best_extractor(shifted)
+    best = mmse_extractor(shifted)
     rng = np.random.default_rng(seed)
     at_once = max(2, min(AT_ONCE // n_samples, most_records))
     pairs = np.empty((0, 2))

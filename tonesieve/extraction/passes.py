@@ -13,16 +13,17 @@ import numpy as np
 from jaxtyping import Float
 
 from tonesieve.errors import UserError
-from tonesieve.extractors.gap_filling import Bridge
-from tonesieve.extractors.pretrained.extractor import Pretrained
-from tonesieve.extractors.pretrained.smoother import answer_both_ways
+from tonesieve.extractors.gap_filling import GapFiller
+from tonesieve.extractors.pretrained.extractor import PretrainedExtractor
+from tonesieve.extractors.pretrained.smoother import smooth_blocks
 from tonesieve.extractors.protocol import CausalExtractor, Extractor, is_causal
-from tonesieve.extractors.streaming import EXTREME, Source, Stream
+from tonesieve.extractors.source import Source
+from tonesieve.extractors.streaming import EXTREME, Stream
 from tonesieve.recordings.reader import rows_in_block
 from tonesieve.recordings.recording import Recording
 from tonesieve.recordings.resampling import resample
 from tonesieve.recordings.spool import Spool
-from tonesieve.recordings.statistics import Survey, power_of_two
+from tonesieve.recordings.statistics import ChannelStats, power_of_two
 from tonesieve.signals.synthesis import input_rms
 
 # Numbers of a channel's state and answer, about: so many samples less are taken of many channels.
@@ -35,29 +36,29 @@ MOST_RESAMPLED = 2**25
 OnSamples = Callable[[int], None]
 
 
-class Taken(NamedTuple):
+class ExtractedTones(NamedTuple):
     """Tones of a recording, in its unit: rows of C x K numbers."""
 
     tones: Spool
     band: Spool | None  # the half-widths of their bands, where the extractor tells them
 
 
-def take_out(
+def run_over_recording(
     recording: Recording,
-    surveys: list[Survey],
+    surveys: list[ChannelStats],
     source: Source,
     *,
     causal: bool,
     scratch: Path,
     on_samples: OnSamples = lambda n: None,
-) -> Taken:
+) -> ExtractedTones:
     """Every tone that the source knows.
 
-    ``on_samples`` hears how many samples are done, of `n_to_do`.
+    ``on_samples`` hears how many samples are done, of `n_steps`.
     """
     n, n_tones = recording.n_samples, len(source.frequencies_hz)
     tones = Spool(len(recording.channels) * n_tones, scratch)
-    if isinstance(source.extractor, Pretrained):
+    if isinstance(source.extractor, PretrainedExtractor):
         if causal and source.extractor.ahead_s is not None:
             raise UserError(f"{source.name}: looks ahead, and --causal forbids it; drop one")
         band = Spool(tones.n_columns, scratch)
@@ -70,20 +71,20 @@ def take_out(
             tones.append(_flat(one))
             band.append(_flat(half))
             on_samples(start + one.shape[1] if causal else n + start + one.shape[1])
-        return Taken(tones, band)
+        return ExtractedTones(tones, band)
     if recording.rate_hz != source.data.rate_hz:
         tones.append(_flat(_resampled(recording, surveys, source, on_samples)))
     elif causal:
         stream = Stream(source, len(recording.channels))
         block = rows_in_block(WIDTH * len(recording.channels))
         for start in range(0, n, block):
-            tones.append(_flat(stream.feed(recording.read(start, start + block))))
+            tones.append(_flat(stream.process(recording.read(start, start + block))))
             on_samples(min(start + block, n))
     elif is_causal(source.extractor):
         _both_ways(recording, surveys, source, source.extractor, tones, on_samples)
     else:
         _in_stretches(recording, surveys, source, tones, on_samples)
-    return Taken(tones, None)
+    return ExtractedTones(tones, None)
 
 
 Block = tuple[int, Float[np.ndarray, "C T K"], Float[np.ndarray, "C T K"]]
@@ -94,15 +95,15 @@ def _told(recording: Recording, source: Source) -> Iterator[Block]:
     n_channels = len(recording.channels)
     stream, block = Stream(source, n_channels), rows_in_block(WIDTH * n_channels)
     for start in range(0, recording.n_samples, block):
-        told = stream.tell(recording.read(start, start + block))
+        told = stream.process_detailed(recording.read(start, start + block))
         yield start, told.tones, told.band
 
 
 def _past_and_future(
     recording: Recording,
-    surveys: list[Survey],
+    surveys: list[ChannelStats],
     source: Source,
-    extractor: Pretrained,
+    extractor: PretrainedExtractor,
     on_samples: OnSamples,
 ) -> Iterator[Block]:
     """The same from all of the recording, or from so much of the future as was asked for."""
@@ -118,7 +119,7 @@ def _past_and_future(
     ahead = None
     if extractor.ahead_s is not None:
         ahead = round(min(extractor.ahead_s * recording.rate_hz, recording.n_samples))
-    answers = answer_both_ways(
+    answers = smooth_blocks(
         extractor,
         read,
         recording.n_samples,
@@ -149,8 +150,8 @@ def _first_told(recording: Recording, c: int) -> tuple[float, float]:
     return float(np.nan_to_num(origin)), 1.0
 
 
-def n_to_do(recording: Recording, source: Source, *, causal: bool) -> int:
-    """Samples that `take_out` goes through, each as often as it does."""
+def n_steps(recording: Recording, source: Source, *, causal: bool) -> int:
+    """Samples that `run_over_recording` goes through, each as often as it does."""
     twice = reads_both_ways(source, causal=causal) and recording.rate_hz == source.data.rate_hz
     return recording.n_samples * (1 + twice)
 
@@ -164,7 +165,7 @@ def reads_both_ways(source: Source, *, causal: bool) -> bool:
     return source.extractor.causal and not causal and source.data.regime == "free"
 
 
-def run_array(
+def extract_array(
     source: Source, mixture: Float[np.ndarray, "C T"], *, causal: bool
 ) -> Float[np.ndarray, "C T K"]:
     """What the extractor answers to arrays that it hears as they are."""
@@ -175,11 +176,11 @@ def run_array(
     return _joined(source, 0, mixture.shape[1], forward, backward)
 
 
-class Preparation:
+class InputScaling:
     """What an extractor that knows the whole recording hears of it, and what its answers are."""
 
-    def __init__(self, recording: Recording, surveys: list[Survey], source: Source) -> None:
-        self._recording, self._hears_gaps = recording, source.hears_gaps
+    def __init__(self, recording: Recording, surveys: list[ChannelStats], source: Source) -> None:
+        self._recording, self._hears_gaps = recording, source.handles_nan
         column = np.array(
             [[s.mean, s.rms, source.unit or power_of_two(_largest(s))] for s in surveys]
         )
@@ -191,7 +192,7 @@ class Preparation:
             level = np.where(rms > 0, rms / unit, 1.0)
             self._times = np.where(rms > 0, input_rms(source.data) / level, 0.0)
             self.scale = rms * source.gain / input_rms(source.data)
-        self._bridge = Bridge(source.frequencies_hz, recording.rate_hz)
+        self._bridge = GapFiller(source.frequencies_hz, recording.rate_hz)
         self._state = self._bridge.initial_state(len(surveys))
 
     def read(self, start: int, stop: int) -> Float[np.ndarray, "C T"]:
@@ -209,7 +210,7 @@ class Preparation:
 
 def _both_ways(
     recording: Recording,
-    surveys: list[Survey],
+    surveys: list[ChannelStats],
     source: Source,
     extractor: CausalExtractor,
     tones: Spool,
@@ -221,7 +222,7 @@ def _both_ways(
     backward = None
     if reads_both_ways(source, causal=False):
         backward = Spool(tones.n_columns, tones.folder)
-        prepared = Preparation(recording, surveys, source)
+        prepared = InputScaling(recording, surveys, source)
         state = extractor.initial_state(n_channels)
         for stop in range(n, 0, -block):
             heard = prepared.read(max(0, stop - block), stop)[:, ::-1]
@@ -229,7 +230,7 @@ def _both_ways(
             backward.append(_flat(answer))
             done += heard.shape[1]
             on_samples(done)
-    prepared = Preparation(recording, surveys, source)
+    prepared = InputScaling(recording, surveys, source)
     state = extractor.initial_state(n_channels)
     for start in range(0, n, block):
         heard = prepared.bridged(prepared.read(start, start + block))
@@ -260,21 +261,21 @@ def _joined(
 
 def _in_stretches(
     recording: Recording,
-    surveys: list[Survey],
+    surveys: list[ChannelStats],
     source: Source,
     tones: Spool,
     on_samples: OnSamples,
 ) -> None:
     """Stretches that share their ends, faded from one into the other."""
     n = recording.n_samples
-    prepared = Preparation(recording, surveys, source)
+    prepared = InputScaling(recording, surveys, source)
     held: np.ndarray | None = None
     start = 0
     while start < n:
         stop = n if n - start <= STRETCH + SHARED else start + STRETCH
         heard = prepared.read(start, stop)
-        if not source.hears_gaps:
-            heard = Preparation(recording, surveys, source).bridged(heard)
+        if not source.handles_nan:
+            heard = InputScaling(recording, surveys, source).bridged(heard)
         answer = source.extractor.extract(heard) * prepared.scale[..., None]
         if held is not None:
             fade = ((np.arange(SHARED) + 0.5) / SHARED)[:, None]
@@ -287,7 +288,7 @@ def _in_stretches(
 
 
 def _resampled(
-    recording: Recording, surveys: list[Survey], source: Source, on_samples: OnSamples
+    recording: Recording, surveys: list[ChannelStats], source: Source, on_samples: OnSamples
 ) -> Float[np.ndarray, "C T K"]:
     n, rate = recording.n_samples, recording.rate_hz
     if n * max(1.0, source.data.rate_hz / rate) > MOST_RESAMPLED:
@@ -295,10 +296,10 @@ def _resampled(
             f"{recording.path}: {n:,} samples at {rate:g} Hz are too many to resample to "
             f"{source.data.rate_hz:g} Hz for {source.name}; bring the recording to that rate first"
         )
-    prepared = Preparation(recording, surveys, source)
+    prepared = InputScaling(recording, surveys, source)
     mixture = prepared.bridged(prepared.read(0, n))
     there = np.stack([resample(row, rate, source.data.rate_hz) for row in mixture])
-    answer = run_array(source, there, causal=False)
+    answer = extract_array(source, there, causal=False)
     back = [
         [resample(tone, source.data.rate_hz, rate, n_out=n) for tone in channel.T]
         for channel in answer
@@ -311,7 +312,7 @@ def _flat(tones: Float[np.ndarray, "C T K"]) -> Float[np.ndarray, "T N"]:
     return tones.transpose(1, 0, 2).reshape(tones.shape[1], -1)
 
 
-def _largest(found: Survey) -> float:
+def _largest(found: ChannelStats) -> float:
     return max(abs(found.lowest), abs(found.highest))
 
 

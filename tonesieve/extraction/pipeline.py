@@ -16,25 +16,24 @@ import numpy as np
 from jaxtyping import Float
 
 from tonesieve.errors import UserError
-from tonesieve.extraction.passes import delay_of, n_to_do, take_out
-from tonesieve.extraction.tone_parameters import Readings
-from tonesieve.extractors.source import SourceFor, choose_tones
+from tonesieve.extraction.passes import delay_of, n_steps, run_over_recording
+from tonesieve.extraction.tone_parameters import ToneParameters
+from tonesieve.extractors.source import Source, SourceFactory, choose_tones
 from tonesieve.extractors.source import (
-    filter_source as filter_source,  # Python's users find it here
+    make_source as make_source,  # Python's users find it here
 )
-from tonesieve.extractors.streaming import Source
 from tonesieve.recordings.reader import Channel
 from tonesieve.recordings.recording import (
     FORMATS,
     TABLES,
     Recording,
-    Sink,
-    of_array,
+    RecordingWriter,
+    from_array,
+    open_writer,
     read_recording,
     tone_names,
-    writing,
 )
-from tonesieve.recordings.statistics import Survey, survey
+from tonesieve.recordings.statistics import ChannelStats, survey
 from tonesieve.signals.synthesis import tone_gain
 from tonesieve.util.files import refuse_existing, write_text
 from tonesieve.util.progress import Reporter
@@ -54,7 +53,7 @@ class Output:
 
 def extract_recording(
     recording: str | Path,
-    source: Source | SourceFor,
+    source: Source | SourceFactory,
     hz: Sequence[float] = (),
     *,
     causal: bool = False,
@@ -101,16 +100,16 @@ def extract_recording(
     frequencies = [source.frequencies_hz[k] for k in chosen]
     _check_band(whole, band_hz)
     _check_fit(whole, source, frequencies, causal)
-    n_passes = n_to_do(whole, source, causal=causal)
+    n_passes = n_steps(whole, source, causal=causal)
     with reporter.task("extracting", n_passes + whole.n_samples) as task:
-        taken = take_out(
+        taken = run_over_recording(
             whole, surveys, source, causal=causal, scratch=target.parent, on_samples=task.reach
         )
-        readings = Readings(
+        readings = ToneParameters(
             whole, surveys, taken, source, chosen, causal=causal, bands=full, band_hz=band_hz
         )
         names = _columns(whole, surveys, frequencies, output, target)
-        with writing(whole, names, target, force=force) as sink:
+        with open_writer(whole, names, target, force=force) as sink:
             _write(readings, sink, surveys, output, target, lambda n: task.reach(n_passes + n))
             result = {
                 "recording": str(path),
@@ -158,12 +157,12 @@ def pull_array(
     reporter: Reporter | None = None,
 ) -> tuple[Float[np.ndarray, "T K"], Float[np.ndarray, "T K"] | None]:
     """The chosen of the source's tones, and the half-widths of their bands where it tells them."""
-    whole = of_array(samples, rate_hz)
+    whole = from_array(samples, rate_hz)
     surveys = survey(whole)
     _check_heard(whole, surveys)
-    n = n_to_do(whole, source, causal=causal)
+    n = n_steps(whole, source, causal=causal)
     with (reporter or Reporter()).task("extracting", n) as task:
-        tones, band = take_out(
+        tones, band = run_over_recording(
             whole,
             surveys,
             source,
@@ -199,7 +198,7 @@ def beside(target: Path, ending: str) -> Path:
 
 def _columns(
     recording: Recording,
-    surveys: list[Survey],
+    surveys: list[ChannelStats],
     frequencies: Sequence[float],
     output: Output,
     target: Path,
@@ -228,9 +227,9 @@ def _columns(
 
 
 def _write(
-    readings: Readings,
-    sink: Sink,
-    surveys: list[Survey],
+    readings: ToneParameters,
+    sink: RecordingWriter,
+    surveys: list[ChannelStats],
     output: Output,
     target: Path,
     on_samples: Callable[[int], None],
@@ -243,7 +242,7 @@ def _write(
         on_samples(stop)
 
 
-def _channel_figures(channel: Channel, found: Survey, recording: Recording) -> dict[str, Any]:
+def _channel_figures(channel: Channel, found: ChannelStats, recording: Recording) -> dict[str, Any]:
     return {
         "name": channel.name,
         "unit": channel.unit,
@@ -254,7 +253,9 @@ def _channel_figures(channel: Channel, found: Survey, recording: Recording) -> d
     }
 
 
-def _warnings(recording: Recording, surveys: list[Survey], source: Source, sink: Sink) -> list[str]:
+def _warnings(
+    recording: Recording, surveys: list[ChannelStats], source: Source, sink: RecordingWriter
+) -> list[str]:
     """What the tone is not, and what became of it on its way."""
     found = list(recording.grid.warnings)
     if source.data.regime == "locked":
@@ -287,7 +288,7 @@ def _warnings(recording: Recording, surveys: list[Survey], source: Source, sink:
     return found
 
 
-def _check_heard(recording: Recording, surveys: list[Survey]) -> None:
+def _check_heard(recording: Recording, surveys: list[ChannelStats]) -> None:
     for channel, one in zip(recording.channels, surveys, strict=True):
         if one.gaps.n_samples == one.n_samples:
             raise UserError(f"{recording.path}: {channel.name} holds no number at all")

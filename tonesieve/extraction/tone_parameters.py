@@ -12,16 +12,22 @@ import numpy as np
 from jaxtyping import Float
 
 from tonesieve.evaluation.metrics import band_power
-from tonesieve.extraction.passes import Preparation, Taken, delay_of, reads_both_ways, run_array
-from tonesieve.extractors.demodulation import ToneReader
-from tonesieve.extractors.filters.base import Classical
-from tonesieve.extractors.noise_bands import LONGEST, WIDTH, NoiseGain, SidebandLevel, noise_gain
-from tonesieve.extractors.streaming import Source
+from tonesieve.extraction.passes import (
+    ExtractedTones,
+    InputScaling,
+    delay_of,
+    extract_array,
+    reads_both_ways,
+)
+from tonesieve.extractors.demodulation import ToneDemodulator
+from tonesieve.extractors.filters.base import ToneFilter
+from tonesieve.extractors.noise_bands import LONGEST, Z90, NoiseGain, SidebandNoise, noise_gain
+from tonesieve.extractors.source import Source
 from tonesieve.inference.compiled_network import CompiledNetwork
 from tonesieve.recordings.reader import rows_in_block
 from tonesieve.recordings.recording import Recording
 from tonesieve.recordings.resampling import resample
-from tonesieve.recordings.statistics import Survey, power_of_two
+from tonesieve.recordings.statistics import ChannelStats, power_of_two
 from tonesieve.signals.synthesis import input_rms
 
 # Samples of all channels together that are read at once; of one channel no fewer than the last.
@@ -38,7 +44,7 @@ RESOLVED = 2.0
 MOST_BLOCKS = 64
 
 
-class Readings:
+class ToneParameters:
     """Tones that were taken out of a recording, and what they tell.
 
     Of those that were ``taken`` the ``chosen`` ones count.
@@ -47,8 +53,8 @@ class Readings:
     def __init__(
         self,
         recording: Recording,
-        surveys: list[Survey],
-        taken: Taken,
+        surveys: list[ChannelStats],
+        taken: ExtractedTones,
         source: Source,
         chosen: Sequence[int],
         *,
@@ -117,7 +123,7 @@ class Readings:
     ) -> tuple[Float[np.ndarray, "C T"], Float[np.ndarray, "C T"], Float[np.ndarray, "C T"]]:
         """Amplitude, phase and frequency of the k-th chosen tone."""
         n, step = self.recording.n_samples, self._steps[k]
-        reader = ToneReader(self.frequencies_hz[k], self.recording.rate_hz / step)
+        reader = ToneDemodulator(self.frequencies_hz[k], self.recording.rate_hz / step)
         first = max(0, start // step - reader.reach - 1)
         last = -(-stop // step) + 1
         if not self.causal:
@@ -211,7 +217,7 @@ class Readings:
         unit = np.array([[power_of_two(s.rms)] for s in self.surveys])
         levels = [level.take(residual / unit) for level in self._levels]
         variance = np.stack(levels, axis=2) * gains[:, self._chosen]
-        return WIDTH * np.sqrt(variance) * unit[..., None]
+        return Z90 * np.sqrt(variance) * unit[..., None]
 
     @property
     def _both(self) -> bool:
@@ -226,7 +232,7 @@ class Readings:
     def _noise_gain(self) -> NoiseGain:
         """On the start of the channel that has most to hear; what is causal gets a made-up one."""
         source, recording = self.source, self.recording
-        quick = source.hears_gaps or isinstance(source.extractor, CompiledNetwork)
+        quick = source.handles_nan or isinstance(source.extractor, CompiledNetwork)
         n = min(recording.n_samples, int((LONGEST if quick else FEW) / max(1.0, self._ratio)))
         rng = np.random.default_rng(0)
         if self.causal:
@@ -235,21 +241,21 @@ class Readings:
             heard = np.sin(2 * np.pi * turns).sum(axis=0) + rng.standard_normal(n)
             heard *= input_rms(source.data) / heard.std()
         else:
-            prepared = Preparation(recording, self.surveys, source)
+            prepared = InputScaling(recording, self.surveys, source)
             most = [s.n_samples - s.gaps.n_samples if s.rms > 0 else -1 for s in self.surveys]
             heard = prepared.bridged(prepared.read(0, n))[int(np.argmax(most))]
             heard = resample(np.nan_to_num(heard), recording.rate_hz, source.data.rate_hz)
         n_heard = round(recording.n_samples * self._ratio)
         memory = delay_of(source.extractor, n_heard) or source.memory_samples
         return noise_gain(
-            lambda mixture: run_array(source, mixture, causal=self.causal),
+            lambda mixture: extract_array(source, mixture, causal=self.causal),
             heard,
             min(memory, n_heard),
             both=self._both,
             rng=rng,
         )
 
-    def _level(self, k: int) -> SidebandLevel:
+    def _level(self, k: int) -> SidebandNoise:
         """Averaged over the start before it is used there, so that the first bands are not wild.
 
         Not where the past alone may count.
@@ -259,10 +265,10 @@ class Readings:
         f = self.frequencies_hz[k]
         # A real tone's band, of noise within half the rate.
         band_hz = float(self._gain.settled[self._chosen[k]]) * source.data.rate_hz / 2
-        others = Classical(source.frequencies_hz, recording.rate_hz)
-        room_hz = float(others.room_hz[self._chosen[k]])
-        band_hz = min(max(band_hz, 1e-9 * f), room_hz)
-        level = SidebandLevel(f, recording.rate_hz, band_hz, room_hz, len(self.surveys))
+        others = ToneFilter(source.frequencies_hz, recording.rate_hz)
+        spacing_hz = float(others.spacing_hz[self._chosen[k]])
+        band_hz = min(max(band_hz, 1e-9 * f), spacing_hz)
+        level = SidebandNoise(f, recording.rate_hz, band_hz, spacing_hz, len(self.surveys))
         unit = np.array([[power_of_two(s.rms)] for s in self.surveys])
         n = 0 if self.causal else min(level.settling, recording.n_samples)
         for start in range(0, n, BLOCK):

@@ -20,7 +20,7 @@ PERIODS = 20
 
 
 @dataclass(frozen=True)
-class ToneReader:
+class ToneDemodulator:
     """Reads a tone near ``hz``. Windows end at the sample that is read, or lie around it."""
 
     hz: float

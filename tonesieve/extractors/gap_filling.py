@@ -14,7 +14,7 @@ from tonesieve.extractors.filters.kalman import KalmanState, OscillatorKalman
 
 
 @dataclass(frozen=True)
-class Bridge:
+class GapFiller:
     """Fills gaps with what oscillators at the tones' frequencies, fitted so far, go on to give."""
 
     frequencies_hz: tuple[float, ...]

@@ -16,13 +16,13 @@ import numpy as np
 import scipy
 from jaxtyping import Float
 
-WIDTH = 1.6448536269514722  # of a band that holds nine tenths of a normal distribution
+Z90 = 1.6448536269514722  # of a band that holds nine tenths of a normal distribution
 # White noise given on top: as many streams, as long at most, and so strong beside the recording.
 N_STREAMS, LONGEST, STRENGTH = 16, 2**15, 0.1
 PER_OCTAVE = 4
 # Sidebands lie so many bandwidths beside the tone, and are averaged over so many of their own
 # time constants.
-ASIDE, STEADY = 3.0, 30.0
+SIDEBAND_OFFSET, STEADY = 3.0, 30.0
 # One-poles in a row: steep, since noise far away may be a million times as strong.
 ORDER = 3
 
@@ -78,17 +78,17 @@ def noise_gain(
     )
 
 
-class SidebandLevel:
+class SidebandNoise:
     """Variance of white noise as strong as what is heard beside a tone, as it comes.
 
     Two lock-ins beside the tone, as wide as the extractor's own band; causal, any chunking alike.
-    ``room_hz``: how far the tone is from whatever else is known to be there.
+    ``spacing_hz``: how far the tone is from whatever else is known to be there.
     """
 
     def __init__(
-        self, hz: float, rate_hz: float, band_hz: float, room_hz: float, n_streams: int = 1
+        self, hz: float, rate_hz: float, band_hz: float, spacing_hz: float, n_streams: int = 1
     ) -> None:
-        aside = min(max(ASIDE * band_hz, 2 * rate_hz / LONGEST), room_hz / 2)
+        aside = min(max(SIDEBAND_OFFSET * band_hz, 2 * rate_hz / LONGEST), spacing_hz / 2)
         width = min(band_hz, aside / 2)
         self._time = max(2.0, rate_hz / (2 * np.pi * width))
         self._turns = (np.array([-aside, aside]) + hz) / rate_hz

@@ -62,7 +62,7 @@ class CausalExtractor(Extractor, Protocol):
         ...
 
 
-class Told(NamedTuple):
+class ToneEstimate(NamedTuple):
     """What is told of tones beside themselves, all at every sample."""
 
     tones: Float[np.ndarray, "B T K"]
@@ -73,10 +73,12 @@ class Told(NamedTuple):
 
 
 @runtime_checkable
-class TellingExtractor(CausalExtractor, Protocol):
+class DetailedExtractor(CausalExtractor, Protocol):
     """A causal extractor that knows how sure it is."""
 
-    def tell(self, samples: Float[np.ndarray, "B T"], state: State) -> tuple[Told, State]:
+    def step_detailed(
+        self, samples: Float[np.ndarray, "B T"], state: State
+    ) -> tuple[ToneEstimate, State]:
         """Answer a chunk of any length, with all that is told of the tones."""
         ...
 

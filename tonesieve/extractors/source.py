@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from pydantic import ValidationError
@@ -10,17 +12,49 @@ from pydantic import ValidationError
 from tonesieve.config.config import DataSettings
 from tonesieve.config.presets import PRETRAINED
 from tonesieve.errors import UserError
-from tonesieve.extractors.filters.base import Classical
+from tonesieve.extractors.filters.base import ToneFilter
 from tonesieve.extractors.filters.registry import FILTERS, build_filter, is_filter
-from tonesieve.extractors.pretrained.extractor import Pretrained
-from tonesieve.extractors.streaming import Source
+from tonesieve.extractors.pretrained.extractor import PretrainedExtractor
+from tonesieve.extractors.protocol import Extractor
 from tonesieve.signals.synthesis import tone_gain
 
+
+@dataclass(frozen=True)
+class Source:
+    """An extractor and the signals that it was made for."""
+
+    extractor: Extractor
+    data: DataSettings
+    memory_samples: int  # how far back it can have learned to look
+    name: str
+    linear: bool = False  # any scale will do: the signal is taken as it is, or
+    unit: float | None = None  # at this scale, where it is known
+    handles_nan: bool = False  # NaN is a gap to it; what has learned of none hears the forecast
+
+    @cached_property
+    def gain(self) -> float:
+        """What one of its answers is in the mixture that it hears."""
+        return tone_gain(self.data)
+
+    @property
+    def frequencies_hz(self) -> tuple[float, ...]:
+        """Its tones."""
+        return self.data.frequencies_hz
+
+
+def network_source(
+    extractor: Extractor, data: DataSettings, memory_samples: int, name: str
+) -> Source:
+    """A trained network; one that learned in a recording's noise takes it in that one's unit."""
+    unit = None if data.background is None else data.background.unit
+    return Source(extractor, data, memory_samples, name, unit is not None, unit)
+
+
 # Filters are made for the recording or stream at hand.
-SourceFor = Callable[[float, str], Source]
+SourceFactory = Callable[[float, str], Source]
 
 
-def filter_source(name: str, hz: Sequence[float]) -> SourceFor:
+def make_source(name: str, hz: Sequence[float]) -> SourceFactory:
     """The pretrained or classical extractor ``name`` for tones at ``hz``, at a recording's rate.
 
     Raises `UserError` where no tone is named, and, once the rate is known, for tones at or
@@ -61,12 +95,12 @@ def filter_source(name: str, hz: Sequence[float]) -> SourceFor:
             ) from None
         extractor = _built(name, tones, rate_hz, tone_gain(data))
         memory = extractor.delay or 10**12
-        return Source(extractor, data, memory, name, linear=True, hears_gaps=True)
+        return Source(extractor, data, memory, name, linear=True, handles_nan=True)
 
     return build
 
 
-def _built(name: str, tones: tuple[float, ...], rate_hz: float, gain: float) -> Classical:
+def _built(name: str, tones: tuple[float, ...], rate_hz: float, gain: float) -> ToneFilter:
     word, _, given = name.partition(":")
     if word != PRETRAINED:
         return build_filter(name, tones, rate_hz, gain=gain)
@@ -80,7 +114,9 @@ def _built(name: str, tones: tuple[float, ...], rate_hz: float, gain: float) -> 
         ahead_s = float(knobs["ahead_s"]) if "ahead_s" in knobs else None
     except ValueError:
         raise UserError(f"{word}: ahead_s={knobs['ahead_s']}: not a number") from None
-    return Pretrained(tones, rate_hz, gain, weights=knobs.get("weights", ""), ahead_s=ahead_s)
+    return PretrainedExtractor(
+        tones, rate_hz, gain, weights=knobs.get("weights", ""), ahead_s=ahead_s
+    )
 
 
 def choose_tones(source: Source, hz: Sequence[float]) -> list[int]:

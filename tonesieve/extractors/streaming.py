@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,47 +16,21 @@ from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from tonesieve.config.config import DataSettings
 from tonesieve.errors import UserError
-from tonesieve.extractors.gap_filling import Bridge
-from tonesieve.extractors.protocol import CausalExtractor, Extractor, TellingExtractor, Told
-from tonesieve.signals.synthesis import input_rms, tone_gain
+from tonesieve.extractors.gap_filling import GapFiller
+from tonesieve.extractors.protocol import (
+    CausalExtractor,
+    DetailedExtractor,
+    Extractor,
+    ToneEstimate,
+)
+from tonesieve.extractors.source import Source
+from tonesieve.signals.synthesis import input_rms
 from tonesieve.util.files import replacing
 
 FORMAT = "tonesieve-stream"
 # Numbers beyond this, or below its inverse, are scaled before they are squared.
 EXTREME = 1e100
-
-
-@dataclass(frozen=True)
-class Source:
-    """An extractor and the signals that it was made for."""
-
-    extractor: Extractor
-    data: DataSettings
-    memory_samples: int  # how far back it can have learned to look
-    name: str
-    linear: bool = False  # any scale will do: the signal is taken as it is, or
-    unit: float | None = None  # at this scale, where it is known
-    hears_gaps: bool = False  # NaN is a gap to it; what has learned of none hears the forecast
-
-    @cached_property
-    def gain(self) -> float:
-        """What one of its answers is in the mixture that it hears."""
-        return tone_gain(self.data)
-
-    @property
-    def frequencies_hz(self) -> tuple[float, ...]:
-        """Its tones."""
-        return self.data.frequencies_hz
-
-
-def network_source(
-    extractor: Extractor, data: DataSettings, memory_samples: int, name: str
-) -> Source:
-    """A trained network; one that learned in a recording's noise takes it in that one's unit."""
-    unit = None if data.background is None else data.background.unit
-    return Source(extractor, data, memory_samples, name, unit is not None, unit)
 
 
 class Stream:
@@ -68,7 +40,7 @@ class Stream:
 
     Example:
         stream = Stream(source)
-        tones = stream.feed(np.array([[0.1, 0.2, np.nan]]))  # (C, T, K), as long as what went in
+        tones = stream.process(np.array([[0.1, 0.2, np.nan]]))  # (C, T, K), as long as what went in
     """
 
     def __init__(self, source: Source, n_channels: int = 1) -> None:
@@ -79,10 +51,10 @@ class Stream:
             raise UserError(f"{source.name}: a stream has no future to look ahead to; drop ahead_s")
         assert isinstance(extractor, CausalExtractor)
         self.source, self.n_channels, self._extractor = source, n_channels, extractor
-        self._bridge = Bridge(source.frequencies_hz, source.data.rate_hz)
+        self._bridge = GapFiller(source.frequencies_hz, source.data.rate_hz)
         self.state: dict[str, Any] = {
             "extractor": extractor.initial_state(n_channels),
-            "bridge": None if source.hears_gaps else self._bridge.initial_state(n_channels),
+            "bridge": None if source.handles_nan else self._bridge.initial_state(n_channels),
             "shape": _initial_shape(n_channels),
             "n_samples": 0,
         }
@@ -92,7 +64,7 @@ class Stream:
         """Samples answered so far."""
         return int(self.state["n_samples"])
 
-    def feed(self, samples: Float[np.ndarray, "C T"]) -> Float[np.ndarray, "C T K"]:
+    def process(self, samples: Float[np.ndarray, "C T"]) -> Float[np.ndarray, "C T K"]:
         """The tones at every sample of a chunk of any length, in the signal's own unit.
 
         Raises `UserError` for anything but C rows of numbers.
@@ -102,16 +74,16 @@ class Stream:
         self.state = {**renewed, "extractor": extractor}
         return tones * (scale * self.source.gain)[..., None]
 
-    def tell(self, samples: Float[np.ndarray, "C T"]) -> Told:
+    def process_detailed(self, samples: Float[np.ndarray, "C T"]) -> ToneEstimate:
         """`feed`, with all that the extractor tells beside the tones, in the signal's own unit.
 
         Raises `UserError` for an extractor that tells no more than the tones.
         """
-        if not self.tells:
+        if not self.is_detailed:
             raise UserError(f"{self.source.name}: tells no more than the tone in a stream")
-        assert isinstance(self._extractor, TellingExtractor)
+        assert isinstance(self._extractor, DetailedExtractor)
         mixture, scale, renewed = self._heard(samples)
-        told, extractor = self._extractor.tell(mixture, self.state["extractor"])
+        told, extractor = self._extractor.step_detailed(mixture, self.state["extractor"])
         self.state = {**renewed, "extractor": extractor}
         unit = (scale * self.source.gain)[..., None]
         return told._replace(
@@ -119,9 +91,9 @@ class Stream:
         )
 
     @property
-    def tells(self) -> bool:
+    def is_detailed(self) -> bool:
         """Whether the extractor knows how sure it is."""
-        return isinstance(self._extractor, TellingExtractor)
+        return isinstance(self._extractor, DetailedExtractor)
 
     def _heard(
         self, samples: Float[np.ndarray, "C T"]
@@ -136,17 +108,17 @@ class Stream:
         heard = np.where(np.isfinite(samples), samples, np.nan)
         bridge = None
         if source.unit is not None:  # it has learned of signals without their mean, in this unit
-            centred, rms, shape = running_shape(heard, state["shape"])
+            centred, rms, shape = running_standardise(heard, state["shape"])
             scale: np.ndarray = np.full((1, 1), source.unit)
             mixture = centred * rms / source.unit
         elif source.linear:
             level, shape = _first_good(heard, state["shape"])
             mixture, scale, shape = _scaled(heard - level, shape)
         else:
-            centred, rms, shape = running_shape(heard, state["shape"])
+            centred, rms, shape = running_standardise(heard, state["shape"])
             mixture = centred * input_rms(source.data)
             scale = rms / input_rms(source.data)
-        if not source.hears_gaps:
+        if not source.handles_nan:
             mixture, bridge = self._bridge.step(mixture, state["bridge"])
         n_samples = state["n_samples"] + samples.shape[1]
         return mixture, scale, {"bridge": bridge, "shape": shape, "n_samples": n_samples}
@@ -247,7 +219,7 @@ def _scaled(
     return mixture, known, {**state, "scale": scale}
 
 
-def running_shape(
+def running_standardise(
     samples: Float[np.ndarray, "C T"], state: ShapeState | None = None
 ) -> tuple[Float[np.ndarray, "C T"], Float[np.ndarray, "C T"], ShapeState]:
     """Samples without the mean and over the RMS of all so far, that RMS, and the state after.

@@ -1,6 +1,6 @@
 """Trained recurrent networks without torch: samples in, estimates out, in about a microsecond.
 
-`CompiledNetwork` is an extractor like any other; `Stepper` takes one sample at a time. Both run
+`CompiledNetwork` is an extractor like any other; `SampleRunner` takes one sample at a time. Both run
 the program of `packing` through the core in `kernels.network_vm.interpreter`, whose answers do not depend on how
 many streams or samples it gets at once; until that is compiled NumPy answers, to rounding the same.
 Axes: B streams, P passes (one a component, or one for all), T samples, K components.
@@ -19,13 +19,13 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from tonesieve.config.config import Config
-from tonesieve.inference.compiler import Packed, aligned
-from tonesieve.inference.numpy_backend import run_plainly
+from tonesieve.inference.compiler import Program, aligned
+from tonesieve.inference.numpy_backend import run_numpy
 from tonesieve.kernels.network_vm.opcodes import LINE
 
 CORE = "tonesieve.kernels.network_vm.interpreter"
 # A core that was compiled before is there by then; any other takes seconds.
-PATIENCE_S = 0.5
+COMPILE_WAIT_S = 0.5
 PIECE = 500  # samples that NumPy answers before it looks again
 # Memory of every pass and lane of every stream, and the lane whose turn it is.
 State = tuple[Float32[np.ndarray, "B P S M"], int]
@@ -39,7 +39,7 @@ class CompiledNetwork:
     turn.
     """
 
-    packed: Packed
+    packed: Program
     config: Config
 
     @property
@@ -99,9 +99,9 @@ class CompiledNetwork:
         memory[..., places] = self.packed.memory[:, None, places]
         return memory, state[1]
 
-    def stepper(self) -> Stepper:
+    def stepper(self) -> SampleRunner:
         """What takes one stream sample by sample, the fastest way from Python."""
-        return Stepper(self.packed, self.config)
+        return SampleRunner(self.packed, self.config)
 
     def _gather(self, answers: Float[np.ndarray, "B T P O"]) -> Float[np.ndarray, "B T K"]:
         flat = answers.reshape(*answers.shape[:2], answers.shape[2] * answers.shape[3])
@@ -110,14 +110,14 @@ class CompiledNetwork:
 
 
 def _run(
-    packed: Packed, memory: Float32[np.ndarray, "R M"], samples: Float32[np.ndarray, "R T"]
+    packed: Program, memory: Float32[np.ndarray, "R M"], samples: Float32[np.ndarray, "R T"]
 ) -> Float32[np.ndarray, "R T O"]:
     """By the compiled core, or by NumPy, a piece at a time, as long as that is not ready."""
     out = np.empty((*samples.shape, packed.n_outputs), dtype=np.float32)
     done, n_samples = 0, samples.shape[1]
-    while (cells := compiled_core(PATIENCE_S)) is None and done < n_samples:
+    while (cells := compiled_core(COMPILE_WAIT_S)) is None and done < n_samples:
         part = slice(done, done + PIECE)
-        out[:, part] = run_plainly(packed, memory, samples[:, part])
+        out[:, part] = run_numpy(packed, memory, samples[:, part])
         done += PIECE
     if cells is not None and done < n_samples:
         rest, answers = np.ascontiguousarray(samples[:, done:, None]), out[:, done:]
@@ -150,7 +150,7 @@ def _loading() -> tuple[threading.Thread, float]:
     return thread, time.monotonic()
 
 
-class Stepper(partial[None]):
+class SampleRunner(partial[None]):
     """One stream: call it with a sample, and ``answers`` are the estimates of all tones, float32.
 
     A partial application of the compiled step, since a method in between would cost a tenth. Waits
@@ -164,7 +164,7 @@ class Stepper(partial[None]):
 
     answers: Float32[np.ndarray, "P O"]
 
-    def __new__(cls, packed: Packed, config: Config) -> Stepper:
+    def __new__(cls, packed: Program, config: Config) -> SampleRunner:
         if config.stride > 1:
             raise ValueError("strided lanes are stepped by CompiledNetwork alone")
         n_passes, n_memory = packed.memory.shape

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int32, Int64
 
 from tonesieve.config.config import Config
-from tonesieve.inference.weights import fitting
+from tonesieve.inference.weights import take_tensor
 from tonesieve.kernels.network_vm import opcodes as codes
 from tonesieve.kernels.network_vm.opcodes import LINE, N_CLOCKS, WIDE
 
@@ -23,7 +23,7 @@ CODES = {"lstm": codes.LSTM, "gru": codes.GRU, "rnn": codes.RNN}
 
 
 @dataclass(frozen=True)
-class Packed:
+class Program:
     """A network for `kernels.network_vm.interpreter`: its program and weights, and how memory begins."""
 
     program: Int32[np.ndarray, "I 8"]
@@ -34,7 +34,7 @@ class Packed:
     n_outputs: int
 
 
-def pack(tensors: Mapping[str, np.ndarray], config: Config) -> Packed | None:
+def compile_network(tensors: Mapping[str, np.ndarray], config: Config) -> Program | None:
     """The network as a program, or None for one that the core has no instructions for.
 
     Raises ValueError for weights that do not fit the settings: what runs them looks at nothing.
@@ -46,7 +46,7 @@ def pack(tensors: Mapping[str, np.ndarray], config: Config) -> Packed | None:
     beyond |= model.residual and shown == model.size(config.data.n_components)
     if beyond or model.taps or model.kind not in KINDS:
         return None
-    return _Packing(tensors, config).pack()
+    return _Packing(tensors, config).compile()
 
 
 def aligned(array: Float32[np.ndarray, " N"]) -> Float32[np.ndarray, " N"]:
@@ -68,7 +68,7 @@ class _Packing:
     # Where the numbers go that a selector may set at the start, in their order.
     told: list[list[tuple[int, int]]] = field(default_factory=list)
 
-    def pack(self) -> Packed:
+    def compile(self) -> Program:
         model, n_components = self.config.model, self.config.data.n_components
         shown = n_components if model.selector == "input" else 0
         at = self._room(1 + shown)
@@ -82,7 +82,7 @@ class _Packing:
         n_outputs = n_components if model.selector == "readout" else 1
         answers = self._affine("readout", at, width, n_outputs)
         memory = self._memory(film, width)
-        return Packed(
+        return Program(
             np.array(self.rows, dtype=np.int32),
             aligned(np.concatenate(self.weights)),
             memory,
@@ -155,7 +155,7 @@ class _Packing:
         weight[:, 0] *= self._scale
         width, _, kernel = weight.shape
         past = self._room(kernel * n_features)  # the oldest first
-        self._put(codes.PUSH, n_features, 0, at, past, more=kernel * n_features)
+        self._put(codes.SHIFT_IN, n_features, 0, at, past, more=kernel * n_features)
         flat = weight.transpose(2, 1, 0).reshape(-1, width)
         where = self._keep_map(self._take("parts.convolution.weigh.bias", width), flat.T)
         room = self._room(width)
@@ -189,7 +189,7 @@ class _Packing:
         if self.config.model.layer_norm:
             self._norm(f"{name}.norm", width, given, heard)
         else:
-            self._put(codes.PUSH, width, 0, given, heard, more=width)
+            self._put(codes.SHIFT_IN, width, 0, given, heard, more=width)
         decay = np.exp(of["log_decay"])
         drive = of["drive"] * np.sqrt(-np.expm1(-2 * decay))
         where = self._keep_map(np.zeros(2 * width), np.concatenate(list(drive), axis=1).T)
@@ -221,7 +221,7 @@ class _Packing:
         widths = [n_clocks, *[size] * n_layers, width + 1]
         clocks = self._room(n_clocks)
         where = self._keep(-np.expm1(-1 / of["clocks"]))
-        self._put(codes.CLOCK, n_clocks, 0, clocks, clocks, where, clocks)
+        self._put(codes.AGE_FEATURES, n_clocks, 0, clocks, clocks, where, clocks)
         at = clocks
         for n in range(n_layers + 1):
             gain = f"parts.observer.gain.{2 * n}"
@@ -237,7 +237,7 @@ class _Packing:
         state = self._room(width)
         heard = of["heard"] * self._scale
         where = self._keep(of["cosines"], of["sines"], of["seen"], heard)
-        self._put(codes.OBSERVE, width // 2, 0, at, state, where, state)
+        self._put(codes.OBSERVER, width // 2, 0, at, state, where, state)
         return state
 
     def _told_places(self, film: int, width: int) -> Int64[np.ndarray, " N"]:
@@ -271,7 +271,7 @@ class _Packing:
 
     def _take(self, name: str, *shape: int) -> Float64[np.ndarray, "*shape"]:
         """A copy of a tensor; raises ValueError where it is missing or of another shape."""
-        return fitting(self.tensors, name, *shape)
+        return take_tensor(self.tensors, name, *shape)
 
     def _norm(self, name: str, n: int, given: int, room: int) -> None:
         where = self._keep(self._take(f"{name}.weight", n), self._take(f"{name}.bias", n))
@@ -287,7 +287,7 @@ class _Packing:
         if model.layer_norm:
             self._norm(f"{name}.norm", size, given, room)
         else:
-            self._put(codes.PUSH, size, 0, given, room, more=size)
+            self._put(codes.SHIFT_IN, size, 0, given, room, more=size)
         if residual:
             self._put(codes.ADD, size, size, inputs, room)
         return room

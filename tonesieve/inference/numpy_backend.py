@@ -12,7 +12,7 @@ import numpy as np
 import scipy
 from jaxtyping import Float32
 
-from tonesieve.inference.compiler import Packed
+from tonesieve.inference.compiler import Program
 from tonesieve.kernels.network_vm import opcodes as codes
 from tonesieve.kernels.network_vm.opcodes import LINE, WIDE
 
@@ -20,8 +20,8 @@ Memory = Float32[np.ndarray, "R M"]
 Instruction = Callable[[Memory], None]
 
 
-def run_plainly(
-    packed: Packed, memory: Memory, samples: Float32[np.ndarray, "R T"]
+def run_numpy(
+    packed: Program, memory: Memory, samples: Float32[np.ndarray, "R T"]
 ) -> Float32[np.ndarray, "R T O"]:
     """Samples through memories, which are renewed in place."""
     instructions = [_instruction(packed.weights, *row) for row in packed.program.tolist()]
@@ -67,9 +67,9 @@ def _instruction(
     if code == codes.OSCILLATE:
         cosines, sines = weights[at : at + m], weights[at + m : at + 2 * m]
         return _oscillate(cosines, sines, slice(zs, zs + 2 * m), slice(hs, hs + 2 * m))
-    if code == codes.PUSH:
+    if code == codes.SHIFT_IN:
         return _push(x, slice(zs, zs + more), n)
-    if code == codes.CLOCK:
+    if code == codes.AGE_FEATURES:
         return _clock(weights[at : at + n], slice(hs, hs + n))
     return _observe(weights, at, n, slice(xs, xs + 2 * n + 1), slice(hs, hs + 2 * n))
 

@@ -10,7 +10,7 @@ from tonesieve.config.config import TRAINED, Config
 from tonesieve.config.presets import load_config
 from tonesieve.errors import UserError
 from tonesieve.inference.compiled_network import CompiledNetwork
-from tonesieve.inference.compiler import pack
+from tonesieve.inference.compiler import compile_network
 from tonesieve.inference.weights import check_finite, load_weights
 
 CONFIG, WEIGHTS = "config.yaml", "weights.safetensors"
@@ -60,7 +60,7 @@ def as_compiled(
     Raises `UserError` for weights that do not fit the settings.
     """
     try:
-        packed = pack(tensors, config) if config.stateful else None
+        packed = compile_network(tensors, config) if config.stateful else None
     except ValueError as error:
         path = Path(folder) / WEIGHTS
         raise UserError(

@@ -13,7 +13,13 @@ from jaxtyping import Float64
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from tonesieve.config.config import Config, from_yaml, placed, portable, to_yaml
+from tonesieve.config.config import (
+    Config,
+    from_yaml,
+    to_yaml,
+    with_absolute_background,
+    with_relative_background,
+)
 from tonesieve.errors import UserError
 from tonesieve.util.files import replacing
 
@@ -27,7 +33,11 @@ def save_weights(
     path: Path, tensors: Mapping[str, np.ndarray], config: Config, **notes: Any
 ) -> None:
     """Write named arrays, the settings that they belong to, and notes (JSON) in one piece."""
-    about = {"version": VERSION, "config": to_yaml(portable(config)), "notes": notes}
+    about = {
+        "version": VERSION,
+        "config": to_yaml(with_relative_background(config)),
+        "notes": notes,
+    }
     write_tensors(path, tensors, about)
 
 
@@ -41,7 +51,7 @@ def load_weights(path: Path) -> tuple[dict[str, np.ndarray], Config, dict[str, A
         raise UserError(f"{path}: no such file; is the run finished?")
     tensors, about = read_tensors(path)
     _check_about(path, about, VERSION, config=str, notes=dict)
-    config = placed(from_yaml(about["config"], where=str(path)), path.parent)
+    config = with_absolute_background(from_yaml(about["config"], where=str(path)), path.parent)
     return tensors, config, about["notes"]
 
 
@@ -103,7 +113,7 @@ def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     return tensors, about
 
 
-def fitting(
+def take_tensor(
     tensors: Mapping[str, np.ndarray], name: str, *shape: int
 ) -> Float64[np.ndarray, "*shape"]:
     """A copy of a tensor; raises ValueError where it is missing or of another shape."""

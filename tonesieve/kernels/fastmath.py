@@ -36,7 +36,7 @@ _Q0, _Q2, _Q4, _Q6 = (
 _ENOUGH = np.float32(7.90531110763549805)
 # Contraction alone: whatever else "fast" allows would let the order of a sum depend on how many
 # streams are computed. Without the check for division by zero, loops become vectors.
-FAST: Any = {
+JIT_OPTIONS: Any = {
     "error_model": "numpy",
     "fastmath": {"contract", "nsz"},
     "nogil": True,
@@ -44,13 +44,13 @@ FAST: Any = {
 }
 
 
-@njit(inline="always", **FAST)
-def room(n: int) -> int:
+@njit(inline="always", **JIT_OPTIONS)
+def pad_to_line(n: int) -> int:
     """So many numbers in whole lines."""
     return n + -n % LINE
 
 
-@njit(inline="always", **FAST)
+@njit(inline="always", **JIT_OPTIONS)
 def tanh(x: Any) -> Any:
     x = min(max(x, -_ENOUGH), _ENOUGH)
     y = x * x

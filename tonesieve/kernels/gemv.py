@@ -23,7 +23,7 @@ _FLOAT = ir.FloatType()
 _VECTOR = ir.VectorType(_FLOAT, LINE)
 
 
-def _intrinsic(instructions: Callable[[_Writer, Any], None]) -> Any:
+def _intrinsic(instructions: Callable[[_IrBuilder, Any], None]) -> Any:
     """What takes three flat arrays, places in them and a number of things to add."""
 
     @intrinsic
@@ -43,7 +43,7 @@ def _intrinsic(instructions: Callable[[_Writer, Any], None]) -> Any:
         given = (outputs, zs, z_apart, inputs, xs, x_apart, weights, first, second, n)
 
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            instructions(_Writer(context, builder, signature, args), args)
+            instructions(_IrBuilder(context, builder, signature, args), args)
             return context.get_dummy_value()
 
         return types.void(*given), generate
@@ -51,7 +51,7 @@ def _intrinsic(instructions: Callable[[_Writer, Any], None]) -> Any:
     return sums
 
 
-def _write_sums(write: _Writer, args: Any, n_streams: int, n_lines: int) -> None:
+def _write_sums(write: _IrBuilder, args: Any, n_streams: int, n_lines: int) -> None:
     """Four running sums a stream: of four lines, or of every fourth input of one line."""
     builder = write.builder
     _, zs, z_apart, _, xs, x_apart, _, bias, at, n = args
@@ -88,7 +88,7 @@ def _write_sums(write: _Writer, args: Any, n_streams: int, n_lines: int) -> None
             write.store(vector, place, line)
 
 
-def _write_collection(write: _Writer, args: Any, n_rows: int) -> None:
+def _write_collection(write: _IrBuilder, args: Any, n_rows: int) -> None:
     """A tile of outputs a row stays in registers while all streams are added."""
     builder = write.builder
     _, zs, z_apart, _, xs, x_apart, _, at, w_apart, n = args
@@ -110,7 +110,7 @@ def _write_collection(write: _Writer, args: Any, n_rows: int) -> None:
             write.store(builder.load(total), place, line)
 
 
-class _Writer:
+class _IrBuilder:
     """Writes instructions on the three arrays that an intrinsic is given."""
 
     def __init__(self, context: Any, builder: Any, signature: Any, args: Any) -> None:

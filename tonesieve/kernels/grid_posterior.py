@@ -7,8 +7,8 @@ from numba import njit
 
 # Starts whose share of the posterior falls below this are given up: being a posterior, it is
 # also the probability that one of them was the truth.
-NEGLIGIBLE = 1e-18
-GONE = 1e-9  # the same in single precision
+PRUNE_BELOW = 1e-18
+PRUNE_BELOW_OLD = 1e-9  # the same in single precision
 
 
 @njit(cache=True, nogil=True)
@@ -22,7 +22,7 @@ def _density(lows: np.ndarray, per_step: np.ndarray, values: np.ndarray, j: int,
 
 
 @njit(cache=True, nogil=True)
-def follow(
+def filter(
     samples: np.ndarray,
     weights: np.ndarray,
     age: int,
@@ -77,7 +77,7 @@ def follow(
                     kept = 0
                     for i in range(n_alive):
                         share = fresh[i] / total
-                        if share > NEGLIGIBLE:
+                        if share > PRUNE_BELOW:
                             alive[kept] = alive[i]
                             held[kept] = share
                             kept += 1
@@ -107,7 +107,7 @@ def follow(
 
 
 @njit(cache=True, nogil=True)
-def look_back(
+def smooth(
     weights: np.ndarray, advance: float, targets: np.ndarray, mean: np.ndarray, variance: np.ndarray
 ) -> None:
     """Posterior mean and variance (B, T, K) of every sample's targets from the last weights."""
@@ -134,7 +134,7 @@ def look_back(
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=True)
-def average(
+def posterior_mean_f32(
     samples: np.ndarray,
     advance: int,
     lows: np.ndarray,
@@ -143,7 +143,7 @@ def average(
     targets: np.ndarray,
     mean: np.ndarray,
 ) -> None:
-    """The means alone that `follow` gives from the beginning, where a sample is whole positions on.
+    """The means alone that `filter` gives from the beginning, where a sample is whole positions on.
 
     All in single precision, and four times as fast: for what is learned from, not for the limit.
     Gaps are the largest samples there are, since this arithmetic knows no NaN.
@@ -177,7 +177,7 @@ def average(
                 kept = 0
                 for i in range(n_alive):
                     share = fresh[i] * each
-                    if share > np.float32(GONE):
+                    if share > np.float32(PRUNE_BELOW_OLD):
                         place[kept] = place[i]
                         held[kept] = share
                         kept += 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from tonesieve.kernels.fastmath import FAST, tanh
+from tonesieve.kernels.fastmath import JIT_OPTIONS, tanh
 from tonesieve.kernels.gemv import (
     collect_four,
     collect_one,
@@ -23,7 +23,7 @@ from tonesieve.kernels.network_vm.opcodes import LINE, WIDE
 _HALF, _ONE = np.float32(0.5), np.float32(1.0)
 
 
-@njit(**FAST)
+@njit(**JIT_OPTIONS)
 def _product(outputs: np.ndarray, inputs: np.ndarray, weights: np.ndarray) -> None:
     """outputs (B, M) = inputs (B, N) W; of the weights first a tile's width of zeros, then W."""
     n_streams, m = outputs.shape
@@ -45,8 +45,8 @@ def _product(outputs: np.ndarray, inputs: np.ndarray, weights: np.ndarray) -> No
         at += LINE * n
 
 
-@njit(**FAST)
-def _collect(outputs: np.ndarray, inputs: np.ndarray, weights: np.ndarray) -> None:
+@njit(**JIT_OPTIONS)
+def _accumulate_outer(outputs: np.ndarray, inputs: np.ndarray, weights: np.ndarray) -> None:
     """outputs (N, M) += inputs' (N, B) weights (B, M), M in whole tiles."""
     n, m = outputs.shape
     n_streams = inputs.shape[0]
@@ -58,7 +58,7 @@ def _collect(outputs: np.ndarray, inputs: np.ndarray, weights: np.ndarray) -> No
             collect_one(outputs, p * m + g, m, inputs, p, n, weights, g, m, n_streams)
 
 
-@njit(**FAST)
+@njit(**JIT_OPTIONS)
 def forward(
     inputs: np.ndarray,
     weights: np.ndarray,
@@ -95,7 +95,7 @@ def forward(
                 copy[k] = h[k]
 
 
-@njit(**FAST)
+@njit(**JIT_OPTIONS)
 def backward(
     of_hidden: np.ndarray,
     of_h: np.ndarray,
@@ -133,4 +133,4 @@ def backward(
                 dz[3 * size + k] = up * bend[k] * _HALF * (_ONE - o * o)
                 dc[k] = through * (_HALF + _HALF * f)
         _product(of_h, flow, weights)
-        _collect(of_weights, inputs[t], flow)
+        _accumulate_outer(of_weights, inputs[t], flow)

@@ -19,10 +19,10 @@ import math
 import numpy as np
 from numba import njit
 
-from tonesieve.kernels.fastmath import FAST
+from tonesieve.kernels.fastmath import JIT_OPTIONS
 
 STAGES = 4  # low-passes in a row; the first, second and fourth are looked at
-FITS = 4  # of every time constant: those three, and the first drawn towards 0
+N_FITS = 4  # of every time constant: those three, and the first drawn towards 0
 RIDGE = 0.1  # a pull towards 0 that counts as much as so many samples
 MOST_RIDGE = 1e6  # where the tone seems to be nothing beside the noise
 SLOWER = 4.0  # the powers of differences are averaged over so many times the time constant
@@ -39,10 +39,10 @@ def n_state(n_tones: int, n_times: int, n_whitening: int) -> int:
 
 def n_features(n_times: int) -> int:
     """Averages turned (2 M) and their logarithms, differences, power, surprise (2), age."""
-    return 3 * FITS * n_times + (n_times - 1) + 1 + 2 + 1
+    return 3 * N_FITS * n_times + (n_times - 1) + 1 + 2 + 1
 
 
-@njit(**FAST)
+@njit(**JIT_OPTIONS)
 def _solve(matrix: np.ndarray, right: np.ndarray, n: int) -> None:
     """Solve a symmetric positive system in place, by the lower triangle's Cholesky factors."""
     for i in range(n):
@@ -66,8 +66,8 @@ def _solve(matrix: np.ndarray, right: np.ndarray, n: int) -> None:
         right[i] = total / matrix[i, i]
 
 
-@njit(**FAST)
-def _fitted(
+@njit(**JIT_OPTIONS)
+def _update_and_solve(
     state: np.ndarray,
     at: int,
     regressors: np.ndarray,
@@ -113,8 +113,8 @@ def _fitted(
             _solve(matrix, fits[j, order], d)
 
 
-@njit(**FAST)
-def _drawn(
+@njit(**JIT_OPTIONS)
+def _ridge_fit(
     state: np.ndarray,
     at: int,
     shares: np.ndarray,
@@ -149,8 +149,8 @@ def _drawn(
         _solve(matrix, fits[j, 3], d)
 
 
-@njit(**FAST)
-def average(
+@njit(**JIT_OPTIONS)
+def fit(
     samples: np.ndarray,
     state: np.ndarray,
     turns: np.ndarray,
@@ -177,7 +177,7 @@ def average(
     middle = n_times // 2
     regressors = np.empty(d)
     ridges, matrix = np.empty(d), np.empty((d, d))
-    fits = np.empty((n_times, FITS, d))
+    fits = np.empty((n_times, N_FITS, d))
     moduli = np.empty(n_tones)
     for k in range(n_tones):
         moduli[k] = math.hypot(gains[k, 0], gains[k, 1])
@@ -213,19 +213,19 @@ def average(
                 g, h = gains[k, 0] / moduli[k], gains[k, 1] / moduli[k]
                 regressors[2 * k], regressors[2 * k + 1] = g * x - h * y, -(g * y + h * x)
             regressors[d - 1] = 1.0
-            _fitted(own, passed, regressors, white, shares, n_heard, matrix, fits)
+            _update_and_solve(own, passed, regressors, white, shares, n_heard, matrix, fits)
             surprise = white
             for i in range(d):
                 surprise -= regressors[i] * fits[middle, 0, i]
             own[powers] += shares[middle] * (1 - own[powers])
             own[powers + 1] += shares[middle] * (white * white - own[powers + 1])
             power = own[powers + 1] / own[powers]
-            _drawn(own, passed, shares, n_heard, power, ridges, matrix, fits)
+            _ridge_fit(own, passed, shares, n_heard, power, ridges, matrix, fits)
             for j in range(n_times - 1):
                 own[powers + 2 + j] += shares[j] / SLOWER * (1 - own[powers + 2 + j])
             for k in range(n_tones):
                 differences = powers + 2 + (n_times - 1) * (1 + k)
-                _shown(
+                _features(
                     own, powers + 2, differences, fits, k, shares, n_heard,
                     features[b, t, k], averages[b, t, k], carriers[b, t, k],
                     own[phases + 2 * k], own[phases + 2 * k + 1],
@@ -233,8 +233,8 @@ def average(
                 )  # fmt: skip
 
 
-@njit(**FAST)
-def _shown(
+@njit(**JIT_OPTIONS)
+def _features(
     own: np.ndarray,
     weights: int,
     differences: int,
@@ -255,10 +255,10 @@ def _shown(
 ) -> None:
     """What is told of one tone: (x, y) is its phasor, (u, v) the whitened one's."""
     n_times = len(shares)
-    n = FITS * n_times
+    n = N_FITS * n_times
     total = 0.0
     for j in range(n_times):
-        for order in range(FITS):
+        for order in range(N_FITS):
             one, two = fits[j, order, 2 * k], fits[j, order, 2 * k + 1]
             total += one * one + two * two
     scale = math.sqrt(total / n)
@@ -273,7 +273,7 @@ def _shown(
         one, two = 1.0, 0.0
     at = 0
     for j in range(n_times):
-        for order in range(FITS):
+        for order in range(N_FITS):
             p, q = fits[j, order, 2 * k] / scale, fits[j, order, 2 * k + 1] / scale
             averages[at, 0], averages[at, 1] = p * one + q * two, q * one - p * two
             features[2 * at], features[2 * at + 1] = averages[at, 0], averages[at, 1]

@@ -9,11 +9,11 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from tonesieve.kernels.fastmath import FAST
+from tonesieve.kernels.fastmath import JIT_OPTIONS
 
 
-@njit(**FAST)
-def observe(
+@njit(**JIT_OPTIONS)
+def observer_forward(
     samples: np.ndarray,
     gains: np.ndarray,
     seen: np.ndarray,
@@ -42,8 +42,8 @@ def observe(
             last = states[b, t]
 
 
-@njit(**FAST)
-def observe_back(
+@njit(**JIT_OPTIONS)
+def observer_backward(
     of_states: np.ndarray,
     gains: np.ndarray,
     seen: np.ndarray,

@@ -75,7 +75,7 @@ def _splat(builder: Any, number: Any) -> Any:
 
 
 @intrinsic
-def everywhere(typing: Any, number: Any) -> Any:
+def splat(typing: Any, number: Any) -> Any:
     """One number, as often as there is room."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -120,11 +120,11 @@ _overloaded(operator.add, _binary(lambda builder, a, b: builder.fadd(a, b, flags
 _overloaded(operator.sub, _binary(lambda builder, a, b: builder.fsub(a, b, flags=_FLAGS)))
 _overloaded(operator.mul, _binary(lambda builder, a, b: builder.fmul(a, b, flags=_FLAGS)))
 _overloaded(operator.truediv, _binary(lambda builder, a, b: builder.fdiv(a, b, flags=_FLAGS)))
-largest, smallest = _max, _min
+maximum, minimum = _max, _min
 
 
 @intrinsic
-def total(typing: Any, a: Any) -> Any:
+def horizontal_sum(typing: Any, a: Any) -> Any:
     """The sum of the numbers: halves upon halves."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -143,7 +143,7 @@ def total(typing: Any, a: Any) -> Any:
 
 
 @intrinsic
-def shifted(typing: Any, a: Any) -> Any:
+def lane_shift(typing: Any, a: Any) -> Any:
     """Each number's left neighbour; the first stays."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:

@@ -8,11 +8,11 @@ import numpy as np
 from numba import njit
 
 # Points over the phase: few where the amplitude smears them out, many where nothing does.
-SMEARED, BARE = 64, 1024
+N_PHASE_SMOOTH, N_PHASE_SHARP = 64, 1024
 
 
 @njit(cache=True, nogil=True)
-def tone_masses(
+def tone_pmf(
     angles: np.ndarray,
     steps: np.ndarray,
     lows: np.ndarray,
@@ -32,7 +32,7 @@ def tone_masses(
         step = steps[j]
         n_used = min(n_nodes, math.ceil((highs[j] - lows[j]) / step) + 1)
         smear = (large - small) * 0.5 * (abs(lows[j]) + abs(highs[j])) / large
-        n_points = SMEARED if smear > (highs[j] - lows[j]) / 16 else BARE
+        n_points = N_PHASE_SMOOTH if smear > (highs[j] - lows[j]) / 16 else N_PHASE_SHARP
         if jitter_rad == 0.0:
             n_points = 1
         excess = np.zeros(n_used + 2)  # E(x - X)+ at nodes -1 .. n_used

@@ -25,18 +25,16 @@ WINDOWS_AT_ONCE = 2048
 SAMPLES_AT_ONCE = 2**18
 
 
-def as_extractor(
-    network: Network, config: Config
-) -> StatefulNetwork | LastOfWindow | MeanOfWindows:
+def as_extractor(network: Network, config: Config) -> StatefulNetwork | WindowLast | WindowMean:
     """The extractor that this network is, its weights as they stand."""
     network.eval()
     if config.evaluation.join == "mean" and not config.stateful:
-        return MeanOfWindows(network, config)
+        return WindowMean(network, config)
     field = config.model.receptive_field
     # What remembers no more than a window gives the same for the window and for all before.
     if config.stateful or (field is not None and field <= config.model.window):
         return StatefulNetwork(network, config)
-    return LastOfWindow(network, config)
+    return WindowLast(network, config)
 
 
 @dataclass(frozen=True)
@@ -185,7 +183,7 @@ class StatefulNetwork(NetworkExtractor):
 
 
 @dataclass(frozen=True)
-class LastOfWindow(NetworkExtractor):
+class WindowLast(NetworkExtractor):
     """The estimate of a sample is the last output of the window that ends there.
 
     The state is what has been heard of the last L - 1 samples; before the first full window the
@@ -247,7 +245,7 @@ class LastOfWindow(NetworkExtractor):
 
 
 @dataclass(frozen=True)
-class MeanOfWindows(NetworkExtractor):
+class WindowMean(NetworkExtractor):
     """The estimate of a sample is the mean over all windows that hold it.
 
     Not causal: the last of these windows ends L - 1 samples later.

@@ -34,7 +34,7 @@ def statistics(network: Network, config: Config) -> dict[str, Any]:
     }
 
 
-def plan(network: Network, config: Config) -> dict[str, Any]:
+def summarise(network: Network, config: Config) -> dict[str, Any]:
     """Layers, shapes, parameter counts, what a batch looks like, and warnings."""
     extractor = as_extractor(network, config)
     batch = next(iter(epoch_batches(config, epoch=1, device=torch.device("cpu"))))

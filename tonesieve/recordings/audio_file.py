@@ -14,13 +14,13 @@ from tonesieve.errors import UserError
 from tonesieve.recordings.reader import (
     Block,
     Channel,
-    Contents,
-    Form,
-    Wanted,
+    OpenedFile,
+    OutputFormat,
+    ReadOptions,
     check_size,
     choose,
     rows_in_block,
-    shown,
+    sanitise,
     states_its_rate,
 )
 
@@ -33,7 +33,7 @@ MOST_BYTES = 2**31
 UNKNOWN = 2**62
 
 
-def open_audio(path: Path, wanted: Wanted) -> Contents:
+def open_audio(path: Path, wanted: ReadOptions) -> OpenedFile:
     """The chosen channels, numbered from 1, of a WAV or FLAC file; full scale is 1.
 
     Raises `UserError` for a file that is none, was cut short, or holds another format.
@@ -46,7 +46,7 @@ def open_audio(path: Path, wanted: Wanted) -> Contents:
             subtype, rate, kind = file.subtype, file.samplerate, file.format
             n_channels, n_rows = file.channels, file.frames
     except (soundfile.LibsndfileError, ValueError) as error:
-        raise UserError(f"{path}: not {name} that can be read ({shown(error)})") from None
+        raise UserError(f"{path}: not {name} that can be read ({sanitise(error)})") from None
     if kind not in KINDS[ending]:
         raise UserError(f"{path}: not {name} but {kind}; convert it first")
     _check_whole(path)
@@ -56,15 +56,21 @@ def open_audio(path: Path, wanted: Wanted) -> Contents:
     names = [str(i + 1) for i in range(n_channels)]
     chosen = choose(path, names, wanted.columns, what="channel")
     channels = tuple(Channel(names[i], "full scale") for i in chosen)
-    form = Form(ending, subtype=subtype)
-    return Contents(channels, _blocks(path, name, chosen, n_rows), form, float(rate))
+    form = OutputFormat(ending, subtype=subtype)
+    return OpenedFile(channels, _blocks(path, name, chosen, n_rows), form, float(rate))
 
 
 class AudioWriter:
     """Writes blocks of rows as WAV or FLAC."""
 
     def __init__(
-        self, path: Path, file: BinaryIO, n_channels: int, rate_hz: float, n_rows: int, form: Form
+        self,
+        path: Path,
+        file: BinaryIO,
+        n_channels: int,
+        rate_hz: float,
+        n_rows: int,
+        form: OutputFormat,
     ) -> None:
         rate = round(rate_hz)
         if rate_hz != rate or not 1 <= rate < 2**31:
@@ -94,7 +100,7 @@ class AudioWriter:
         """Complete the header."""
         self._sound.close()
 
-    def drop(self) -> None:
+    def abort(self) -> None:
         """Let go of a file that is not to be."""
         self._sound.close()
 
@@ -108,7 +114,7 @@ def _blocks(path: Path, name: str, chosen: list[int], n_rows: int) -> Iterator[B
                 n_read += len(block)
                 yield block[:, chosen], None
     except (soundfile.LibsndfileError, ValueError) as error:
-        raise UserError(f"{path}: not {name} that can be read ({shown(error)})") from None
+        raise UserError(f"{path}: not {name} that can be read ({sanitise(error)})") from None
     if n_read == 0:
         raise UserError(f"{path}: empty; it holds no samples")
     if n_read < n_rows:

@@ -26,17 +26,17 @@ from tonesieve.recordings.reader import (
     MOST_CHANNELS,
     Block,
     Channel,
-    Contents,
-    Form,
-    Wanted,
+    OpenedFile,
+    OutputFormat,
+    ReadOptions,
     choose,
-    distinct,
     in_seconds,
     need_times,
     rows_in_block,
+    sanitise,
     seconds_of,
-    shown,
     time_column,
+    unique_names,
     unit_in,
 )
 
@@ -67,7 +67,7 @@ class _Layout:
     mark: bool  # the file begins with a byte order mark
 
 
-def open_csv(path: Path, wanted: Wanted) -> Contents:
+def open_csv(path: Path, wanted: ReadOptions) -> OpenedFile:
     """The chosen columns of a CSV file.
 
     Lines at the top that begin with # are passed over; without a header line columns are named
@@ -86,7 +86,7 @@ def open_csv(path: Path, wanted: Wanted) -> Contents:
     words = [*layout.words[:at], *layout.words[at + 1 :]]
     chosen = [names[i] for i in choose(path, words, wanted.columns)]
     need_times(path, time, wanted.rate_hz)
-    form = Form(
+    form = OutputFormat(
         ".csv",
         time_name=time,
         times=None if time is None else partial(_as_written, path, layout, time),
@@ -96,14 +96,14 @@ def open_csv(path: Path, wanted: Wanted) -> Contents:
     )
     channels = tuple(Channel(name, unit_in(name)) for name in chosen)
     timed = time if wanted.rate_hz is None else None
-    return Contents(channels, _blocks(path, layout, chosen, timed), form, wanted.rate_hz)
+    return OpenedFile(channels, _blocks(path, layout, chosen, timed), form, wanted.rate_hz)
 
 
 class CsvWriter:
     """Writes blocks of rows as CSV text."""
 
     def __init__(
-        self, file: BinaryIO, time_name: str | None, channels: Sequence[Channel], form: Form
+        self, file: BinaryIO, time_name: str | None, channels: Sequence[Channel], form: OutputFormat
     ) -> None:
         self._file, self._form = file, form
         self._whole = [i for i, channel in enumerate(channels) if channel.whole]
@@ -130,7 +130,7 @@ class CsvWriter:
     def close(self) -> None:
         """Nothing is held back."""
 
-    def drop(self) -> None:
+    def abort(self) -> None:
         """Nothing is held."""
 
     def _put(self, text: str, encoding: str) -> None:
@@ -166,7 +166,7 @@ def _layout(path: Path) -> _Layout:
         start = len(mark) + sum(map(len, lines[:first]))
     else:
         start += len(header)
-    return _Layout(start, words, distinct(words), separator, decimal, encoding, bool(mark))
+    return _Layout(start, words, unique_names(words), separator, decimal, encoding, bool(mark))
 
 
 def _passed_over(line: bytes) -> bool:
@@ -269,7 +269,7 @@ def _no_table(path: Path, error: Exception, n_rows: int) -> UserError:
         reason = f"row {n_rows + line} has {n} cells, {most} are named"
     elif _IN_QUOTES in reason:
         reason = f"a quote that opens at row {n_rows + 1} or later is not closed"
-    return UserError(f"{path}: not a CSV table ({shown(reason)})")
+    return UserError(f"{path}: not a CSV table ({sanitise(reason)})")
 
 
 def _blocks(
@@ -304,9 +304,9 @@ def _numbers(
     numbers = _as_numbers(values, layout)
     bad = np.flatnonzero(numbers.isna() & values.notna())
     if bad.size:
-        cell = shown(values.iloc[bad[0]], 40)
+        cell = sanitise(values.iloc[bad[0]], 40)
         raise UserError(
-            f"{path}: column {shown(name, 40)}, row {first_row + bad[0] + 1}: {cell!r} is not a "
+            f"{path}: column {sanitise(name, 40)}, row {first_row + bad[0] + 1}: {cell!r} is not a "
             "number"
         )
     return numbers.to_numpy(dtype=np.float64)
@@ -336,9 +336,9 @@ def _seconds(
     moments = pd.to_datetime(words, format="ISO8601", utc=True, errors="coerce")
     bad = np.flatnonzero(moments.isna() & values.notna())
     if bad.size:
-        cell = shown(values.iloc[bad[0]], 40)
+        cell = sanitise(values.iloc[bad[0]], 40)
         raise UserError(
-            f"{path}: column {shown(name, 40)}, row {first_row + bad[0] + 1}: {cell!r} is neither "
+            f"{path}: column {sanitise(name, 40)}, row {first_row + bad[0] + 1}: {cell!r} is neither "
             "a number of seconds nor a date and time as in 2008-01-01T00:00:00.005"
         )
     return seconds_of(moments.dt.tz_localize(None).to_numpy())

@@ -16,14 +16,14 @@ from tonesieve.errors import UserError
 from tonesieve.recordings.reader import (
     Block,
     Channel,
-    Contents,
-    Form,
-    Wanted,
+    OpenedFile,
+    OutputFormat,
+    ReadOptions,
     choose,
-    distinct,
     rows_in_block,
-    shown,
+    sanitise,
     states_its_rate,
+    unique_names,
 )
 from tonesieve.recordings.spool import Spool
 
@@ -33,7 +33,7 @@ LEAST, MOST = 1e-5, 9_900_000.0
 MOST_SIGNALS = 4096
 
 
-def open_edf(path: Path, wanted: Wanted) -> Contents:
+def open_edf(path: Path, wanted: ReadOptions) -> OpenedFile:
     """The chosen signals, by label or by number from 1, of an EDF or EDF+ file.
 
     Raises `UserError` for a file that is none, or was recorded with pauses (EDF+D), and for chosen
@@ -61,10 +61,10 @@ def open_edf(path: Path, wanted: Wanted) -> Contents:
         )
     if not rates[chosen[0]] > 0 or not lengths[chosen[0]]:
         raise UserError(f"{path}: empty; {names[chosen[0]]} holds no samples")
-    unique = distinct(names)
+    unique = unique_names(names)
     channels = tuple(Channel(unique[i], units[i]) for i in chosen)
     blocks = _blocks(path, chosen, lengths[chosen[0]])
-    return Contents(channels, blocks, Form(".edf", record_s=record_s), rates[chosen[0]])
+    return OpenedFile(channels, blocks, OutputFormat(".edf", record_s=record_s), rates[chosen[0]])
 
 
 # Bytes of the header where its length, data records and signals are counted.
@@ -84,7 +84,7 @@ class EdfWriter:
         to: Path,
         channels: Sequence[Channel],
         rate_hz: float,
-        form: Form,
+        form: OutputFormat,
         spool: Spool,
     ) -> None:
         n = rate_hz * form.record_s
@@ -121,7 +121,7 @@ class EdfWriter:
                         raise RuntimeError("is the disk full?")
         self._check_written()
 
-    def drop(self) -> None:
+    def abort(self) -> None:
         """Nothing was written yet, or it is closed."""
 
     def _largest(self) -> Float[np.ndarray, " C"]:
@@ -205,7 +205,7 @@ def _check_header(path: Path) -> None:
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
-    reason = shown(str(error).removeprefix(f"{path}: "))
+    reason = sanitise(str(error).removeprefix(f"{path}: "))
     return UserError(f"{path}: not an EDF file that can be read ({reason})")
 
 

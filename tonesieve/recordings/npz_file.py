@@ -25,18 +25,18 @@ from tonesieve.recordings.reader import (
     ROWS,
     Block,
     Channel,
-    Contents,
-    Form,
-    Wanted,
+    OpenedFile,
+    OutputFormat,
+    ReadOptions,
     check_size,
     choose,
-    distinct,
     in_seconds,
     need_times,
     rows_in_block,
+    sanitise,
     seconds_of,
-    shown,
     time_column,
+    unique_names,
     unit_in,
 )
 from tonesieve.recordings.spool import Spool
@@ -71,7 +71,7 @@ class _Array:
         return [f"{self.name}_{i + 1}" for i in range(self.width)]
 
 
-def open_npz(path: Path, wanted: Wanted) -> Contents:
+def open_npz(path: Path, wanted: ReadOptions) -> OpenedFile:
     """The chosen arrays of an NPZ file: each (T,) a channel, or (T, C) several, NAME_1, NAME_2.
 
     The rate is an array ``rate_hz`` of one number, or follows from the time array, named as in CSV
@@ -92,19 +92,19 @@ def open_npz(path: Path, wanted: Wanted) -> Contents:
     used = list(dict.fromkeys(own[i][0] for i in picked))
     beside = [*used, *([time] if time is not None else [])]
     if len({a.shape[0] for a in beside}) > 1:
-        lengths = ", ".join(f"{shown(a.name, 40)} {a.shape[0]}" for a in beside[:12])
+        lengths = ", ".join(f"{sanitise(a.name, 40)} {a.shape[0]}" for a in beside[:12])
         raise UserError(f"{path}: arrays of different lengths ({lengths}); take one at a time")
     check_size(path, used[0].shape[0] * len(picked))
-    unique = distinct(names)
+    unique = unique_names(names)
     channels = tuple(Channel(unique[i], unit_in(names[i])) for i in picked)
     blocks = _blocks(path, [own[i] for i in picked], time if rate_hz is None else None)
-    form = Form(
+    form = OutputFormat(
         ".npz",
         time_name=None if time is None else time.name,
         times=None if time is None else partial(_as_written, path, time),
         time_type=None if time is None else time.dtype,
     )
-    return Contents(channels, blocks, form, rate_hz)
+    return OpenedFile(channels, blocks, form, rate_hz)
 
 
 class NpzWriter:
@@ -116,12 +116,12 @@ class NpzWriter:
         time_name: str | None,
         channels: Sequence[Channel],
         rate_hz: float,
-        form: Form,
+        form: OutputFormat,
         spool: Spool,
     ) -> None:
         self._file, self._rate, self._form, self._spool = file, rate_hz, form, spool
         self._time_name = time_name
-        self._names = distinct([RATE, time_name or RATE, *(c.name for c in channels)])[2:]
+        self._names = unique_names([RATE, time_name or RATE, *(c.name for c in channels)])[2:]
         self._times: list[Any] = []
 
     def write(self, times: Any, columns: Float[np.ndarray, "T C"]) -> None:
@@ -145,7 +145,7 @@ class NpzWriter:
             with archive.open(f"{RATE}.npy", "w") as member:
                 npy.write_array(member, np.array(self._rate))
 
-    def drop(self) -> None:
+    def abort(self) -> None:
         """Nothing was written yet."""
 
     def _column(self, archive: zipfile.ZipFile, name: str, i: int, dtype: np.dtype) -> None:
@@ -235,7 +235,7 @@ def _header(name: str, member: Any) -> tuple[_Array, bytes]:
     return _Array(name, shape, dtype, by_column, raw.tell()), raw.read()
 
 
-def _time_array(path: Path, arrays: Sequence[_Array], wanted: Wanted) -> _Array | None:
+def _time_array(path: Path, arrays: Sequence[_Array], wanted: ReadOptions) -> _Array | None:
     single = {a.name: a for a in arrays if len(a.shape) == 1}
     moments = [name for name, a in single.items() if a.dtype.kind == "M"]
     name = time_column(path, list(single), wanted, moments=moments, what="array")
@@ -322,4 +322,4 @@ def _seconds(array: _Array, values: np.ndarray) -> Float[np.ndarray, " T"]:
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
-    return UserError(f"{path}: not an NPZ file that can be read ({shown(error)})")
+    return UserError(f"{path}: not an NPZ file that can be read ({sanitise(error)})")

@@ -15,15 +15,15 @@ from tonesieve.recordings.reader import (
     MOST_CHANNELS,
     Block,
     Channel,
-    Contents,
-    Form,
-    Wanted,
+    OpenedFile,
+    OutputFormat,
+    ReadOptions,
     check_size,
     choose,
     in_seconds,
     need_times,
     rows_in_block,
-    shown,
+    sanitise,
     since_origin,
     time_column,
     unit_in,
@@ -32,7 +32,7 @@ from tonesieve.recordings.reader import (
 UNIT = b"unit"  # in a column's metadata
 
 
-def open_parquet(path: Path, wanted: Wanted) -> Contents:
+def open_parquet(path: Path, wanted: ReadOptions) -> OpenedFile:
     """The chosen columns of a Parquet file; the time column is found as in CSV files, or is the
     only one that holds moments. Nulls are missing samples.
 
@@ -60,10 +60,10 @@ def open_parquet(path: Path, wanted: Wanted) -> Contents:
     chosen = [names[i] for i in choose(path, names, wanted.columns)]
     twice = next((n for n in [*chosen, time] if n is not None and schema.names.count(n) > 1), None)
     if twice is not None:
-        raise UserError(f"{path}: several columns are named {shown(twice, 40)!r}; rename them")
+        raise UserError(f"{path}: several columns are named {sanitise(twice, 40)!r}; rename them")
     check_size(path, n_rows * len(chosen))
     need_times(path, time, wanted.rate_hz)
-    form = Form(
+    form = OutputFormat(
         ".parquet",
         time_name=time,
         times=None if time is None else partial(_as_written, path, time),
@@ -71,14 +71,14 @@ def open_parquet(path: Path, wanted: Wanted) -> Contents:
     )
     channels = tuple(Channel(name, _unit(schema.field(name))) for name in chosen)
     timed = time if wanted.rate_hz is None else None
-    return Contents(channels, _blocks(path, chosen, timed), form, wanted.rate_hz)
+    return OpenedFile(channels, _blocks(path, chosen, timed), form, wanted.rate_hz)
 
 
 class ParquetWriter:
     """Writes blocks of rows as a Parquet file."""
 
     def __init__(
-        self, file: BinaryIO, time_name: str | None, channels: Sequence[Channel], form: Form
+        self, file: BinaryIO, time_name: str | None, channels: Sequence[Channel], form: OutputFormat
     ) -> None:
         import pyarrow as pa
         from pyarrow import parquet
@@ -104,7 +104,7 @@ class ParquetWriter:
         """Write the footer."""
         self._writer.close()
 
-    def drop(self) -> None:
+    def abort(self) -> None:
         """Let go of a file that is not to be."""
         self._writer.close()
 
@@ -179,4 +179,4 @@ def _unit(field: Any) -> str:
 
 def _unreadable(path: Path, error: Exception) -> UserError:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return UserError(f"{path}: not a Parquet file that can be read ({shown(reason)})")
+    return UserError(f"{path}: not a Parquet file that can be read ({sanitise(reason)})")

@@ -44,7 +44,7 @@ class Channel:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ReadOptions:
     """What a user asks of a file."""
 
     columns: tuple[str, ...] = ()  # none: the only one
@@ -53,7 +53,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Form:
+class OutputFormat:
     """What an output of the same format keeps of its input."""
 
     ending: str
@@ -68,12 +68,12 @@ class Form:
 
 
 @dataclass(frozen=True)
-class Contents:
+class OpenedFile:
     """The chosen channels of a file, to be read once, from the start."""
 
     channels: tuple[Channel, ...]
     blocks: Iterator[Block]
-    form: Form
+    form: OutputFormat
     rate_hz: float | None = None  # as the file states it, or the user; None: see the times
 
 
@@ -96,7 +96,7 @@ def choose(
         if names.count(name) > 1:
             places = [str(i + 1) for i, other in enumerate(names) if other == name]
             raise UserError(
-                f"{path}: several {what}s are named {shown(name, 40)!r}; choose by number, "
+                f"{path}: several {what}s are named {sanitise(name, 40)!r}; choose by number, "
                 f"--column {_listed(places, ' or ')}"
             )
         if name in names:
@@ -107,7 +107,7 @@ def choose(
             chosen[int(name) - 1] = None
         else:
             raise UserError(
-                f"{path}: no {what} {shown(name, 40)!r}; there are {_listed(names, ', ')}"
+                f"{path}: no {what} {sanitise(name, 40)!r}; there are {_listed(names, ', ')}"
             )
     if len(chosen) > MOST_CHOSEN:
         raise UserError(
@@ -116,7 +116,7 @@ def choose(
     return list(chosen)
 
 
-def distinct(words: Sequence[str]) -> list[str]:
+def unique_names(words: Sequence[str]) -> list[str]:
     """Names of which none is empty and none stands twice: the second ``x`` becomes ``x.1``."""
     names: dict[str, None] = {}
     taken, count = set(words), dict[str, int]()
@@ -177,7 +177,7 @@ def since_origin(
 def time_column(
     path: Path,
     names: Sequence[str],
-    wanted: Wanted,
+    wanted: ReadOptions,
     *,
     moments: Sequence[str] = (),
     what: str = "column",
@@ -188,7 +188,7 @@ def time_column(
     """
     if wanted.time is not None:
         if wanted.time not in names:
-            there = shown(", ".join(names[:12]))
+            there = sanitise(", ".join(names[:12]))
             raise UserError(f"{path}: --time {wanted.time}: no such {what}; there are {there}")
         return wanted.time
     named = [n for n in names if n not in wanted.columns and time_scale(n) is not None]
@@ -237,7 +237,7 @@ def check_rate(path: Path, rate_hz: float | None, *, whose: str = "--rate") -> N
         raise UserError(f"{path}: {whose} {rate_hz:g}: must be above 0 Hz")
 
 
-def states_its_rate(path: Path, wanted: Wanted, what: str) -> None:
+def states_its_rate(path: Path, wanted: ReadOptions, what: str) -> None:
     """Refuse --rate and --time for a format that knows its own."""
     if wanted.rate_hz is not None:
         raise UserError(f"{path}: {what} states its own rate; leave --rate away")
@@ -245,12 +245,12 @@ def states_its_rate(path: Path, wanted: Wanted, what: str) -> None:
         raise UserError(f"{path}: {what} has no time column; leave --time away")
 
 
-def shown(text: object, most: int = 200) -> str:
+def sanitise(text: object, most: int = 200) -> str:
     """Text from a file or a library as one line that a terminal can show."""
     line = "".join(c if c.isprintable() else " " for c in str(text)[: 10 * most])
     return " ".join(line.split())[:most]
 
 
 def _listed(names: Sequence[str], between: str) -> str:
-    first = between.join(shown(name, 40) for name in names[:12])
+    first = between.join(sanitise(name, 40) for name in names[:12])
     return first if len(names) <= 12 else f"{first}, ... ({len(names)} in all)"

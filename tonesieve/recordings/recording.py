@@ -19,15 +19,15 @@ from jaxtyping import Float
 from tonesieve.errors import UserError
 from tonesieve.recordings.reader import (
     Channel,
-    Contents,
-    Form,
-    Wanted,
+    OpenedFile,
+    OutputFormat,
+    ReadOptions,
     check_rate,
     rows_in_block,
-    shown,
+    sanitise,
 )
 from tonesieve.recordings.spool import Spool
-from tonesieve.recordings.time_grid import Grid, even, grid_of
+from tonesieve.recordings.time_grid import Grid, infer_grid, regular
 from tonesieve.util.files import replacing
 
 # By the ending of a file: the module of its format, loaded when it is met, and what opens it.
@@ -52,7 +52,7 @@ class Recording:
     channels: tuple[Channel, ...]
     grid: Grid
     rows: Spool  # a time in seconds, where there is one, and then the channels
-    form: Form
+    form: OutputFormat
     timed: bool
 
     @property
@@ -125,31 +125,33 @@ def read_recording(
     if path.suffix.lower() not in _OPENERS:
         raise UserError(f"{path}: ending {path.suffix!r}; readable are {', '.join(FORMATS)}")
     module, name = _OPENERS[path.suffix.lower()]
-    wanted = Wanted(tuple(columns), rate_hz, time)
+    wanted = ReadOptions(tuple(columns), rate_hz, time)
     opened = import_module(f"tonesieve.recordings.{module}")
     try:
-        contents: Contents = getattr(opened, name)(path, wanted)
+        contents: OpenedFile = getattr(opened, name)(path, wanted)
         rows, timed = _collect(contents, scratch or Path(tempfile.gettempdir()))
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or shown(error)}") from None
+        raise UserError(f"{path}: cannot be read: {error.strerror or sanitise(error)}") from None
     except MemoryError:
         raise UserError(f"{path}: cannot be read: it asks for more memory than there is") from None
     if not len(rows):
         raise UserError(f"{path}: empty; it holds no samples")
     if contents.rate_hz is not None:
         check_rate(path, contents.rate_hz, whose="it states a rate of")
-        grid = even(contents.rate_hz)
+        grid = regular(contents.rate_hz)
     else:
-        grid = grid_of(path, lambda: _times(rows), len(rows))
+        grid = infer_grid(path, lambda: _times(rows), len(rows))
     return Recording(path, contents.channels, grid, rows, contents.form, timed)
 
 
-def of_array(samples: Float[np.ndarray, " T"], rate_hz: float) -> Recording:
+def from_array(samples: Float[np.ndarray, " T"], rate_hz: float) -> Recording:
     """Samples at hand as a recording."""
     rows = Spool(1, Path(tempfile.gettempdir()))
     rows.append(samples[:, None])
     channel = Channel("samples")
-    return Recording(Path("array"), (channel,), even(rate_hz), rows, Form(".npz"), timed=False)
+    return Recording(
+        Path("array"), (channel,), regular(rate_hz), rows, OutputFormat(".npz"), timed=False
+    )
 
 
 @runtime_checkable
@@ -158,10 +160,10 @@ class _Writer(Protocol):
 
     def close(self) -> None: ...
 
-    def drop(self) -> None: ...
+    def abort(self) -> None: ...
 
 
-class Sink:
+class RecordingWriter:
     """Takes columns for the samples of a recording, and writes those that are rows of it."""
 
     def __init__(
@@ -203,9 +205,9 @@ class Sink:
 
 
 @contextmanager
-def writing(
+def open_writer(
     recording: Recording, columns: Sequence[Channel], path: Path, *, force: bool = False
-) -> Iterator[Sink]:
+) -> Iterator[RecordingWriter]:
     """Write columns beside a recording's times into ``path``, in the format of its ending.
 
     The rows are those of the recording. In its own format its time column stays as it was; another
@@ -225,15 +227,15 @@ def writing(
         except BaseException:
             # Before the file is: else a library completes it later, in whatever is open by then.
             with suppress(Exception):
-                writer.drop()
+                writer.abort()
             raise
 
 
 def _begin(
     recording: Recording, columns: Sequence[Channel], path: Path, file: BinaryIO, ending: str
-) -> tuple[Sink, _Writer]:
+) -> tuple[RecordingWriter, _Writer]:
     same = recording.form.ending == ending
-    form = recording.form if same else Form(ending)
+    form = recording.form if same else OutputFormat(ending)
     rate = recording.rate_hz
     timed = ending in TABLES and (not same or form.time_name is not None)
     verbatim = timed and form.times is not None
@@ -254,7 +256,7 @@ def _begin(
         n = recording.n_samples
         writer = module.AudioWriter(path, file, len(columns), rate, n, form)
     bounded = getattr(writer, "subtype", "DOUBLE") not in ("FLOAT", "DOUBLE")
-    sink = Sink(recording, path, writer, timed=timed, verbatim=verbatim, bounded=bounded)
+    sink = RecordingWriter(recording, path, writer, timed=timed, verbatim=verbatim, bounded=bounded)
     return sink, writer
 
 
@@ -264,7 +266,7 @@ def _guarded(path: Path) -> Iterator[None]:
     try:
         yield
     except (AssertionError, RuntimeError) as error:
-        reason = shown(error) or "is the disk full?"
+        reason = sanitise(error) or "is the disk full?"
         raise UserError(f"{path}: cannot be written: {reason}") from None
 
 
@@ -293,7 +295,7 @@ class _Verbatim:
         return parts  # as they are: Arrow knows more of them than NumPy
 
 
-def _collect(contents: Contents, scratch: Path) -> tuple[Spool, bool]:
+def _collect(contents: OpenedFile, scratch: Path) -> tuple[Spool, bool]:
     rows: Spool | None = None
     timed = False
     for samples, times in contents.blocks:

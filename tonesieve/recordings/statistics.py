@@ -24,7 +24,7 @@ LEAST_CLIPPED = 10
 
 
 @dataclass
-class Stretches:
+class Intervals:
     """Where something holds: stretches of samples, found block by block."""
 
     longest_named: int = MOST_NAMED
@@ -63,7 +63,7 @@ class Stretches:
 
 
 @dataclass
-class Survey:
+class ChannelStats:
     """One channel."""
 
     n_samples: int
@@ -72,8 +72,8 @@ class Survey:
     rms: float  # about the mean
     lowest: float
     highest: float
-    gaps: Stretches
-    clipped: Stretches
+    gaps: Intervals
+    clipped: Intervals
 
     @property
     def unit(self) -> float:
@@ -85,7 +85,7 @@ class Survey:
         return power_of_two(largest)
 
 
-def survey(recording: Recording) -> list[Survey]:
+def survey(recording: Recording) -> list[ChannelStats]:
     """Every channel's; two passes over the recording, whatever its channels."""
     n, channels = recording.n_samples, range(len(recording.channels))
     step = rows_in_block(len(channels))
@@ -113,7 +113,7 @@ class _Range:
     """The first pass over a channel: its ends, and what lies next to them."""
 
     def __init__(self) -> None:
-        self.first, self.gaps = np.nan, Stretches()
+        self.first, self.gaps = np.nan, Intervals()
         self.lowest = self.above = np.inf
         self.highest = self.below = -np.inf
 
@@ -145,7 +145,7 @@ class _Sums:
         self._above = 2 * max(wide, LEVELS / 2 * (min(found.above, high) - low) if wide else 0.0)
         self._below = 2 * max(wide, LEVELS / 2 * (high - max(found.below, low)) if wide else 0.0)
         self._total, self._squares, self._n_good, self._n_near, self._n_ends = 0.0, 0.0, 0, 0, 0
-        self._clipped, self._run = Stretches(), _Runs()
+        self._clipped, self._run = Intervals(), _Runs()
 
     def add(self, start: int, block: Float[np.ndarray, " T"]) -> None:
         """A block that begins at sample ``start``."""
@@ -161,7 +161,7 @@ class _Sums:
         self._n_ends += int(np.sum(extreme))
         self._clipped.add(start, self._run.long(extreme))
 
-    def survey(self, n_samples: int) -> Survey:
+    def survey(self, n_samples: int) -> ChannelStats:
         """All that was found."""
         found, unit = self._found, self._unit
         mean = self._total / self._n_good if self._n_good else 0.0
@@ -170,7 +170,7 @@ class _Sums:
         natural = self._n_ends == self._n_good or self._clipped.n_samples < max(
             LEAST_CLIPPED, self._n_near / 2
         )
-        return Survey(
+        return ChannelStats(
             n_samples=n_samples,
             first=found.first,
             mean=(found.first / unit + mean) * unit,
@@ -178,7 +178,7 @@ class _Sums:
             lowest=found.lowest,
             highest=found.highest,
             gaps=found.gaps,
-            clipped=Stretches() if natural else self._clipped,
+            clipped=Intervals() if natural else self._clipped,
         )
 
 

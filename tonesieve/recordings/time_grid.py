@@ -47,12 +47,12 @@ class Grid:
         return np.minimum(row, following), row < following
 
 
-def even(rate_hz: float) -> Grid:
+def regular(rate_hz: float) -> Grid:
     """Nothing lost."""
     return Grid(rate_hz, np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
 
 
-def grid_of(path: Path, times: Times, n_rows: int) -> Grid:
+def infer_grid(path: Path, times: Times, n_rows: int) -> Grid:
     """The rate, and pauses as lost samples.
 
     ``times``: seconds since any origin, in blocks; NaN (no time) counts as one step. Raises

@@ -140,7 +140,7 @@ def centred(stretches: Float[np.ndarray, "B T"]) -> Float[np.ndarray, "B T"]:
     return np.asarray(stretches - mean[:, None])
 
 
-def swayed(
+def modulate_noise(
     noise: Float[np.ndarray, "B T"],
     frequencies_hz: Sequence[float],
     rate_hz: float,

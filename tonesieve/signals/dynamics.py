@@ -47,7 +47,7 @@ DETUNING = (1e-6, 1e-3)
 DRIFT_SHARE, OFFSET_SHARE, DETUNED = 0.03, 0.02, 0.4
 
 
-def draw_course(
+def draw_envelope(
     dynamics: str, n_samples: int, step: float, *, mild: bool = False, rng: Rng
 ) -> tuple[Complex[np.ndarray, " T"], About]:
     """A tone's complex amplitude, of mean square 1 (bursts: 1 where on), and what was drawn.

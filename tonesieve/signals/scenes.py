@@ -36,7 +36,7 @@ from jaxtyping import Complex, Float
 
 from tonesieve.errors import UserError
 from tonesieve.signals.backgrounds import Rng
-from tonesieve.signals.dynamics import DYNAMICS, draw_course, draw_detuning
+from tonesieve.signals.dynamics import DYNAMICS, draw_detuning, draw_envelope
 from tonesieve.signals.noise_models import NOISES, draw_noise, log_uniform
 
 About = dict[str, float | str | bool]
@@ -75,7 +75,7 @@ class Scene:
     """
 
     samples: Float[np.ndarray, " T"]  # NaN in gaps
-    turns: tuple[float, ...]
+    freq_cycles: tuple[float, ...]
     phasors: Complex[np.ndarray, "T K"]
     snr_db: float
     dynamics: str
@@ -87,12 +87,12 @@ class Scene:
     @property
     def tones(self) -> Float[np.ndarray, "T K"]:
         """The tones themselves."""
-        return sounding(self.phasors, self.turns)
+        return synthesise(self.phasors, self.freq_cycles)
 
     @property
     def step(self) -> float:
         """Samples in a step."""
-        return samples_a_step(self.turns[0])
+        return samples_a_step(self.freq_cycles[0])
 
 
 def samples_a_step(turn: float) -> float:
@@ -100,7 +100,7 @@ def samples_a_step(turn: float) -> float:
     return max(1.0, 1 / (STEPS_A_PERIOD * turn))
 
 
-def sounding(
+def synthesise(
     phasors: Complex[np.ndarray, "T K"], turns: Sequence[float]
 ) -> Float[np.ndarray, "T K"]:
     """Tones of these complex amplitudes at these frequencies, cycles a sample."""
@@ -138,7 +138,7 @@ def draw_scene(
     # In units of the noise at the tone until the end.
     power = 10 ** (snr_db / 10) / step
     amplitude = math.sqrt(2 * power) * np.exp(2j * np.pi * courses.random())
-    course, about = draw_course(dynamics, n, step, rng=courses)
+    course, about = draw_envelope(dynamics, n, step, rng=courses)
     walk_variance = 2 * power * _walk_variance(course)
     first, detuned = _detuned(amplitude * course, dynamics, step, turn, plain, courses)
     turns, beside, known = _others(turn, n, step, power, plain, others)
@@ -146,7 +146,7 @@ def draw_scene(
     heard, drawn = draw_noise(
         noise, n, turn, tone_power=power, taken=turns, plain=plain, rng=noises
     )
-    heard = heard + sounding(phasors, turns).sum(axis=1)
+    heard = heard + synthesise(phasors, turns).sum(axis=1)
     scale = 10 ** nuisances.uniform(*SCALE_DECADES)
     spoilt: About = {}
     if not plain:
@@ -233,7 +233,7 @@ def _others(
         if place is None:
             continue
         level_db, dynamics = rng.uniform(*LEVEL_DB), str(rng.choice(MILD))
-        course, _ = draw_course(dynamics, n, step, mild=True, rng=rng)
+        course, _ = draw_envelope(dynamics, n, step, mild=True, rng=rng)
         amplitude = math.sqrt(2 * power * 10 ** (level_db / 10))
         turns.append(place)
         phasors.append(amplitude * np.exp(2j * np.pi * rng.random()) * course)

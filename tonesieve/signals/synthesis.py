@@ -24,7 +24,7 @@ from tonesieve.signals.backgrounds import (
     draw_levels,
     draw_stretches,
     load_background,
-    swayed,
+    modulate_noise,
 )
 
 
@@ -100,7 +100,7 @@ def _draw_on_background(
     noise = draw_stretches(background, data.background.part, n_records, n_samples, rng=rng)
     if data.background.part == "train" and data.background.sway_db:
         sway_db = data.background.sway_db
-        noise = swayed(noise, data.frequencies_hz, data.rate_hz, sway_db, rng=rng)
+        noise = modulate_noise(noise, data.frequencies_hz, data.rate_hz, sway_db, rng=rng)
     amplitudes = draw_amplitudes(data.background, n_records, data.n_components, rng=rng)
     shape = (n_records, n_samples, data.n_components)
     levels = draw_levels(data.background, data.rate_hz, shape, rng=rng)

@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from tonesieve.errors import UserError
-from tonesieve.learning.runtime.distributed import apart
-from tonesieve.sweeping.optuna_search import work_on
+from tonesieve.learning.runtime.processes import without_main
+from tonesieve.sweeping.optuna_search import run_trial
 from tonesieve.sweeping.worker import FAILED, Outcome, Task
 
 # A task that takes its worker down with it this often is given up.
 MOST_ATTEMPTS = 3
-KNOCK_S = 10.0
+CONNECT_TIMEOUT_S = 10.0
 
 Finished = tuple[Task, Outcome]
 
@@ -35,7 +35,7 @@ class Engine(ABC):
 
     # Tasks that it does at a time, and those that are worth having in hand: what is asked for
     # only as the last ones end can be chosen by them.
-    n_hands: int
+    n_workers: int
     n_queued: int
 
     @abstractmethod
@@ -51,7 +51,7 @@ class Engine(ABC):
         """Let go of the workers; what is unfinished stays so."""
 
 
-def do_all(
+def run_all(
     engine: Engine,
     tasks: Iterable[Task],
     on_done: Callable[[Task, Outcome], None],
@@ -65,7 +65,7 @@ def do_all(
     """
     waiting, n_open = iter(tasks), 0
     while True:
-        while n_open < (engine.n_hands if chosen else engine.n_queued):
+        while n_open < (engine.n_workers if chosen else engine.n_queued):
             task = next(waiting, None)
             if task is None:
                 break
@@ -82,7 +82,7 @@ class Local(Engine):
     """Processes on this machine, a thread each; the death of one concerns its task alone."""
 
     def __init__(self, n_workers: int) -> None:
-        self.n_hands = self.n_queued = n_workers
+        self.n_workers = self.n_queued = n_workers
         self._free = [_new_worker() for _ in range(n_workers)]
         self._open: dict[Future[Outcome], tuple[Task, ProcessPoolExecutor]] = {}
         self._attempts: dict[str, int] = {}
@@ -92,10 +92,10 @@ class Local(Engine):
         worker = self._free.pop()
         with _as_a_worker_begins():
             try:
-                future = worker.submit(work_on, task)
+                future = worker.submit(run_trial, task)
             except BrokenProcessPool:  # killed while it had nothing to do
                 worker = _new_worker()
-                future = worker.submit(work_on, task)
+                future = worker.submit(run_trial, task)
         self._open[future] = (task, worker)
 
     def wait(self) -> list[Finished]:
@@ -144,7 +144,7 @@ def _as_a_worker_begins() -> Iterator[None]:
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"
     try:
-        with apart():
+        with without_main():
             yield
     finally:
         if before is None:
@@ -189,10 +189,10 @@ class Ray(Engine):
             max_retries=MOST_ATTEMPTS,
             max_calls=0,
             runtime_env={"env_vars": {"OMP_NUM_THREADS": "1", **hidden}},
-        )(work_on)
+        )(run_trial)
         self._open: dict[Any, Task] = {}
         room = self._room(resources)
-        self.n_hands = n_parallel or room
+        self.n_workers = n_parallel or room
         self.n_queued = n_parallel or 10_000  # the cluster queues what it has no room for
 
     def submit(self, task: Task) -> None:
@@ -259,7 +259,7 @@ def _knock(address: str) -> None:
     """Raise `OSError` where nobody listens at HOST:PORT: Ray itself may wait for ever."""
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if port.isdigit():
-        socket.create_connection((host, int(port)), KNOCK_S).close()
+        socket.create_connection((host, int(port)), CONNECT_TIMEOUT_S).close()
 
 
 def _import_ray() -> Any:

@@ -18,7 +18,7 @@ from tonesieve.config.config import to_yaml
 from tonesieve.errors import UserError
 from tonesieve.learning.loop.history import History
 from tonesieve.sweeping.plan import Plan, Point, Search, configure
-from tonesieve.sweeping.worker import FINISHED, PRUNED, Outcome, Stopped, Task, Trial, work
+from tonesieve.sweeping.worker import FINISHED, PRUNED, Outcome, Pruned, Task, Trial, work
 
 if TYPE_CHECKING:
     import optuna
@@ -31,7 +31,7 @@ N_RANDOM, N_SAFE_EPOCHS = 10, 3
 DRAWS = 32
 
 
-def work_on(task: Task) -> Outcome:
+def run_trial(task: Task) -> Outcome:
     """Do one run on a worker; a trial of a search may be given up on the way."""
     if task.trial is None:
         return work(task)
@@ -46,7 +46,7 @@ def work_on(task: Task) -> Outcome:
             warnings.simplefilter("ignore")
             trial.report(epoch.validation_loss, epoch.epoch)
         if trial.should_prune():
-            raise Stopped(f"hopeless after epoch {epoch.epoch}")
+            raise Pruned(f"hopeless after epoch {epoch.epoch}")
 
     return work(task, judge)
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from tonesieve.cli.text import number, table
 from tonesieve.errors import UserError
 from tonesieve.sweeping.plan import Plan, Point
 from tonesieve.sweeping.worker import FINISHED, Outcome
+from tonesieve.util.text_table import number, table
 
 # Columns of the results, and where the metrics have them.
 COLUMNS = {

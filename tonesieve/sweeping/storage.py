@@ -22,7 +22,7 @@ Keep = Callable[[Sequence[str]], None]
 
 
 @dataclass(frozen=True)
-class Shelf:
+class ResultStore:
     """A folder or an address such as s3://bucket/sweep."""
 
     address: str

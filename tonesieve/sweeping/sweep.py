@@ -19,7 +19,7 @@ from tonesieve.errors import UserError
 from tonesieve.evaluation.plots import run_plots as draw
 from tonesieve.evaluation.plots import sweep_plots
 from tonesieve.inference.run_directory import CONFIG
-from tonesieve.sweeping.executors import Engine, Resources, do_all, open_engine
+from tonesieve.sweeping.executors import Engine, Resources, open_engine, run_all
 from tonesieve.sweeping.optuna_search import (
     STUDY,
     check_space,
@@ -30,7 +30,7 @@ from tonesieve.sweeping.optuna_search import (
 )
 from tonesieve.sweeping.plan import Plan, Point, plan_yaml, points_of, read_plan
 from tonesieve.sweeping.results import best_by_budget, by_point, check_metric, metric_of, row_of
-from tonesieve.sweeping.storage import RUNS, Shelf
+from tonesieve.sweeping.storage import RUNS, ResultStore
 from tonesieve.sweeping.worker import (
     FAILED,
     FINISHED,
@@ -79,7 +79,7 @@ def sweep(
     if plan.search:
         check_space(plan, base, where=where)
     fixed = [] if plan.search else points_of(plan, base, where=where)
-    shelf = Shelf(str(out) if out is not None else str(Path("sweeps") / plan.name))
+    shelf = ResultStore(str(out) if out is not None else str(Path("sweeps") / plan.name))
     shelf.make()
     lock = _claim(shelf)
     try:
@@ -104,7 +104,7 @@ class _Sweep:
     """A sweep under way."""
 
     def __init__(
-        self, plan: Plan, base: str | Path, where: str, shelf: Shelf, reporter: Reporter
+        self, plan: Plan, base: str | Path, where: str, shelf: ResultStore, reporter: Reporter
     ) -> None:
         self.plan, self.base, self.where = plan, base, where
         self.shelf, self.reporter = shelf, reporter
@@ -219,7 +219,7 @@ class _Sweep:
     def _through(self, engine: str, doing: Mapping[str, Any], tasks: Any, on_done: Any) -> None:
         hands: Engine = open_engine(engine, **doing)
         try:
-            do_all(hands, tasks, on_done, chosen=self.plan.search is not None)
+            run_all(hands, tasks, on_done, chosen=self.plan.search is not None)
         finally:
             hands.close()
 
@@ -242,7 +242,7 @@ class _Sweep:
         result["files"].append(_save(self.shelf, picture))
 
 
-def _save(shelf: Shelf, picture: Figure) -> str:
+def _save(shelf: ResultStore, picture: Figure) -> str:
     name = f"{FIGURES}/{PICTURE}"
     if shelf.folder is not None:
         (shelf.folder / FIGURES).mkdir(exist_ok=True)
@@ -276,7 +276,7 @@ def _check_options(
         raise UserError("--storage: is for a search; this sweep names its runs one by one")
 
 
-def _check_kept(shelf: Shelf, points: Sequence[Point]) -> None:
+def _check_kept(shelf: ResultStore, points: Sequence[Point]) -> None:
     """Runs of other settings must not mix with these: a base may have changed in between."""
     kept = set(shelf.runs())
     for point in points:
@@ -292,7 +292,7 @@ def _is_done(outcome: Outcome | None) -> bool:
     return outcome is not None and outcome.done
 
 
-def _keep_plan(shelf: Shelf, plan: Plan) -> None:
+def _keep_plan(shelf: ResultStore, plan: Plan) -> None:
     """Keep the plan beside its results; another one's results must not mix with them."""
     before, now = shelf.read(PLAN), plan_yaml(plan)
     if before is not None and before != now:
@@ -306,7 +306,7 @@ def _keep_plan(shelf: Shelf, plan: Plan) -> None:
         shelf.write(PLAN, now)
 
 
-def _claim(shelf: Shelf) -> FileLock | None:
+def _claim(shelf: ResultStore) -> FileLock | None:
     if shelf.folder is None:
         return None
     lock = FileLock(shelf.folder / LOCK)

@@ -26,7 +26,7 @@ from tonesieve.learning.models import build_network
 from tonesieve.learning.network_extractor import as_extractor
 from tonesieve.learning.runtime.threads import threads
 from tonesieve.signals.synthesis import draw_exercise
-from tonesieve.sweeping.storage import RUNS, Keep, Shelf
+from tonesieve.sweeping.storage import RUNS, Keep, ResultStore
 from tonesieve.util.files import write_text
 
 OUTCOME = "outcome.json"
@@ -39,11 +39,11 @@ PATIENCE_S = 120.0
 TIMED_SAMPLES, TIMED_WINDOWS = 10_000, 1000
 
 FINISHED, PRUNED, FAILED = "finished", "pruned", "failed"
-# Told of every epoch; raises `Stopped` to end a run for good.
+# Told of every epoch; raises `Pruned` to end a run for good.
 OnEpoch = Callable[[History], None]
 
 
-class Stopped(Exception):
+class Pruned(Exception):
     """A run is hopeless, and is given up."""
 
 
@@ -88,12 +88,12 @@ class Outcome:
         return json.dumps(asdict(self)) + "\n"
 
 
-def outcome_of(shelf: Shelf, name: str) -> Outcome | None:
+def outcome_of(shelf: ResultStore, name: str) -> Outcome | None:
     """How a run ended; None while it has not."""
     return _parse(shelf.read(f"{RUNS}/{name}/{OUTCOME}"))
 
 
-def keep_outcome(shelf: Shelf, name: str, outcome: Outcome) -> None:
+def keep_outcome(shelf: ResultStore, name: str, outcome: Outcome) -> None:
     """Keep the outcome of a run whose worker could not."""
     shelf.write(f"{RUNS}/{name}/{OUTCOME}", outcome.to_json())
 
@@ -111,7 +111,7 @@ def work(task: Task, on_epoch: OnEpoch | None = None) -> Outcome:
     A run that fails ends as such; only what the machine does to a worker ends the worker.
     """
     config = from_yaml(task.config_yaml, where=task.name)
-    shelf = Shelf(task.address)
+    shelf = ResultStore(task.address)
     before = outcome_of(shelf, task.name)
     if before is not None and before.done:
         return before
@@ -152,7 +152,7 @@ def _attempt(
         else:
             run(config, out=folder, on_epoch=hear)
         return Outcome(FINISHED, "", speed or _speed(config, folder))
-    except Stopped as stopped:
+    except Pruned as stopped:
         return Outcome(PRUNED, str(stopped), None, len(history))
     except Exception as error:
         # Whatever it was: the other runs go on, and the row says what it was.
@@ -183,7 +183,7 @@ def _speed(config: Config, folder: Path | None = None) -> float:
         return us_per_sample(extractor, record.mixture[:, :n_samples])
 
 
-def metrics_of(shelf: Shelf, name: str) -> dict[str, Any] | None:
+def metrics_of(shelf: ResultStore, name: str) -> dict[str, Any] | None:
     """A finished run's metrics."""
     text = shelf.read(f"{RUNS}/{name}/{METRICS}")
     return None if text is None else dict(json.loads(text))

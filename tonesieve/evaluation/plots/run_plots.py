@@ -15,7 +15,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tonesieve.evaluation.comparison import Scene
+from tonesieve.evaluation.comparison import Condition
 from tonesieve.util.files import replacing
 
 Style = dict[str, Any]
@@ -200,7 +200,7 @@ def two_runs(
     return figure
 
 
-def errors_by_age(scenes: Sequence[Scene], runs: Sequence[str], best: str) -> Figure:
+def errors_by_age(scenes: Sequence[Condition], runs: Sequence[str], best: str) -> Figure:
     """Error against the age of the record, a panel a scene; the limit drawn below.
 
     ``runs`` are drawn thick, the classical extractors thin; ``best`` attains the limit.

@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from tonesieve.config.config import DataSettings
 from tonesieve.errors import UserError
-from tonesieve.kernels.tone_density import tone_masses
+from tonesieve.kernels.tone_density import tone_pmf
 from tonesieve.signals.synthesis import common_period_samples, cycles_after, mixture_power
 
 # Positions that a period may have, and how many a cycle of the fastest tone must have.
@@ -29,7 +29,7 @@ TAIL = 8.0
 
 
 @dataclass(frozen=True)
-class Positions:
+class StartGrid:
     """Places within the common period where a record may start, evenly spaced."""
 
     cycles: Float[np.ndarray, "P K"]  # of every tone, at each
@@ -42,7 +42,7 @@ class Positions:
 
 
 @dataclass(frozen=True)
-class Densities:
+class LikelihoodTable:
     """Density of the mixture at every position: linear between nodes, zero outside them.
 
     Node k of position j lies at ``lows[j] + k / per_step[j]``.
@@ -58,14 +58,14 @@ class Densities:
         return self.values / self.per_step[:, None]
 
 
-def positions(data: DataSettings) -> Positions:
+def positions(data: DataSettings) -> StartGrid:
     """Every whole sample of the common period, or a fine grid on it where those are too many.
 
     Raises `UserError` where the tones have no common period short enough.
     """
     n = common_period_samples(data)
     if n <= MOST_POSITIONS:
-        return Positions(start_cycles(data) + cycles_after(data, np.arange(n)), 1.0)
+        return StartGrid(start_cycles(data) + cycles_after(data, np.arange(n)), 1.0)
     tones = [_simplest(f) for f in data.frequencies_hz]
     denominator = math.lcm(*(f.denominator for f in tones))
     base = Fraction(math.gcd(*(int(f * denominator) for f in tones)), denominator)
@@ -78,10 +78,10 @@ def positions(data: DataSettings) -> Positions:
         )
     turns = np.arange(n_fine)[:, None] * np.array([float(f / base) for f in tones]) / n_fine
     advance = n_fine * float(base / Fraction(repr(data.rate_hz)))
-    return Positions(start_cycles(data) + turns, advance)
+    return StartGrid(start_cycles(data) + turns, advance)
 
 
-def densities(data: DataSettings, where: Positions) -> Densities:
+def densities(data: DataSettings, where: StartGrid) -> LikelihoodTable:
     """Density of one sample of the mixture at each position.
 
     Every tone's distribution is laid on the nodes, by quadrature over its phase with its amplitude
@@ -102,7 +102,7 @@ def densities(data: DataSettings, where: Positions) -> Densities:
     size = scipy.fft.next_fast_len(n_nodes, real=True)
     spectrum = np.ones((n_positions, size // 2 + 1), dtype=np.complex128)
     for k in range(n_tones):
-        masses = tone_masses(
+        masses = tone_pmf(
             2 * np.pi * cycles[:, k],
             steps,
             lows[:, k],
@@ -121,7 +121,7 @@ def densities(data: DataSettings, where: Positions) -> Densities:
     # What the transform leaves where nothing is: rounding, not probability.
     values[values < 1e-15 * values.max(axis=1, keepdims=True)] = 0.0
     values /= values.sum(axis=1, keepdims=True) * steps[:, None]
-    return Densities(start, 1 / steps, values.astype(np.float32))
+    return LikelihoodTable(start, 1 / steps, values.astype(np.float32))
 
 
 def noise_sigma(data: DataSettings) -> float:
@@ -186,7 +186,7 @@ def _gaussian_masses(
     centres: Float[np.ndarray, " P"],
     n_nodes: int,
 ) -> Float[np.ndarray, "P N"]:
-    """Masses of N(0, sigma^2) around a node of each position, as `tone_masses` has them."""
+    """Masses of N(0, sigma^2) around a node of each position, as `tone_pmf` has them."""
     node = np.arange(-1, n_nodes + 1) - centres[:, None]
     step = (steps / sigmas)[:, None]
     z = np.abs(node * step)

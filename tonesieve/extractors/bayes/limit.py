@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from tonesieve.config.config import Config, DataSettings
 from tonesieve.errors import UserError
 from tonesieve.extractors.bayes.posterior_mean import StartPosterior, free_noise_power, is_gaussian
-from tonesieve.extractors.filters.base import Classical
+from tonesieve.extractors.filters.base import ToneFilter
 from tonesieve.signals.synthesis import draw_records, even_starts, gaps, tone_response
 
 # Records or windows in a batch, and batches that a standard error rests on at least.
@@ -42,7 +42,7 @@ TINY = 1e-12
 
 
 @dataclass(frozen=True)
-class View:
+class ObservationWindow:
     """Which samples an estimate may rest on, counted from the one that is answered."""
 
     past: int | None = None  # samples before it; None: all
@@ -52,7 +52,7 @@ class View:
 
 
 @dataclass(frozen=True)
-class Limit:
+class BayesLimit:
     """Expected squared error of the best estimate, with the standard errors of the figures."""
 
     mse: float
@@ -70,7 +70,7 @@ class Limit:
     cramer_rao_by_age: Float[np.ndarray, " T"] | None = None
 
 
-def view_of(config: Config) -> View:
+def view_of(config: Config) -> ObservationWindow:
     """What the configured model sees of a record.
 
     Raises `UserError` for taps on strided lanes, whose limit is not computed.
@@ -82,24 +82,24 @@ def view_of(config: Config) -> View:
         if taps and config.stride > 1:
             raise UserError("training.lanes: no limit is computed for strided lanes with taps")
         if config.model.bidirectional:
-            return View(None, None, config.stride, told)
+            return ObservationWindow(None, None, config.stride, told)
         past = None if field is None else (field - 1) * config.stride + taps
-        return View(past, taps, config.stride, told)
+        return ObservationWindow(past, taps, config.stride, told)
     seen = config.model.window if field is None else min(field, config.model.window)
     reach = seen - 1 + taps
-    return View(reach, reach if config.evaluation.join == "mean" else taps, 1, told)
+    return ObservationWindow(reach, reach if config.evaluation.join == "mean" else taps, 1, told)
 
 
 def limit(
     data: DataSettings,
-    view: View,
+    view: ObservationWindow,
     n_samples: int,
     *,
     settle: int = 0,
     stderr: float | None = None,
     seed: int = SEED,
     on_share: Callable[[float], None] = lambda share: None,
-) -> Limit:
+) -> BayesLimit:
     """The limit for records of ``n_samples`` samples with unknown start.
 
     With a bounded past: of a sample whose whole view lies in the record; ``by_age`` then tells of
@@ -114,7 +114,7 @@ def limit(
     """
     if data.regime == "free":
         return _free_limit(data, view, n_samples, settle, seed)
-    draw = _Draws(data, view, n_samples, settle, np.random.default_rng(seed))
+    draw = _MonteCarlo(data, view, n_samples, settle, np.random.default_rng(seed))
     totals = _Totals()
     while True:
         totals.add(draw.batch())
@@ -128,7 +128,7 @@ def limit(
             totals = _Totals()
 
 
-class _Draws:
+class _MonteCarlo:
     """Posterior variances of random records under a view, a batch at a time.
 
     The starts of a batch lie evenly over the period, the first of them at random: every batch is
@@ -136,7 +136,12 @@ class _Draws:
     """
 
     def __init__(
-        self, data: DataSettings, view: View, n_samples: int, settle: int, rng: np.random.Generator
+        self,
+        data: DataSettings,
+        view: ObservationWindow,
+        n_samples: int,
+        settle: int,
+        rng: np.random.Generator,
     ) -> None:
         self.data, self.view, self.rng = data, view, rng
         self.posterior = StartPosterior(data, view.stride)
@@ -264,11 +269,11 @@ class _Totals:
         return (error / (RELATIVE * mean if asked is None else asked)) ** 2
 
 
-def _drawn(draw: _Draws, totals: _Totals) -> Limit:
+def _drawn(draw: _MonteCarlo, totals: _Totals) -> BayesLimit:
     nothing = math.isnan(float(totals.mean(1)))
     kept = draw.settled_stderr
     settled_stderr = totals.stderr(1) if kept is None else kept
-    return Limit(
+    return BayesLimit(
         mse=float(totals.mean(0)),
         stderr=float(totals.stderr(0)),
         per_component=tuple(totals.mean(2).tolist()),
@@ -282,7 +287,9 @@ def _drawn(draw: _Draws, totals: _Totals) -> Limit:
     )
 
 
-def _free_limit(data: DataSettings, view: View, n_samples: int, settle: int, seed: int) -> Limit:
+def _free_limit(
+    data: DataSettings, view: ObservationWindow, n_samples: int, settle: int, seed: int
+) -> BayesLimit:
     """Posterior covariance of the coefficients, given the samples that each estimate sees."""
     noise = free_noise_power(data)
     n_masks = N_GAP_RECORDS if data.gap_fraction else 1
@@ -292,7 +299,7 @@ def _free_limit(data: DataSettings, view: View, n_samples: int, settle: int, see
     overall = components.mean(axis=1)
     nothing = bool(np.isnan(settled).any())
     steady = is_gaussian(data) and noise > 0 and view.told
-    return Limit(
+    return BayesLimit(
         mse=float(overall.mean()),
         stderr=float(_spread(overall)),
         per_component=tuple(float(x) for x in components.mean(axis=0)),
@@ -315,7 +322,7 @@ def _spread(values: np.ndarray) -> np.ndarray:
 
 def _free_record(
     data: DataSettings,
-    view: View,
+    view: ObservationWindow,
     n_samples: int,
     settle: int,
     noise: float,
@@ -331,7 +338,7 @@ def _free_record(
         raise UserError("no limit is computed for a bounded past with this future")
     length = n_samples if view.past is None else view.past + 1 + future
     heard = np.ones(length) if not data.gap_fraction else 1.0 - gaps(data, 1, length, rng=rng)[0]
-    tones = Classical(data.frequencies_hz, data.rate_hz, tone_response(data))
+    tones = ToneFilter(data.frequencies_hz, data.rate_hz, tone_response(data))
     carried = np.zeros((view.stride, 2 * tones.n_tones, 2 * tones.n_tones))
     bounded = is_gaussian(data) and noise > 0 and view.told
     parts = []
@@ -339,7 +346,7 @@ def _free_record(
     for first in range(0, length, block):
         n = min(block, length - first)
         thin = 1 if first < MOST_AGES else 1 + length // MOST_AGES
-        rows = tones.regressors(first, n)
+        rows = tones.design_matrix(first, n)
         seen = heard[first : first + n, None, None] * rows[:, :, None] * rows[:, None, :]
         seen /= max(noise, TINY)
         for lane in range(min(view.stride, n)):
@@ -366,7 +373,7 @@ def _free_record(
 
 def _errors(
     information: Float[np.ndarray, "T D D"],
-    tones: Classical,
+    tones: ToneFilter,
     at: Int[np.ndarray, " T"],
     told: bool,
     bounded: bool,
@@ -379,7 +386,7 @@ def _errors(
     computed and stands for those around it.
     """
     n_samples = len(at)
-    information, reads = information[::thin], tones.reads(at[::thin])
+    information, reads = information[::thin], tones.output_matrix(at[::thin])
     n = information.shape[1]
     covariance = np.linalg.inv(information + 2.0 * np.eye(n))
     error = np.einsum("tki,tij,tkj->tk", reads, covariance, reads)

@@ -16,13 +16,13 @@ from jaxtyping import Float
 from tonesieve.config.config import DataSettings
 from tonesieve.errors import UserError
 from tonesieve.extractors.bayes.likelihood import (
-    Densities,
-    Positions,
+    LikelihoodTable,
+    StartGrid,
     densities,
     noise_sigma,
     positions,
 )
-from tonesieve.extractors.filters.base import MeanAnswer
+from tonesieve.extractors.filters.base import ZeroBaseline
 from tonesieve.extractors.filters.kalman import OscillatorKalman
 from tonesieve.extractors.protocol import CausalExtractor
 from tonesieve.kernels import grid_posterior as compiled
@@ -35,19 +35,19 @@ Moments = tuple[Float[np.ndarray, "B T K"], Float[np.ndarray, "B T K"]]
 FAR = 2**62
 
 
-def best_extractor(data: DataSettings) -> CausalExtractor:
+def mmse_extractor(data: DataSettings) -> CausalExtractor:
     """The causal extractor that no other beats on such records with unknown start.
 
     In the free regime with jitter it is the best linear one. Raises `UserError` for noise under
     which the best one is not known.
     """
-    return free_kalman(data) if data.regime == "free" else StartPosterior(data)
+    return random_phase_kalman(data) if data.regime == "free" else StartPosterior(data)
 
 
-def best_answers(
+def mmse_targets(
     data: DataSettings, mixture: Float[np.ndarray, "B T"]
 ) -> Float[np.ndarray, "B T K"]:
-    """What `best_extractor` estimates of whole records, for training: quick, to about 1e-4."""
+    """What `mmse_extractor` estimates of whole records, for training: quick, to about 1e-4."""
     best = _teacher(data)
     if not isinstance(best, StartPosterior) or not best.steps_are_whole:
         return best.extract(mixture)
@@ -56,10 +56,10 @@ def best_answers(
 
 @lru_cache(maxsize=8)
 def _teacher(data: DataSettings) -> CausalExtractor:
-    return best_extractor(data)
+    return mmse_extractor(data)
 
 
-def free_kalman(data: DataSettings) -> OscillatorKalman | MeanAnswer:
+def random_phase_kalman(data: DataSettings) -> OscillatorKalman | ZeroBaseline:
     """Kalman filter that attains the limit of the free regime: steady tones, all noise known.
 
     Exact where amplitude and phase do not jitter and all noise is Gaussian; otherwise it knows
@@ -67,7 +67,9 @@ def free_kalman(data: DataSettings) -> OscillatorKalman | MeanAnswer:
     """
     tone_power = tone_gain(data) ** 2 / 2  # variance of a coefficient as it stands in the mixture
     if tone_power < 1e-18:
-        return MeanAnswer(data.frequencies_hz, data.rate_hz)  # nothing linear is left of the tones
+        return ZeroBaseline(
+            data.frequencies_hz, data.rate_hz
+        )  # nothing linear is left of the tones
     # Without any noise the tones are known from their first samples, and all else is rounding.
     noise = max(free_noise_power(data) / tone_power, 1e-9)
     return OscillatorKalman(data.frequencies_hz, data.rate_hz, tone_response(data), np.inf, noise)
@@ -98,7 +100,7 @@ def is_gaussian(data: DataSettings) -> bool:
 
 
 @lru_cache(maxsize=8)
-def _tables(data: DataSettings) -> tuple[Positions, Densities]:
+def _tables(data: DataSettings) -> tuple[StartGrid, LikelihoodTable]:
     where = positions(data)
     return where, densities(data, where)
 
@@ -141,11 +143,11 @@ class StartPosterior:
         return 0
 
     @cached_property
-    def _positions(self) -> Positions:
+    def _positions(self) -> StartGrid:
         return _tables(_what_matters(self.data))[0]
 
     @cached_property
-    def _densities(self) -> Densities:
+    def _densities(self) -> LikelihoodTable:
         return _tables(_what_matters(self.data))[1]
 
     @property
@@ -165,7 +167,9 @@ class StartPosterior:
         heard = np.nan_to_num(mixture, nan=largest).clip(-largest, largest).astype(np.float32)
         mean = np.empty((*mixture.shape, self.data.n_components), dtype=np.float32)
         lows, per_step, values, targets = self._singles
-        compiled.average(heard, int(self._advance), lows, per_step, values, targets, mean)
+        compiled.posterior_mean_f32(
+            heard, int(self._advance), lows, per_step, values, targets, mean
+        )
         return mean.astype(float)
 
     @property
@@ -239,7 +243,7 @@ class StartPosterior:
         weights, age = state[0].copy(), state[1]
         mean = np.empty((*samples.shape, self.data.n_components))
         variance = np.empty_like(mean)
-        compiled.follow(
+        compiled.filter(
             np.ascontiguousarray(samples),
             weights,
             age,
@@ -260,7 +264,7 @@ class StartPosterior:
         weights, age = state
         mean = np.empty((len(weights), age, self.data.n_components))
         variance = np.empty_like(mean)
-        compiled.look_back(weights, self._advance, self._positions.targets, mean, variance)
+        compiled.smooth(weights, self._advance, self._positions.targets, mean, variance)
         return mean, variance
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import scipy
 from jaxtyping import Float
 
-from tonesieve.extractors.filters.base import Classical, extended, interpolated, require
+from tonesieve.extractors.filters.base import ToneFilter, check, fill_gaps, pad_with_tones
 
 # Of every tone the sections' memory; then, of every stream, the first good sample and the last
 # one, and of every tone the last output.
@@ -21,7 +21,7 @@ ButterworthState = tuple[list[np.ndarray], np.ndarray, np.ndarray, Float[np.ndar
 
 
 @dataclass(frozen=True)
-class _BandPass(Classical):
+class _BandPass(ToneFilter):
     """Knobs: ``bandwidth_hz``, from edge to edge; ``order`` of the low-pass it is made from.
 
     No default band is wider than the rate over `AVERAGED`.
@@ -31,10 +31,10 @@ class _BandPass(Classical):
     order: int = 2
 
     def __post_init__(self) -> None:
-        width, most = self.bandwidth_hz, 2 * float(self.room_hz.min())
+        width, most = self.bandwidth_hz, 2 * float(self.spacing_hz.min())
         right = f"must lie between 0 and {most:g} Hz, where the next tone or an end of the band is"
-        require(width is None or 0 < width < most, "bandwidth_hz", width, right)
-        require(1 <= self.order <= 12, "order", self.order, "must be 1 to 12")
+        check(width is None or 0 < width < most, "bandwidth_hz", width, right)
+        check(1 <= self.order <= 12, "order", self.order, "must be 1 to 12")
 
     def _edges(self, k: int, share: float) -> tuple[float, float]:
         """Edges whose geometric mean is the tone, where a band-pass turns no phase."""
@@ -72,7 +72,7 @@ class Butterworth(_BandPass):
     @cached_property
     def delay(self) -> int:
         """The longest group delay at a tone."""
-        around = 1e-4 * self.room_hz
+        around = 1e-4 * self.spacing_hz
         delays = [
             np.angle(self._at(s, f - d) / self._at(s, f + d)) / (4 * np.pi * d) * self.rate_hz
             for (s, _), f, d in zip(self._filters, self.frequencies_hz, around, strict=True)
@@ -95,7 +95,7 @@ class Butterworth(_BandPass):
         memory, first, held, before = state
         if not samples.shape[1]:
             return np.zeros((*samples.shape, self.n_tones)), state
-        samples, first, held = _held(samples, first, held)
+        samples, first, held = _hold_last(samples, first, held)
         outputs, after, last = [], [], []
         for k, (sections, correction) in enumerate(self._filters):
             output, kept = scipy.signal.sosfilt(sections, samples, axis=1, zi=memory[k])
@@ -114,7 +114,7 @@ class ZeroPhaseButterworth(_BandPass):
     """Butterworth band-pass run forwards and backwards over the whole record.
 
     Knobs: ``bandwidth_hz`` (default: a quarter of the distance to the nearest neighbour, or to
-    zero frequency) and ``order`` of each pass. The ends are continued (`extended`), so that they do
+    zero frequency) and ``order`` of each pass. The ends are continued (`pad_with_tones`), so that they do
     not ring. Gaps: bridged by straight lines. No lag; needs the future.
     """
 
@@ -125,23 +125,23 @@ class ZeroPhaseButterworth(_BandPass):
 
     def extract(self, mixture: Float[np.ndarray, "B T"]) -> Float[np.ndarray, "B T K"]:
         """Estimate of every tone at every sample from the whole record."""
-        filled = interpolated(mixture)
+        filled = fill_gaps(mixture)
         outputs = []
         for k, f in enumerate(self.frequencies_hz):
             sections = self._sections(k, 0.25)
             # The filter rings for some periods of its bandwidth: continue the ends that far.
             low, high = self._edges(k, 0.25)
             reach = min(4 * filled.shape[1], round(2 * self.rate_hz / (high - low)))
-            longer = extended(filled, self, reach)
+            longer = pad_with_tones(filled, self, reach)
             output = scipy.signal.sosfiltfilt(sections, longer, axis=1, padtype=None)
             output = output[:, reach : reach + filled.shape[1]]
             correction = 1 / (self.gain * abs(self._response(sections, k)) ** 2)
-            outputs.append(_turned(output, correction, f / self.rate_hz))
+            outputs.append(_rotate(output, correction, f / self.rate_hz))
         return np.stack(outputs, axis=2)
 
 
 @dataclass(frozen=True)
-class FftMask(Classical):
+class FftMask(ToneFilter):
     """What lies within ``width_hz`` of a tone in the spectrum of the whole record.
 
     Knob: ``width_hz``, from edge to edge (default: 0.2 of the distance to the nearest neighbour,
@@ -153,7 +153,7 @@ class FftMask(Classical):
     width_hz: float | None = None
 
     def __post_init__(self) -> None:
-        require(self.width_hz is None or self.width_hz > 0, "width_hz", self.width_hz, "above 0")
+        check(self.width_hz is None or self.width_hz > 0, "width_hz", self.width_hz, "above 0")
 
     @property
     def causal(self) -> bool:
@@ -163,7 +163,7 @@ class FftMask(Classical):
     def extract(self, mixture: Float[np.ndarray, "B T"]) -> Float[np.ndarray, "B T K"]:
         """Estimate of every tone at every sample from the whole record."""
         n = mixture.shape[1]
-        spectrum = np.fft.rfft(interpolated(mixture), axis=1)
+        spectrum = np.fft.rfft(fill_gaps(mixture), axis=1)
         bins = np.fft.rfftfreq(n, 1 / self.rate_hz)
         outputs = []
         for k, f in enumerate(self.frequencies_hz):
@@ -173,7 +173,7 @@ class FftMask(Classical):
         return np.stack(outputs, axis=2)
 
 
-def _held(
+def _hold_last(
     samples: Float[np.ndarray, "B T"], first: Float[np.ndarray, " B"], held: Float[np.ndarray, " B"]
 ) -> tuple[Float[np.ndarray, "B T"], Float[np.ndarray, " B"], Float[np.ndarray, " B"]]:
     """Samples over the stream's first one, gaps filled with the last; 0 before there is any."""
@@ -186,7 +186,7 @@ def _held(
     return np.nan_to_num(filled[:, 1:] - first[:, None]), first, filled[:, -1]
 
 
-def _turned(
+def _rotate(
     output: Float[np.ndarray, "B T"], correction: complex, turn: float
 ) -> Float[np.ndarray, "B T"]:
     """A tone times a complex number, its quadrature from both neighbours of each sample."""

@@ -25,7 +25,7 @@ REFLECTED: Any = {"mode": "reflect", "reflect_type": "odd"}
 
 
 @dataclass(frozen=True)
-class Classical:
+class ToneFilter:
     """Tones at known frequencies; ``gain`` is how a tone of amplitude 1 stands in the mixture.
 
     Its angle is a phase by which the tones in the mixture lead (rad); 1 for a recording whose
@@ -66,7 +66,7 @@ class Classical:
         return self.step(mixture, self.initial_state(len(mixture)))[0]
 
     @property
-    def room_hz(self) -> Float[np.ndarray, " K"]:
+    def spacing_hz(self) -> Float[np.ndarray, " K"]:
         """How far each tone stands from whatever else is known to be there.
 
         From its neighbours, from zero frequency and from half the rate.
@@ -77,13 +77,13 @@ class Classical:
 
     def default_width_hz(self, k: int, share: float) -> float:
         """A band around a tone: this share of its room, and no wider than noise allows."""
-        return min(share * float(self.room_hz[k]), self.rate_hz / AVERAGED)
+        return min(share * float(self.spacing_hz[k]), self.rate_hz / AVERAGED)
 
     def default_time_s(self, beats: float, share: float = 1.0) -> float:
         """So many periods of the closest beat, and no shorter than noise allows."""
-        return max(beats / float(self.room_hz.min()), share * AVERAGED / self.rate_hz)
+        return max(beats / float(self.spacing_hz.min()), share * AVERAGED / self.rate_hz)
 
-    def turns(self, first: int, n_samples: int) -> Float[np.ndarray, "T K"]:
+    def phase_cycles(self, first: int, n_samples: int) -> Float[np.ndarray, "T K"]:
         """Cycles of every tone at samples ``first`` and after, modulo 1.
 
         Counted in whole multiples of a fraction, so that a stream of any age keeps its phase; from
@@ -98,14 +98,14 @@ class Classical:
 
     def phasors(self, first: int, n_samples: int) -> Complex[np.ndarray, "T K"]:
         """Every tone's unit phasor at samples ``first`` and after."""
-        return np.exp(2j * np.pi * self.turns(first, n_samples))
+        return np.exp(2j * np.pi * self.phase_cycles(first, n_samples))
 
-    def regressors(self, first: int, n_samples: int) -> Float[np.ndarray, "T D"]:
+    def design_matrix(self, first: int, n_samples: int) -> Float[np.ndarray, "T D"]:
         """What each of the D = 2 K coefficients gives in the mixture: sines, then cosines."""
         standing = self.gain * self.phasors(first, n_samples)
         return np.concatenate([standing.imag, standing.real], axis=1)
 
-    def reads(self, at: Int[np.ndarray, " T"]) -> Float[np.ndarray, "T K D"]:
+    def output_matrix(self, at: Int[np.ndarray, " T"]) -> Float[np.ndarray, "T K D"]:
         """What each coefficient gives in every tone at these samples."""
         first, last = (int(at.min()), int(at.max())) if len(at) else (0, -1)
         clean = self.phasors(first, last - first + 1)[at - first]
@@ -115,13 +115,13 @@ class Classical:
         return result
 
 
-def require(condition: bool, name: str, value: object, right: str) -> None:
+def check(condition: bool, name: str, value: object, right: str) -> None:
     """Refuse a knob with one line."""
     if not condition:
         raise UserError(f"{name} {value}: {right}")
 
 
-def interpolated(mixture: Float[np.ndarray, "B T"]) -> Float[np.ndarray, "B T"]:
+def fill_gaps(mixture: Float[np.ndarray, "B T"]) -> Float[np.ndarray, "B T"]:
     """Gaps bridged by straight lines; a stream of gaps alone is 0."""
     filled = np.zeros_like(mixture)
     place = np.arange(mixture.shape[1])
@@ -132,8 +132,8 @@ def interpolated(mixture: Float[np.ndarray, "B T"]) -> Float[np.ndarray, "B T"]:
     return filled
 
 
-def extended(
-    filled: Float[np.ndarray, "B T"], tones: Classical, reach: int
+def pad_with_tones(
+    filled: Float[np.ndarray, "B T"], tones: ToneFilter, reach: int
 ) -> Float[np.ndarray, "B T2"]:
     """Records continued by ``reach`` samples at both ends.
 
@@ -141,7 +141,7 @@ def extended(
     rest is reflected about its end, so that neither an offset nor a slope breaks off.
     """
     n = filled.shape[1]
-    span = min(n, round(FIT_BEATS * tones.rate_hz / tones.room_hz.min()))
+    span = min(n, round(FIT_BEATS * tones.rate_hz / tones.spacing_hz.min()))
     place = np.arange(-reach, n + reach)
     clean = tones.phasors(-reach, n + 2 * reach)
     trend = np.stack([np.ones(len(place)), place / n], axis=1)
@@ -160,7 +160,7 @@ def extended(
 
 
 @dataclass(frozen=True)
-class MeanAnswer(Classical):
+class ZeroBaseline(ToneFilter):
     """Answers 0, the mean of every tone: what anything useful must beat."""
 
     def initial_state(self, n_streams: int) -> None:
@@ -175,7 +175,7 @@ class MeanAnswer(Classical):
 
 
 @dataclass(frozen=True)
-class RandomAnswer(Classical):
+class RandomBaseline(ToneFilter):
     """Answers drawn from U(-1, 1), whatever it hears."""
 
     seed: int = 0
@@ -193,3 +193,11 @@ class RandomAnswer(Classical):
         shape = (n_samples, n_streams, self.n_tones)
         draws = np.random.Generator(bits).uniform(-1.0, 1.0, shape)
         return np.ascontiguousarray(draws.transpose(1, 0, 2)), state + n_samples
+
+
+@dataclass(frozen=True)
+class RegressionFilter(ToneFilter):
+    def _tones(self, path: Float[np.ndarray, "B T D"], first: int) -> Float[np.ndarray, "B T K"]:
+        """The tones themselves, from their coefficients."""
+        clean = self.phasors(first, path.shape[1])
+        return path[..., : self.n_tones] * clean.imag + path[..., self.n_tones :] * clean.real

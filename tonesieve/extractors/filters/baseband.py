@@ -13,7 +13,7 @@ import numpy as np
 import scipy
 from jaxtyping import Complex, Float
 
-from tonesieve.extractors.filters.base import Classical, extended, interpolated, require
+from tonesieve.extractors.filters.base import ToneFilter, check, fill_gaps, pad_with_tones
 
 # The least share of a low-pass's weight that its answer is scaled up from.
 HEARD = 0.3
@@ -23,7 +23,7 @@ LockInState = tuple[Complex[np.ndarray, "O B K"], Complex[np.ndarray, "O B 1"], 
 
 
 @dataclass(frozen=True)
-class LockIn(Classical):
+class LockIn(ToneFilter):
     """Lock-in amplifier: the shifted tone through ``order`` equal one-pole low-passes.
 
     Knobs: ``time_s``, the time constant of each (default: 0.3 of a period of the closest beat, or
@@ -38,8 +38,8 @@ class LockIn(Classical):
     order: int = 3
 
     def __post_init__(self) -> None:
-        require(self.time_s is None or self.time_s > 0, "time_s", self.time_s, "above 0")
-        require(1 <= self.order <= 12, "order", self.order, "must be 1 to 12")
+        check(self.time_s is None or self.time_s > 0, "time_s", self.time_s, "above 0")
+        check(1 <= self.order <= 12, "order", self.order, "must be 1 to 12")
 
     @property
     def time_samples(self) -> float:
@@ -85,7 +85,7 @@ class LockIn(Classical):
 
 
 @dataclass(frozen=True)
-class AdaptiveWiener(Classical):
+class AdaptiveWiener(ToneFilter):
     """Wiener filter at baseband that finds its bandwidth itself: no knobs.
 
     The noise floor is read off the sidebands, between a quarter of the way to the next tone and
@@ -103,22 +103,22 @@ class AdaptiveWiener(Classical):
     def extract(self, mixture: Float[np.ndarray, "B T"]) -> Float[np.ndarray, "B T K"]:
         """Estimate of every tone at every sample from the whole record."""
         n = mixture.shape[1]
-        filled, heard = interpolated(mixture), np.isfinite(mixture)
+        filled, heard = fill_gaps(mixture), np.isfinite(mixture)
         estimate = np.empty((*mixture.shape, self.n_tones))
         for k in range(self.n_tones):
-            reach = min(4 * n, round(6 * self.rate_hz / self.room_hz[k]))
+            reach = min(4 * n, round(6 * self.rate_hz / self.spacing_hz[k]))
             clean = self.phasors(-reach, n + 2 * reach)[:, k]
             good = np.pad(heard, ((0, 0), (reach, reach)), constant_values=True)
-            passed = self._pass_band(extended(filled, self, reach), k)
+            passed = self._pass_band(pad_with_tones(filled, self, reach), k)
             shifted = 2 / self.gain * passed * clean.conj()
             for b, level in enumerate(shifted):
-                kept = self._keep(level, good[b], float(self.room_hz[k]))
+                kept = self._keep(level, good[b], float(self.spacing_hz[k]))
                 estimate[b, :, k] = (kept * clean).real[reach : reach + n]
         return estimate
 
     def _pass_band(self, longer: Float[np.ndarray, "B T"], k: int) -> Float[np.ndarray, "B T"]:
         """Without what is strong and far away, which would leak in at the ends of the record."""
-        f, room = self.frequencies_hz[k], float(self.room_hz[k])
+        f, room = self.frequencies_hz[k], float(self.spacing_hz[k])
         low = float(np.hypot(f, room / 2) - room / 2)
         edges = (low, low + room)
         sections = scipy.signal.butter(2, edges, "bandpass", fs=self.rate_hz, output="sos")
@@ -126,11 +126,11 @@ class AdaptiveWiener(Classical):
         return np.asarray(scipy.signal.sosfiltfilt(sections, longer, axis=1, padtype=None) / gain)
 
     def _keep(
-        self, level: Complex[np.ndarray, " T"], good: np.ndarray, room_hz: float
+        self, level: Complex[np.ndarray, " T"], good: np.ndarray, spacing_hz: float
     ) -> Complex[np.ndarray, " T"]:
         n = len(level)
         gains = _ring_gains(
-            level * scipy.signal.get_window("hann", n), room_hz * n / self.rate_hz / 2
+            level * scipy.signal.get_window("hann", n), spacing_hz * n / self.rate_hz / 2
         )
         # Twice the length, so that no end reaches round to the other.
         size = 2 * n

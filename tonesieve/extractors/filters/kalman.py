@@ -1,7 +1,6 @@
-"""Sinusoids fitted to the samples so far: a Kalman filter of oscillators, harmonic least squares.
+"""Kalman filters of oscillators, at nominal frequencies or tracking them.
 
-Both write the mixture as a sum of known sines and cosines with unknown coefficients. Axes:
-B streams, T samples, K tones, D = 2 K coefficients.
+The mixture is a sum of known sines and cosines with unknown coefficients. Axes: B streams, T samples, K tones, D = 2 K coefficients.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from tonesieve.extractors.filters.base import Classical, require
+from tonesieve.extractors.filters.base import RegressionFilter, check
 from tonesieve.kernels import kalman as compiled
 
 # A tracker may leave its frequency by this share of it.
@@ -22,22 +21,14 @@ LIKELY = 8
 BELOW, UNKNOWN = 4, 100.0
 # Evidence lasts so many memories, a memory no longer than so many samples; and what speaks for
 # frequencies as named to begin with, as a logarithm of odds.
-LATELY, LONGEST, FAVOUR = 4.0, 1e7, 1.0
+LATELY, LONGEST, LOG_ODDS_PRIOR = 4.0, 1e7, 1.0
 
 # Means (B, D) and covariances (B, D, D), and the samples so far.
 KalmanState = tuple[Float[np.ndarray, "B D"], Float[np.ndarray, "B D D"], int]
 
 
 @dataclass(frozen=True)
-class _Regression(Classical):
-    def _tones(self, path: Float[np.ndarray, "B T D"], first: int) -> Float[np.ndarray, "B T K"]:
-        """The tones themselves, from their coefficients."""
-        clean = self.phasors(first, path.shape[1])
-        return path[..., : self.n_tones] * clean.imag + path[..., self.n_tones :] * clean.real
-
-
-@dataclass(frozen=True)
-class OscillatorKalman(_Regression):
+class OscillatorKalman(RegressionFilter):
     """A bank of oscillators in a Kalman filter: every tone's sine and cosine walk at random.
 
     Knobs: ``memory_s``, the time over which the filter averages once it has settled (default: 50
@@ -52,8 +43,8 @@ class OscillatorKalman(_Regression):
     noise: float = 0.1
 
     def __post_init__(self) -> None:
-        require(self.memory_s is None or self.memory_s > 0, "memory_s", self.memory_s, "above 0")
-        require(self.noise >= 0, "noise", self.noise, "must be 0 or more")
+        check(self.memory_s is None or self.memory_s > 0, "memory_s", self.memory_s, "above 0")
+        check(self.noise >= 0, "noise", self.noise, "must be 0 or more")
 
     @property
     def memory_samples(self) -> float:
@@ -84,7 +75,7 @@ class OscillatorKalman(_Regression):
         path = np.empty((n_streams, n_samples, mean.shape[1]))
         compiled.kalman(
             np.ascontiguousarray(samples),
-            self.regressors(age, n_samples),
+            self.design_matrix(age, n_samples),
             mean,
             covariance,
             np.full(mean.shape[1], walk),
@@ -108,7 +99,7 @@ TrackerState = tuple[FollowerState, FollowerState, Float[np.ndarray, "B 3"]]
 
 
 @dataclass(frozen=True)
-class TrackingKalman(OscillatorKalman):
+class FrequencyTrackingKalman(OscillatorKalman):
     """The bank of oscillators with frequencies that follow, where following foretells more.
 
     For tones whose frequency is known only roughly, or wanders: the mains at 49.93 Hz. A second
@@ -124,19 +115,19 @@ class TrackingKalman(OscillatorKalman):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.noise > 0, "noise", self.noise, "must be above 0")
-        require(self.pull_hz is None or self.pull_hz >= 0, "pull_hz", self.pull_hz, "0 or more")
+        check(self.noise > 0, "noise", self.noise, "must be above 0")
+        check(self.pull_hz is None or self.pull_hz >= 0, "pull_hz", self.pull_hz, "0 or more")
 
     @property
     def farthest_hz(self) -> Float[np.ndarray, " K"]:
         """How far each frequency may go."""
         if self.pull_hz is not None:
             return np.full(self.n_tones, float(self.pull_hz))
-        return np.minimum(PULL * np.array(self.frequencies_hz), self.room_hz / 4)
+        return np.minimum(PULL * np.array(self.frequencies_hz), self.spacing_hz / 4)
 
     def initial_state(self, n_streams: int) -> TrackerState:  # type: ignore[override]
         """Frequencies as named, coefficients as for the oscillators that do not follow."""
-        weighed = np.tile([0.0, 0.0, FAVOUR], (n_streams, 1))
+        weighed = np.tile([0.0, 0.0, LOG_ODDS_PRIOR], (n_streams, 1))
         return self._begun(n_streams), self._begun(n_streams), weighed
 
     def step(  # type: ignore[override]
@@ -149,7 +140,7 @@ class TrackingKalman(OscillatorKalman):
         moving, other, follows = self._run(heard, state[1], farthest)
         kept = np.exp(-1 / (LATELY * min(self.memory_samples, LONGEST)))
         weighed, share = state[2].copy(), np.empty(heard.shape)
-        compiled.weigh(heard, one, other, kept, weighed, share)
+        compiled.two_model_odds(heard, one, other, kept, weighed, share)
         answer = share[..., None] * steady + (1 - share[..., None]) * moving
         return answer, (stays, follows, weighed)
 
@@ -172,7 +163,7 @@ class TrackingKalman(OscillatorKalman):
         slow = 2 * np.pi * min(self.frequencies_hz) / self.rate_hz / BELOW
         tones = np.empty((*samples.shape, self.n_tones))
         surprises = np.empty(samples.shape)
-        compiled.track(
+        compiled.kalman_pll(
             samples,
             np.array(self.frequencies_hz) / self.rate_hz,
             complex(self.gain),
@@ -190,68 +181,3 @@ class TrackingKalman(OscillatorKalman):
             surprises,
         )
         return tones, surprises, after  # type: ignore[return-value]
-
-
-# Information (B, D, D) and evidence (B, D), the samples in the window (B, M), the samples so far.
-LeastSquaresState = tuple[
-    Float[np.ndarray, "B D D"], Float[np.ndarray, "B D"], Float[np.ndarray, "B M"], int
-]
-
-
-@dataclass(frozen=True)
-class HarmonicLeastSquares(_Regression):
-    """Sines and cosines fitted to the last ``window_s`` seconds by least squares.
-
-    Knobs: ``window_s`` (default: 8 periods of the closest beat, at least 200 samples; infinite:
-    all samples so far, the best for steady tones); ``ridge``, a pull towards 0 that counts as much
-    as so many samples: without it, the first samples, too few to tell the tones apart, would be
-    answered by huge coefficients. Gaps are left out. Lag: half the window.
-    An offset is not among the unknowns: take it off first.
-    """
-
-    window_s: float | None = None
-    ridge: float = 0.1
-
-    def __post_init__(self) -> None:
-        require(self.window_s is None or self.window_s > 0, "window_s", self.window_s, "above 0")
-        require(self.ridge >= 0, "ridge", self.ridge, "must be 0 or more")
-
-    @property
-    def window_samples(self) -> int | None:
-        """Length of the window; None: it grows."""
-        window_s = self.window_s or self.default_time_s(8)
-        return max(1, round(window_s * self.rate_hz)) if np.isfinite(window_s) else None
-
-    @property
-    def delay(self) -> int | None:
-        """Half the window; None where it grows, and the lag with it."""
-        return None if self.window_samples is None else self.window_samples // 2
-
-    def initial_state(self, n_streams: int) -> LeastSquaresState:
-        """Nothing heard."""
-        n, held = 2 * self.n_tones, self.window_samples or 0
-        unheard = np.full((n_streams, held), np.nan)
-        return np.zeros((n_streams, n, n)), np.zeros((n_streams, n)), unheard, 0
-
-    def step(
-        self, samples: Float[np.ndarray, "B T"], state: LeastSquaresState
-    ) -> tuple[Float[np.ndarray, "B T K"], LeastSquaresState]:
-        """Answer a chunk of any length."""
-        information, evidence, held, age = state[0].copy(), state[1].copy(), state[2], state[3]
-        n_streams, n_samples = samples.shape
-        length = held.shape[1]
-        heard = np.concatenate([held, samples], axis=1)
-        gone = heard[:, :n_samples] if length else np.full_like(samples, np.nan)
-        path = np.empty((n_streams, n_samples, evidence.shape[1]))
-        compiled.least_squares(
-            np.ascontiguousarray(samples),
-            self.regressors(age, n_samples),
-            np.ascontiguousarray(gone),
-            self.regressors(age - length, n_samples),
-            information,
-            evidence,
-            self.ridge * abs(self.gain) ** 2,
-            path,
-        )
-        after = heard[:, n_samples:] if length else held
-        return self._tones(path, age), (information, evidence, after, age + n_samples)

@@ -8,16 +8,16 @@ from collections.abc import Mapping, Sequence
 
 from tonesieve.errors import UserError
 from tonesieve.extractors.filters.bandpass import Butterworth, FftMask, ZeroPhaseButterworth
-from tonesieve.extractors.filters.base import Classical, MeanAnswer, RandomAnswer, require
+from tonesieve.extractors.filters.base import RandomBaseline, ToneFilter, ZeroBaseline, check
 from tonesieve.extractors.filters.baseband import AdaptiveWiener, LockIn
 from tonesieve.extractors.filters.kalman import (
-    HarmonicLeastSquares,
+    FrequencyTrackingKalman,
     OscillatorKalman,
-    TrackingKalman,
 )
+from tonesieve.extractors.filters.least_squares import HarmonicLeastSquares
 
-FILTERS: dict[str, type[Classical]] = {
-    "tracker": TrackingKalman,
+FILTERS: dict[str, type[ToneFilter]] = {
+    "tracker": FrequencyTrackingKalman,
     "kalman": OscillatorKalman,
     "least-squares": HarmonicLeastSquares,
     "least-squares-growing": HarmonicLeastSquares,
@@ -26,8 +26,8 @@ FILTERS: dict[str, type[Classical]] = {
     "zero-phase": ZeroPhaseButterworth,
     "fft-mask": FftMask,
     "wiener": AdaptiveWiener,
-    "mean": MeanAnswer,
-    "random": RandomAnswer,
+    "mean": ZeroBaseline,
+    "random": RandomBaseline,
 }
 # What a name sets beyond its class's own defaults.
 _SET: dict[str, dict[str, float]] = {"least-squares-growing": {"window_s": float("inf")}}
@@ -40,7 +40,7 @@ def is_filter(name: str) -> bool:
 
 def build_filter(
     name: str, frequencies_hz: Sequence[float], rate_hz: float, *, gain: complex = 1.0
-) -> Classical:
+) -> ToneFilter:
     """The classical extractor of that name; ``NAME:knob=value,knob=value`` sets its knobs.
 
     Raises `UserError` for a name, knob or value that there is not.
@@ -62,9 +62,9 @@ def build_filter(
         raise UserError(f"{name}: {error}") from None
 
 
-def knobs_of(name: str) -> list[str]:
+def parameters_of(name: str) -> list[str]:
     """The knobs that a classical extractor has."""
-    own = {field.name for field in dataclasses.fields(Classical)}
+    own = {field.name for field in dataclasses.fields(ToneFilter)}
     return [field.name for field in dataclasses.fields(FILTERS[name]) if field.name not in own]
 
 
@@ -72,8 +72,8 @@ def _knobs(word: str, given: str) -> Mapping[str, float]:
     knobs: dict[str, float] = {}
     for setting in given.split(",") if given else []:
         knob, _, value = setting.partition("=")
-        if knob not in knobs_of(word):
-            there = ", ".join(knobs_of(word)) or "none"
+        if knob not in parameters_of(word):
+            there = ", ".join(parameters_of(word)) or "none"
             raise UserError(f"{word}: no knob {knob!r}; there is {there}")
         try:
             number = float(value)
@@ -82,6 +82,6 @@ def _knobs(word: str, given: str) -> Mapping[str, float]:
         if number != number:
             raise UserError(f"{word}: {knob}={value}: not a number")
         if knob in ("order", "seed"):
-            require(number.is_integer(), f"{word}: {knob}", value, "must be a whole number")
+            check(number.is_integer(), f"{word}: {knob}", value, "must be a whole number")
         knobs[knob] = int(number) if knob in ("order", "seed") else number
     return knobs

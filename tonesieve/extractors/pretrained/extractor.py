@@ -15,25 +15,37 @@ import numpy as np
 from jaxtyping import Complex, Float
 
 from tonesieve.errors import UserError
-from tonesieve.extractors.filters.base import Classical, require
-from tonesieve.extractors.pretrained.front_end import SPAN, Evidence, Hearing, HearingState, grouped
-from tonesieve.extractors.protocol import Told
+from tonesieve.extractors.filters.base import ToneFilter, check
+from tonesieve.extractors.pretrained.front_end import (
+    MAX_FREQUENCY_RATIO,
+    BankOutput,
+    ToneGroup,
+    ToneGroupState,
+    group_by_span,
+)
+from tonesieve.extractors.protocol import ToneEstimate
 from tonesieve.inference.weights import load_pretrained
-from tonesieve.kernels.kalman_bank.gating import TOLD, combine, decide, packed, weigh
-from tonesieve.kernels.kalman_bank.process import answer, sound, tick
+from tonesieve.kernels.kalman_bank.gating import (
+    N_OUTPUTS,
+    gate_outputs,
+    mix_phasors,
+    pack_dense,
+    run_gru,
+)
+from tonesieve.kernels.kalman_bank.process import process_block, process_sample, synthesise
 from tonesieve.kernels.simd import WIDTH
 
 # Samples that are answered at once; periods over which the frequency is averaged.
 CHUNK, TURNS = 2**12, 20
 
 
-class Judge:
+class GatingWeights:
     """The network's weights, packed for the kernels."""
 
     def __init__(self, tensors: Mapping[str, np.ndarray]) -> None:
         def both(name: str, kind: str) -> np.ndarray:
             parts = (tensors[f"{name}.weight{kind}"], tensors[f"{name}.bias{kind}"])
-            return packed(*(np.asarray(part, dtype=float) for part in parts))
+            return pack_dense(*(np.asarray(part, dtype=float) for part in parts))
 
         self.taken, self.carried = both("gru", "_ih_l0"), both("gru", "_hh_l0")
         self.answer, self.mix, self.two = both("head", ""), both("mix", ""), both("two", "")
@@ -43,12 +55,12 @@ class Judge:
 
 
 @cache
-def judge_at(path: str) -> Judge:
+def load_gating(path: str) -> GatingWeights:
     """The network of a file, or the package's own; read once."""
-    return Judge(load_pretrained(path or None)[0])
+    return GatingWeights(load_pretrained(path or None)[0])
 
 
-class Verdict(NamedTuple):
+class GateOutput(NamedTuple):
     """What the network holds at the ends of frames, and what follows from it."""
 
     hidden: Float[np.ndarray, "S R H"]
@@ -62,7 +74,7 @@ class Verdict(NamedTuple):
 class GroupState(NamedTuple):
     """Of a group of tones: what listens, thinks, and was answered last."""
 
-    hearing: HearingState
+    hearing: ToneGroupState
     hidden: Float[np.ndarray, "B K H"]
     weights: Float[np.ndarray, "B K M"]  # those in force
     sure: Float[np.ndarray, "B K"]  # logarithm of the band's half-width
@@ -71,7 +83,7 @@ class GroupState(NamedTuple):
     widest: Float[np.ndarray, " B"]  # the largest sample
 
 
-class Answer(NamedTuple):
+class PhasorEstimate(NamedTuple):
     """Phasors Z (the tone is Im(Z exp(i theta))), and the band's half-width, at every sample."""
 
     phasors: Complex[np.ndarray, "B T K"]
@@ -80,7 +92,7 @@ class Answer(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Pretrained(Classical):
+class PretrainedExtractor(ToneFilter):
     """The extractor that comes with the package: no training, no bandwidth to choose.
 
     Sixteen trackers of every memory, six of which follow the frequency, hear the samples, whitened
@@ -98,14 +110,12 @@ class Pretrained(Classical):
     ahead_s: float | None = None
 
     def __post_init__(self) -> None:
-        require(
-            self.ahead_s is None or self.ahead_s > 0, "ahead_s", self.ahead_s, "must be above 0"
-        )
+        check(self.ahead_s is None or self.ahead_s > 0, "ahead_s", self.ahead_s, "must be above 0")
 
     @cached_property
-    def judge(self) -> Judge:
+    def judge(self) -> GatingWeights:
         """The network."""
-        return judge_at(self.weights)
+        return load_gating(self.weights)
 
     @property
     def digest(self) -> str:
@@ -113,42 +123,42 @@ class Pretrained(Classical):
         return self.judge.digest
 
     @cached_property
-    def groups(self) -> list[tuple[list[int], Hearing]]:
+    def groups(self) -> list[tuple[list[int], ToneGroup]]:
         """Which tones are heard together, and how."""
         turns = [f / self.rate_hz for f in self.frequencies_hz]
-        return [(g, Hearing(tuple(turns[k] for k in g), self.gain)) for g in grouped(turns)]
+        return [(g, ToneGroup(tuple(turns[k] for k in g), self.gain)) for g in group_by_span(turns)]
 
     def initial_state(self, n_streams: int) -> tuple[GroupState, ...]:
         """Nothing heard; equal weights, and no answer."""
         if self.ahead_s is not None:
             raise UserError("ahead_s: what goes sample by sample has no future to look ahead to")
-        return tuple(self.begun(hearing, n_streams) for _, hearing in self.groups)
+        return tuple(self.init_group(hearing, n_streams) for _, hearing in self.groups)
 
     def step(
         self, samples: Float[np.ndarray, "B T"], state: tuple[GroupState, ...]
     ) -> tuple[Float[np.ndarray, "B T K"], tuple[GroupState, ...]]:
         """Answer a chunk of any length."""
         first = state[0].hearing[0]
-        answer, state = self.answer(samples, state)
-        return self.tones(answer.phasors, first), state
+        estimate, state = self.process(samples, state)
+        return self.tones(estimate.phasors, first), state
 
-    def tell(
+    def step_detailed(
         self, samples: Float[np.ndarray, "B T"], state: tuple[GroupState, ...]
-    ) -> tuple[Told, tuple[GroupState, ...]]:
+    ) -> tuple[ToneEstimate, tuple[GroupState, ...]]:
         """Answer a chunk of any length, with all that is told of the tones."""
         first = state[0].hearing[0]
-        answer, state = self.answer(samples, state)
-        phasors = answer.phasors
-        hz = answer.hz + np.array(self.frequencies_hz)
+        estimate, state = self.process(samples, state)
+        phasors = estimate.phasors
+        hz = estimate.hz + np.array(self.frequencies_hz)
         tones = self.tones(phasors, first)
-        return Told(tones, np.abs(phasors), np.angle(phasors), hz, answer.band), state
+        return ToneEstimate(tones, np.abs(phasors), np.angle(phasors), hz, estimate.band), state
 
     def tones(
         self, phasors: Complex[np.ndarray, "B T K"], first: int
     ) -> Float[np.ndarray, "B T K"]:
         """The tones whose phasors these are, from sample ``first`` on."""
         tones = np.empty(phasors.shape)
-        sound(phasors, first, self._turns, tones)
+        synthesise(phasors, first, self._turns, tones)
         return tones
 
     @cached_property
@@ -156,16 +166,16 @@ class Pretrained(Classical):
         """Cycles a sample."""
         return np.array(self.frequencies_hz) / self.rate_hz
 
-    def answer(
+    def process(
         self, samples: Float[np.ndarray, "B T"], state: tuple[GroupState, ...]
-    ) -> tuple[Answer, tuple[GroupState, ...]]:
+    ) -> tuple[PhasorEstimate, tuple[GroupState, ...]]:
         """Phasors and bands of a chunk of any length, each from what was heard up to it."""
         n = samples.shape[1]
         if len(self.groups) == 1 and n <= CHUNK:
             found, after = self._answered(0, samples, state[0])
             return found, (after,)
         shape = (*samples.shape, self.n_tones)
-        whole = Answer(np.empty(shape, complex), np.empty(shape), np.empty(shape))
+        whole = PhasorEstimate(np.empty(shape, complex), np.empty(shape), np.empty(shape))
         goes_on = list(state)
         for start in range(0, n, CHUNK):
             chunk = samples[:, start : start + CHUNK]
@@ -175,9 +185,9 @@ class Pretrained(Classical):
                     all_[:, start : start + CHUNK, own] = part
         return whole, tuple(goes_on)
 
-    def begun(self, hearing: Hearing, n_streams: int) -> GroupState:
+    def init_group(self, hearing: ToneGroup, n_streams: int) -> GroupState:
         """A group's state that has heard nothing."""
-        shape = (n_streams, len(hearing.turns))
+        shape = (n_streams, len(hearing.freq_cycles))
         return GroupState(
             hearing.initial_state(n_streams),
             np.zeros((*shape, self.judge.n_hidden)),
@@ -190,14 +200,14 @@ class Pretrained(Classical):
 
     def _answered(
         self, g: int, samples: Float[np.ndarray, "B T"], state: GroupState
-    ) -> tuple[Answer, GroupState]:
+    ) -> tuple[PhasorEstimate, GroupState]:
         """Of one group: its tones' phasors, bands and frequencies."""
         constants, hz_a_radian = self._constants[g]
         first, memory, sums, listening = state.hearing
         goes_on = [part.copy() for part in (memory, sums, listening, *state[1:])]
         shape = (*samples.shape, state.phasor.shape[1])
-        found = Answer(np.empty(shape, complex), np.empty(shape), np.empty(shape))
-        answer(np.ascontiguousarray(samples), first, *goes_on, *constants, *found)
+        found = PhasorEstimate(np.empty(shape, complex), np.empty(shape), np.empty(shape))
+        process_block(np.ascontiguousarray(samples), first, *goes_on, *constants, *found)
         found.hz[:] *= hz_a_radian
         after = (first + samples.shape[1], *goes_on[:3])
         return found, GroupState(after, *goes_on[3:])
@@ -217,19 +227,19 @@ class Pretrained(Classical):
         """What takes one stream sample by sample, the fastest way from Python."""
         return Stepper(self)
 
-    def nothing_heard(self, hearing: Hearing, n_streams: int) -> Verdict:
+    def initial_gate(self, hearing: ToneGroup, n_streams: int) -> GateOutput:
         """Where no frame has ended yet."""
-        s = n_streams * len(hearing.turns)
-        return Verdict(
+        s = n_streams * len(hearing.freq_cycles)
+        return GateOutput(
             np.zeros((s, 1, self.judge.n_hidden)),
-            np.zeros((s, 1, TOLD)),
+            np.zeros((s, 1, N_OUTPUTS)),
             np.full((s, 1, WIDTH), 1 / (WIDTH + 1)),
             np.full((s, 1), np.inf),
             np.zeros((s, 1, 2, WIDTH)),
             np.zeros((s, 1, WIDTH)),
         )
 
-    def verdicts(self, evidence: Evidence, before: Verdict) -> Verdict:
+    def gate(self, evidence: BankOutput, before: GateOutput) -> GateOutput:
         """Of every frame that ends, the last one before them first."""
         n_streams, n_frames, k = evidence.variances.shape[:3]
         s = n_streams * k
@@ -238,14 +248,17 @@ class Pretrained(Classical):
             _by_tone(evidence.phasors[:, evidence.ends]),
             _by_tone(evidence.variances),
         )
-        hidden, told = np.empty((s, n_frames, self.judge.n_hidden)), np.empty((s, n_frames, TOLD))
+        hidden, told = (
+            np.empty((s, n_frames, self.judge.n_hidden)),
+            np.empty((s, n_frames, N_OUTPUTS)),
+        )
         carried = before.hidden[:, -1].copy()
         judge = self.judge
-        weigh(features, carried, judge.taken, judge.carried, judge.answer, hidden, told)
+        run_gru(features, carried, judge.taken, judge.carried, judge.answer, hidden, told)
         weights, sure = np.empty((s, n_frames, WIDTH)), np.empty((s, n_frames))
-        decide(told, phasors, variances, weights, sure)
-        found = Verdict(hidden, told, weights, sure, phasors, variances)
-        return Verdict(*(np.concatenate(two, axis=1) for two in zip(before, found, strict=True)))
+        gate_outputs(told, phasors, variances, weights, sure)
+        found = GateOutput(hidden, told, weights, sure, phasors, variances)
+        return GateOutput(*(np.concatenate(two, axis=1) for two in zip(before, found, strict=True)))
 
 
 class Stepper(partial[None]):
@@ -263,22 +276,24 @@ class Stepper(partial[None]):
     bands: Float[np.ndarray, " K"]
     phasors: Complex[np.ndarray, " K"]
 
-    def __new__(cls, extractor: Pretrained) -> Stepper:
+    def __new__(cls, extractor: PretrainedExtractor) -> Stepper:
         if len(extractor.groups) > 1:
-            raise UserError(f"tones more than {SPAN} times apart are stepped by a stepper each")
+            raise UserError(
+                f"tones more than {MAX_FREQUENCY_RATIO} times apart are stepped by a stepper each"
+            )
         hearing = extractor.groups[0][1]
         constants, hz_a_radian = extractor._constants[0]
         samples_a_step, *others, kept = constants[1:]
         window = constants[0]
         state = extractor.initial_state(1)[0]
-        k = len(hearing.turns)
+        k = len(hearing.freq_cycles)
         head = [k, extractor.judge.n_hidden, len(window), samples_a_step, kept, 0.0, 0.0]
         parts = [
             np.array(head), *state.hearing[1:], *state[1:], window, *others, np.zeros(5 * k)
         ]  # fmt: skip
         flat = [np.ascontiguousarray(part).view(np.float64).ravel() for part in parts]
         whole = np.concatenate(flat)
-        stepper = super().__new__(cls, tick, whole)
+        stepper = super().__new__(cls, process_sample, whole)
         stepper.tones, stepper.bands, stepper._turned = whole[-5 * k : -2 * k].reshape(3, k)
         stepper.phasors = whole[-2 * k :].view(complex)
         stepper._hz = (np.array(extractor.frequencies_hz), hz_a_radian)
@@ -294,7 +309,7 @@ class Stepper(partial[None]):
         return names + hz_a_radian * self._turned
 
 
-def weighed_sum(
+def weighted_phasors(
     phasors: Float[np.ndarray, "B N K 2 M"],
     weights: Float[np.ndarray, "S R M"],
     frames: np.ndarray,
@@ -302,7 +317,7 @@ def weighed_sum(
     """The candidates' phasors, weighed as their frame says."""
     n_streams, n_steps, k = phasors.shape[:3]
     both = np.empty((n_streams, n_steps, k, 2))
-    combine(phasors, weights.reshape(n_streams, k, weights.shape[1], WIDTH), frames, both)
+    mix_phasors(phasors, weights.reshape(n_streams, k, weights.shape[1], WIDTH), frames, both)
     return both[..., 0] + 1j * both[..., 1]
 
 

@@ -16,10 +16,15 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Complex, Float
 
-from tonesieve.extractors.pretrained.extractor import Pretrained, Verdict, by_stream, weighed_sum
-from tonesieve.extractors.pretrained.front_end import Hearing
-from tonesieve.kernels.kalman_bank.filter import FRAME
-from tonesieve.kernels.kalman_bank.gating import UNHEARD, join
+from tonesieve.extractors.pretrained.extractor import (
+    GateOutput,
+    PretrainedExtractor,
+    by_stream,
+    weighted_phasors,
+)
+from tonesieve.extractors.pretrained.front_end import ToneGroup
+from tonesieve.kernels.kalman_bank.filter import GATING_INTERVAL
+from tonesieve.kernels.kalman_bank.gating import UNHEARD, fuse_directions
 from tonesieve.kernels.simd import WIDTH
 
 # Steps of a block, at least; and blocks, at most: so many states between them are kept.
@@ -30,41 +35,41 @@ THINNED = 128
 Read = Callable[[int, int], Float[np.ndarray, "B T"]]
 
 
-class Phasors(NamedTuple):
+class SmoothedBlock(NamedTuple):
     """Phasors Z (the tone is Im(Z exp(i theta))), and the band's half-width at every sample."""
 
     phasors: Complex[np.ndarray, "B T K"]
     band: Float[np.ndarray, "B T K"]
 
 
-class _Side(NamedTuple):
+class _DirectionState(NamedTuple):
     """One direction between two blocks: what listens, the last verdict, the last phasors.
 
     Copies: a view would hold all of its block for as long as this is kept.
     """
 
     listening: Float[np.ndarray, "B S"]
-    verdict: Verdict
+    verdict: GateOutput
     phasors: Float[np.ndarray, "B 1 K 2 M"]
     end: int  # where it came from, if it came from an end
 
 
-class _Heard(NamedTuple):
+class _DirectionOutput(NamedTuple):
     """One direction over a block, in the order of the recording."""
 
     phasors: Float[np.ndarray, "B N K 2 M"]
-    verdict: Verdict  # at every place between frames, the block's ends too
+    verdict: GateOutput  # at every place between frames, the block's ends too
 
 
-def answer_both_ways(
-    extractor: Pretrained,
+def smooth_blocks(
+    extractor: PretrainedExtractor,
     read: Read,
     n_samples: int,
     n_streams: int,
     *,
     ahead: int | None = None,
     on_samples: Callable[[int], None] = lambda n: None,
-) -> Iterator[tuple[int, Phasors]]:
+) -> Iterator[tuple[int, SmoothedBlock]]:
     """First sample and answer of blocks in turn; ``read`` answers samples (B, stop - start).
 
     ``ahead``: so many samples of the future count at least, and twice as many at most; None: all.
@@ -86,7 +91,7 @@ def answer_both_ways(
                 own[:] = [phasors, band]
         n = min(own[0].shape[1] for own in held)
         shape = (n_streams, n, extractor.n_tones)
-        answer = Phasors(np.empty(shape, complex), np.empty(shape))
+        answer = SmoothedBlock(np.empty(shape, complex), np.empty(shape))
         for (tones, _), own in zip(extractor.groups, held, strict=True):
             answer.phasors[..., tones], answer.band[..., tones] = own[0][:, :n], own[1][:, :n]
             own[:] = [own[0][:, n:], own[1][:, n:]]
@@ -105,8 +110,8 @@ class _Group:
 
     def __init__(
         self,
-        extractor: Pretrained,
-        hearing: Hearing,
+        extractor: PretrainedExtractor,
+        hearing: ToneGroup,
         read: Read,
         n_samples: int,
         n_streams: int,
@@ -116,14 +121,14 @@ class _Group:
         self._n_samples, self._n_streams = n_samples, n_streams
         self._n_steps = n_samples // hearing.factor
         # Whole frames, two at least: what is beyond the end is a gap.
-        self._n_padded = max(2, -(-self._n_steps // FRAME)) * FRAME
-        shared = -(-self._n_padded // (MOST_BLOCKS * FRAME)) * FRAME
+        self._n_padded = max(2, -(-self._n_steps // GATING_INTERVAL)) * GATING_INTERVAL
+        shared = -(-self._n_padded // (MOST_BLOCKS * GATING_INTERVAL)) * GATING_INTERVAL
         self._block = max(BLOCK, shared)
         self._ahead = None
         if ahead is not None:
-            frames = max(1, -(-ahead // (hearing.factor * FRAME)))
-            self._ahead = self._block = frames * FRAME
-        self._saved: dict[int, _Side] = {}
+            frames = max(1, -(-ahead // (hearing.factor * GATING_INTERVAL)))
+            self._ahead = self._block = frames * GATING_INTERVAL
+        self._saved: dict[int, _DirectionState] = {}
 
     def prepare(self, on_samples: Callable[[int], None]) -> None:
         """Go backwards through all of it, and keep how things stand between blocks."""
@@ -163,13 +168,15 @@ class _Group:
         factor = self._hearing.factor
         return (step + 1) * factor - 1 - factor // 2
 
-    def _begun(self, end: int | None = None) -> _Side:
+    def _begun(self, end: int | None = None) -> _DirectionState:
         """Nothing heard; whoever comes from an end comes backwards."""
-        k = len(self._hearing.turns)
+        k = len(self._hearing.freq_cycles)
         back = end is not None
         listening = self._hearing.initial_state(self._n_streams, backwards=back)[3]
-        verdict = self._extractor.nothing_heard(self._hearing, self._n_streams)
-        return _Side(listening, verdict, np.zeros((self._n_streams, 1, k, 2, WIDTH)), end or 0)
+        verdict = self._extractor.initial_gate(self._hearing, self._n_streams)
+        return _DirectionState(
+            listening, verdict, np.zeros((self._n_streams, 1, k, 2, WIDTH)), end or 0
+        )
 
     def _steps(self, start: int, stop: int) -> Float[np.ndarray, "B N"]:
         """Steps of the recording; gaps beyond its end."""
@@ -179,11 +186,11 @@ class _Group:
         if most > start:
             samples = self._read(before, most * factor)
             _, memory, sums, listening = self._hearing.initial_state(self._n_streams)
-            found, _ = self._hearing.thin(samples, (before, memory, sums, listening))
+            found, _ = self._hearing.decimate(samples, (before, memory, sums, listening))
             steps[:, : most - start] = found[:, found.shape[1] - (most - start) :]
         return steps
 
-    def _future(self, stop: int) -> _Side:
+    def _future(self, stop: int) -> _DirectionState:
         """How things stand at a place for whoever comes from the end, or from so far ahead."""
         if self._ahead is None:
             return self._saved[stop]
@@ -191,27 +198,31 @@ class _Group:
         side = self._begun(end)
         return self._backwards(stop, end, side)[1] if end > stop else side
 
-    def _forwards(self, start: int, stop: int, side: _Side) -> tuple[_Heard, _Side]:
-        evidence, listening = self._hearing.listen(self._steps(start, stop), side.listening)
-        verdict = self._extractor.verdicts(evidence, side.verdict)
-        last = Verdict(*(part[:, -1:].copy() for part in verdict))
-        after = _Side(listening, last, evidence.phasors[:, -1:].copy(), side.end)
-        return _Heard(evidence.phasors, verdict), after
+    def _forwards(
+        self, start: int, stop: int, side: _DirectionState
+    ) -> tuple[_DirectionOutput, _DirectionState]:
+        evidence, listening = self._hearing.run_bank(self._steps(start, stop), side.listening)
+        verdict = self._extractor.gate(evidence, side.verdict)
+        last = GateOutput(*(part[:, -1:].copy() for part in verdict))
+        after = _DirectionState(listening, last, evidence.phasors[:, -1:].copy(), side.end)
+        return _DirectionOutput(evidence.phasors, verdict), after
 
-    def _backwards(self, start: int, stop: int, side: _Side) -> tuple[_Heard, _Side]:
+    def _backwards(
+        self, start: int, stop: int, side: _DirectionState
+    ) -> tuple[_DirectionOutput, _DirectionState]:
         """The phasors at a step are those of what was heard after it."""
         steps = np.ascontiguousarray(self._steps(start, stop)[:, ::-1])
-        evidence, listening = self._hearing.listen(steps, side.listening, backwards=True)
-        turned = self._hearing.stood_forwards(evidence, side.end)
-        verdict = self._extractor.verdicts(turned, side.verdict)
-        last = Verdict(*(part[:, -1:].copy() for part in verdict))
-        after = _Side(listening, last, turned.phasors[:, -1:].copy(), side.end)
+        evidence, listening = self._hearing.run_bank(steps, side.listening, backwards=True)
+        turned = self._hearing.to_forward_phasors(evidence, side.end)
+        verdict = self._extractor.gate(turned, side.verdict)
+        last = GateOutput(*(part[:, -1:].copy() for part in verdict))
+        after = _DirectionState(listening, last, turned.phasors[:, -1:].copy(), side.end)
         later = np.concatenate([side.phasors, turned.phasors[:, :-1]], axis=1)
-        back = Verdict(*(part[:, ::-1] for part in verdict))
-        return _Heard(later[:, ::-1], back), after
+        back = GateOutput(*(part[:, ::-1] for part in verdict))
+        return _DirectionOutput(later[:, ::-1], back), after
 
     def _joined(
-        self, start: int, stop: int, past: _Heard, future: _Heard
+        self, start: int, stop: int, past: _DirectionOutput, future: _DirectionOutput
     ) -> tuple[Complex[np.ndarray, "B N K"], Float[np.ndarray, "B N K"]]:
         both = [
             np.ascontiguousarray(np.stack(pair))
@@ -224,19 +235,23 @@ class _Group:
         # Who has heard nothing but gaps is sure of nothing.
         deaf = variances.max(axis=-1) < UNHEARD
         known = np.where(deaf, 0.0, sure)
-        join(hidden, told, weights, known, phasors, variances, judge.mix, judge.two, joined, band)
+        fuse_directions(
+            hidden, told, weights, known, phasors, variances, judge.mix, judge.two, joined, band
+        )
         # Where one direction has heard no whole frame yet, the other answers alone.
-        at = np.arange(start, stop + 1, FRAME)
-        for side, end in enumerate((at + FRAME > self._n_steps, at == 0)):
+        at = np.arange(start, stop + 1, GATING_INTERVAL)
+        for side, end in enumerate((at + GATING_INTERVAL > self._n_steps, at == 0)):
             alone = (end | deaf[1 - side]) & ~deaf[side]
             joined[alone] = 0.0
             joined[alone, side * WIDTH : (side + 1) * WIDTH] = weights[side][alone]
             band[alone] = sure[side][alone]
         joined[deaf.all(axis=0)], band[deaf.all(axis=0)] = 0.0, math.log(UNHEARD)
-        places = (np.arange(start, stop) + FRAME // 2) // FRAME - start // FRAME
+        places = (
+            np.arange(start, stop) + GATING_INTERVAL // 2
+        ) // GATING_INTERVAL - start // GATING_INTERVAL
         own = (np.ascontiguousarray(part) for part in (joined[..., :WIDTH], joined[..., WIDTH:]))
         one, two = (
-            weighed_sum(np.ascontiguousarray(side.phasors), part, places)
+            weighted_phasors(np.ascontiguousarray(side.phasors), part, places)
             for side, part in zip((past, future), own, strict=True)
         )
         return one + two, by_stream(np.exp(band), self._n_streams)[:, places]

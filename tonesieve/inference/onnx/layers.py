@@ -16,7 +16,7 @@ from tonesieve.config.config import ModelSettings
 from tonesieve.inference.compiler import GATES
 from tonesieve.inference.onnx.graph import Graph
 from tonesieve.inference.onnx.states import States
-from tonesieve.inference.weights import fitting
+from tonesieve.inference.weights import take_tensor
 from tonesieve.kernels.network_vm.opcodes import EPSILON, N_CLOCKS
 
 OPERATORS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}
@@ -26,7 +26,7 @@ PACE, RAMP = 0.1, 8  # of a learned window, as in `learning.models.convolution`
 
 
 @dataclass
-class Parts:
+class LayerWriter:
     """What writes a network's parts into a graph, one after the other."""
 
     graph: Graph
@@ -278,4 +278,4 @@ class Parts:
 
     def take(self, name: str, *shape: int) -> Float64[np.ndarray, "*shape"]:
         """A copy of a tensor; raises ValueError where it is missing or of another shape."""
-        return fitting(self.tensors, name, *shape)
+        return take_tensor(self.tensors, name, *shape)

@@ -14,14 +14,14 @@ from onnx import ModelProto, TensorProto
 
 from tonesieve.config.config import Config, to_yaml
 from tonesieve.inference.onnx.graph import Graph
-from tonesieve.inference.onnx.layers import Parts
-from tonesieve.inference.onnx.states import Carried, Fresh, States
+from tonesieve.inference.onnx.layers import LayerWriter
+from tonesieve.inference.onnx.states import ExternalState, States, WindowState
 
 SAMPLES, ESTIMATE = "samples", "estimate"
 LARGEST = 2**31 - 2**20  # bytes of weights that fit into one ONNX file
 
 
-def why_not(config: Config) -> str | None:
+def unsupported_reason(config: Config) -> str | None:
     """Why a network has no graph of this kind; None for one that has."""
     model = config.model
     if model.kind == "transformer" or model.attention != "none":
@@ -46,7 +46,7 @@ def by_windows(config: Config) -> bool:
 
 
 def network_graph(tensors: Mapping[str, np.ndarray], config: Config, version: str) -> ModelProto:
-    """The graph of a network that `why_not` has nothing against.
+    """The graph of a network that `unsupported_reason` has nothing against.
 
     Raises ValueError for weights that do not fit the settings, or into one file.
     """
@@ -99,7 +99,7 @@ def _write_stream(
     graph: Graph, tensors: Mapping[str, np.ndarray], config: Config, heard: str
 ) -> None:
     """The network as it runs, its own state carried."""
-    states = Carried(graph, _n_passes(config))
+    states = ExternalState(graph, _n_passes(config))
     network = _Network(graph, tensors, config, states)
     answers = network.answers(network.hidden(graph.transpose(heard, 1, 0)))
     _write_estimate(graph, config, graph.transpose(answers, 1, 0, 2))
@@ -129,7 +129,7 @@ def _write_windows(
         graph,
         tensors,
         config,
-        Fresh(graph, _n_passes(config), graph.reshape(graph.op("Size", heard), 1)),
+        WindowState(graph, _n_passes(config), graph.reshape(graph.op("Size", heard), 1)),
     )
     hidden = network.hidden(_windows(graph, whole, n_heard, at, length))
     hidden = network.only_at(graph.op("Sub", n_heard, graph.constant([1])), hidden, length)
@@ -182,7 +182,7 @@ class _Network:
         self.n_tones, self.n_passes = config.data.n_components, _n_passes(config)
         self.size = config.model.size(self.n_tones)
         self.width = 2 * self.n_tones if config.model.kind == "observer" else self.size
-        self.parts = Parts(graph, tensors, states)
+        self.parts = LayerWriter(graph, tensors, states)
         if config.model.selector == "initial_state":
             n_states = 1 if config.model.kind in ("gru", "rnn") else 2
             self.parts.told = np.tanh(self._told("start", n_states * self.size * self._n_layers))

@@ -33,7 +33,7 @@ class States(ABC):
         """The state after the last sample."""
 
 
-class Carried(States):
+class ExternalState(States):
     """States that the caller carries: inputs and outputs of the graph.
 
     Zeros are the right start for all of them. Where a selector tells another, one more state says
@@ -81,7 +81,7 @@ class Carried(States):
         return self.begun
 
 
-class Fresh(States):
+class WindowState(States):
     """States of windows, each from the start: nobody carries them."""
 
     def __init__(self, graph: Graph, n_passes: int, n_windows: str) -> None:

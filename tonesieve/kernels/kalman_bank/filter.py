@@ -18,70 +18,70 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from tonesieve.kernels.fastmath import FAST
-from tonesieve.kernels.kalman_bank.features import share, tell, tell_apart
+from tonesieve.kernels.fastmath import JIT_OPTIONS
+from tonesieve.kernels.kalman_bank.features import gating_features, posterior_weights, update_spread
 from tonesieve.kernels.kalman_bank.state import (
-    ADVANTAGE,
     AGE,
-    AGES,
-    CHAINED,
+    AR_DC_GAIN,
     CUSUM,
-    FOLLOWS,
-    GAPS,
-    HEARD,
-    LARGEST,
-    LEVEL_RESPONSE,
+    DC_OFFSET,
+    FILTER_AGE,
+    HAS_SHORTER,
+    LIKELIHOOD_GAIN,
+    LIKELIHOOD_WINDOW,
+    LOG_WEIGHT,
     MEAN,
     MEMORY,
-    ODDS,
+    MISSING_RATE,
+    N_OBSERVED,
+    N_WARM_UP,
+    NOISE_VAR,
     ORDER,
-    ORIGIN,
-    OUTLIERS,
-    POWER,
-    SHARES,
+    PEAK,
+    PRIOR_VAR_TONE,
+    PROCESS_NOISE,
+    REJECT_RATE,
     TINY,
-    TOLD,
-    TONE,
-    USUAL,
-    WALK,
-    parts,
+    TRACKS_FREQUENCY,
+    WEIGHT,
+    unpack,
 )
-from tonesieve.kernels.kalman_bank.whitening import remember
+from tonesieve.kernels.kalman_bank.whitening import update_ar_moments
 from tonesieve.kernels.simd import (
     WIDTH,
     any_above,
-    everywhere,
-    largest,
+    horizontal_sum,
+    lane_shift,
     load,
-    shifted,
-    smallest,
+    maximum,
+    minimum,
+    splat,
     store,
-    total,
 )
 
-FRAME = 8  # steps between two looks at the evidence
+GATING_INTERVAL = 8  # steps between two looks at the evidence
 # The loop's gain beside the filter's; growth of a coefficient's variance while a frequency is told.
-LOOP, GROWTH, UNTOLD = 0.375, 24.0, 20.0
+PLL_GAIN_RATIO, PLL_PROCESS_NOISE, UNINFORMED_RATIO = 0.375, 24.0, 20.0
 # A frequency is mostly nearer to its name than it may go, by this factor.
-LIKELY = 8.0
+OFFSET_PRIOR_RATIO = 8.0
 # The level follows what is slower than the lowest tone by this factor.
-BELOW = 8.0
+DC_CORNER_RATIO = 8.0
 # Beyond so many standard deviations a sample is no noise, unless so large a share of the last is.
-OUTLIER, OFTEN = 4.5, 0.35
-UNHEARD_OF = 50.0  # as a log-likelihood: more tells no more
+GATE_SIGMA, MAX_REJECT_RATE = 4.5, 0.35
+MAX_LOG_LIKELIHOOD = 50.0  # as a log-likelihood: more tells no more
 # Evidence at which a candidate begins anew; memory of the odds by which the tones are taken off.
-ENOUGH, LATELY = 10.0, 100.0
-SCALE_MEMORY = 64.0
+CUSUM_THRESHOLD, WEIGHT_MEMORY = 10.0, 100.0
+NOISE_VAR_MEMORY = 64.0
 # A sample that comes after a gap is at most so uncertain, over the noise.
-UNKNOWN = 1e12
+MAX_IMPUTED_VAR = 1e12
 # No tone is so many times as large as the largest sample: its candidate has lost itself.
-ABSURD = 1e6
+DIVERGENCE_RATIO = 1e6
 # No noise is weaker than this, over the square of the largest sample: nothing is ever certain.
-QUIETEST = 1e-10
+NOISE_VAR_FLOOR = 1e-10
 
 
-@njit(**FAST)
-def listen(
+@njit(**JIT_OPTIONS)
+def run_kalman_bank(
     samples: np.ndarray,
     state: np.ndarray,
     turn: np.ndarray,
@@ -96,7 +96,7 @@ def listen(
 
     samples (B, N), NaN in gaps; ``state`` (B, S) goes on. Of every tone ``turn`` (K), rad a step,
     ``gains`` (K, 2) and how far it may go, ``farthest`` (K), rad a step. ``table``: what the
-    candidates are. Frames end where the age is a multiple of `FRAME`.
+    candidates are. Frames end where the age is a multiple of `GATING_INTERVAL`.
     """
     n_streams, n_steps = samples.shape
     k_tones = len(turn)
@@ -106,56 +106,58 @@ def listen(
     steps = np.empty((k_tones, 2))
     for k in range(k_tones):
         steps[k, 0], steps[k, 1] = math.cos(turn[k]), math.sin(turn[k])
-    drift = (turn.min() / BELOW) ** 2
+    drift = (turn.min() / DC_CORNER_RATIO) ** 2
     for b in range(n_streams):
         own = state[b]
-        numbers, past, left, blurred, model, carrier, noise = parts(own, k_tones)
+        numbers, past, left, blurred, model, carrier, noise = unpack(own, k_tones)
         frame = 0
         for t in range(n_steps):
             x = samples[b, t]
             heard = not np.isnan(x)
-            if heard and np.isnan(numbers[ORIGIN]):
-                numbers[ORIGIN] = x
+            if heard and np.isnan(numbers[DC_OFFSET]):
+                numbers[DC_OFFSET] = x
             # A stream that stands still has not begun.
-            heard = heard and (numbers[HEARD] > 0 or x != numbers[ORIGIN])
-            x -= numbers[ORIGIN]
-            foreseen = _foretold(own, numbers, carrier, farthest, table, drift, room)
-            tones = total(load(own, SHARES * WIDTH) * foreseen)
-            expected, unsure = _by_the_past(tones, model, past, blurred)
+            heard = heard and (numbers[N_OBSERVED] > 0 or x != numbers[DC_OFFSET])
+            x -= numbers[DC_OFFSET]
+            foreseen = _predict(own, numbers, carrier, farthest, table, drift, room)
+            tones = horizontal_sum(load(own, WEIGHT * WIDTH) * foreseen)
+            expected, unsure = _ar_predict(tones, model, past, blurred)
             error = x - expected
-            whole = _measure(own, room, d, unsure)
-            wide = max(total(load(own, SHARES * WIDTH) * whole), unsure)
-            heard, error = _credible(numbers, heard, error, wide)
+            whole = _innovation_variance(own, room, d, unsure)
+            wide = max(horizontal_sum(load(own, WEIGHT * WIDTH) * whole), unsure)
+            heard, error = _gate_innovation(numbers, heard, error, wide)
             if heard:
-                numbers[LARGEST] = max(numbers[LARGEST], abs(x))
+                numbers[PEAK] = max(numbers[PEAK], abs(x))
                 surprise = tones + error - foreseen
-                whole = 1.0 / largest(whole, unsure)
-                _follow(own, farthest, whole * surprise, room)
-                _correct(own, whole, surprise, room, d)
-                _compare(own, numbers, table, surprise, error, unsure, k_tones)
+                whole = 1.0 / maximum(whole, unsure)
+                _update_pll(own, farthest, whole * surprise, room)
+                _update(own, whole, surprise, room, d)
+                _update_likelihoods(own, numbers, table, surprise, error, unsure, k_tones)
             if not heard:  # nothing is foretold to be larger than what has been
-                x = min(max(expected, -numbers[LARGEST]), numbers[LARGEST])
-            rest = x - _tones(own, carrier, gains, phasors[b, t])
-            tell_apart(own, numbers, table, k_tones)
+                x = min(max(expected, -numbers[PEAK]), numbers[PEAK])
+            rest = x - _mixture_estimate(own, carrier, gains, phasors[b, t])
+            update_spread(own, numbers, table, k_tones)
             if heard:
-                remember(
+                update_ar_moments(
                     own, numbers, left, model, carrier, noise, rest, unsure, turn, gains, vector
                 )
             for i in range(ORDER - 1, 0, -1):
                 past[i], left[i], blurred[i] = past[i - 1], left[i - 1], blurred[i - 1]
             past[0], left[0], blurred[0] = x, rest, 0.0 if heard else unsure
             numbers[AGE] += 1
-            if numbers[AGE] % FRAME == 0:
-                _recover(own, ABSURD * numbers[LARGEST], gains)
-                share(own)
+            if numbers[AGE] % GATING_INTERVAL == 0:
+                _reset_diverged(own, DIVERGENCE_RATIO * numbers[PEAK], gains)
+                posterior_weights(own)
                 for k in range(k_tones):
-                    tell(k, own, numbers, turn, features[b, frame, k], variances[b, frame, k])
+                    gating_features(
+                        k, own, numbers, turn, features[b, frame, k], variances[b, frame, k]
+                    )
                 frame += 1
-            _turn(carrier, steps)
+            _advance_carrier(carrier, steps)
 
 
-@njit(inline="always", **FAST)
-def _foretold(
+@njit(inline="always", **JIT_OPTIONS)
+def _predict(
     own: np.ndarray, numbers: np.ndarray, carrier: np.ndarray, farthest: np.ndarray,
     table: np.ndarray, drift: float, room: np.ndarray,
 ) -> Any:  # fmt: skip
@@ -167,8 +169,8 @@ def _foretold(
     d = 2 * k_tones + 1
     spread, offset = MEAN + d, MEAN + d + d * d
     response = offset + k_tones
-    ages = load(own, AGES * WIDTH)
-    level = everywhere(numbers[LEVEL_RESPONSE])
+    ages = load(own, FILTER_AGE * WIDTH)
+    level = splat(numbers[AR_DC_GAIN])
     store(room, (d - 1) * WIDTH, level)
     foreseen = load(own, (MEAN + d - 1) * WIDTH) * level
     at = (spread + d * d - 1) * WIDTH
@@ -194,20 +196,23 @@ def _foretold(
         i, a = (spread + 2 * k * (d + 1)) * WIDTH, (spread + (2 * k + 1) * (d + 1)) * WIDTH
         wide = load(own, i) + load(own, a)
         loud = p * p + q * q
-        doubt = 4.0 * wide * (numbers[POWER] + UNTOLD / TONE * strong * loud) + TINY
+        doubt = (
+            4.0 * wide * (numbers[NOISE_VAR] + UNINFORMED_RATIO / PRIOR_VAR_TONE * strong * loud)
+            + TINY
+        )
         sure = loud / (loud + doubt)
-        likely = farthest[k] / LIKELY
+        likely = farthest[k] / OFFSET_PRIOR_RATIO
         shown = likely * likely / (1.0 + likely * likely * ages * ages)
-        sure = sure * sure * load(table, FOLLOWS * WIDTH)
-        more = (load(table, WALK * WIDTH) + sure * (GROWTH * shown)) / strong
+        sure = sure * sure * load(table, TRACKS_FREQUENCY * WIDTH)
+        more = (load(table, PROCESS_NOISE * WIDTH) + sure * (PLL_PROCESS_NOISE * shown)) / strong
         store(own, i, load(own, i) + more)
         store(own, a, load(own, a) + more)
         store(room, (2 * d + k) * WIDTH, sure)
     return foreseen
 
 
-@njit(inline="always", **FAST)
-def _by_the_past(
+@njit(inline="always", **JIT_OPTIONS)
+def _ar_predict(
     tones: float, model: np.ndarray, past: np.ndarray, blurred: np.ndarray
 ) -> tuple[float, float]:
     """What a sample is expected to be, tones and all, and how uncertain that is over the noise."""
@@ -216,14 +221,14 @@ def _by_the_past(
         expected -= model[i + 1] * past[i]
         # What of the past was only foretold makes the next sample as uncertain.
         unsure += model[i + 1] * model[i + 1] * blurred[i]
-    return expected, min(unsure, UNKNOWN)
+    return expected, min(unsure, MAX_IMPUTED_VAR)
 
 
-@njit(inline="always", **FAST)
-def _measure(own: np.ndarray, room: np.ndarray, d: int, unsure: float) -> Any:
+@njit(inline="always", **JIT_OPTIONS)
+def _innovation_variance(own: np.ndarray, room: np.ndarray, d: int, unsure: float) -> Any:
     """How uncertain each candidate's forecast is; into ``room``, what it lets a sample tell of."""
     spread, reach = MEAN + d, d
-    whole = everywhere(unsure)
+    whole = splat(unsure)
     for i in range(d):
         at = (spread + i * d) * WIDTH
         far = load(own, at) * load(room, 0)
@@ -234,27 +239,33 @@ def _measure(own: np.ndarray, room: np.ndarray, d: int, unsure: float) -> Any:
     return whole
 
 
-@njit(inline="always", **FAST)
-def _credible(numbers: np.ndarray, heard: bool, error: float, wide: float) -> tuple[bool, float]:
+@njit(inline="always", **JIT_OPTIONS)
+def _gate_innovation(
+    numbers: np.ndarray, heard: bool, error: float, wide: float
+) -> tuple[bool, float]:
     """Whether the sample is one that the noise would make, and its error; counts what was heard."""
-    power = numbers[POWER]
-    usual = numbers[HEARD] <= USUAL or error * error <= OUTLIER * OUTLIER * power * wide
-    numbers[OUTLIERS] += ((0.0 if usual or not heard else 1.0) - numbers[OUTLIERS]) / 8
-    heard = heard and (usual or numbers[OUTLIERS] >= OFTEN)
-    numbers[GAPS] += ((0.0 if heard else 1.0) - numbers[GAPS]) / min(64.0, numbers[AGE] + 1.0)
+    power = numbers[NOISE_VAR]
+    usual = (
+        numbers[N_OBSERVED] <= N_WARM_UP or error * error <= GATE_SIGMA * GATE_SIGMA * power * wide
+    )
+    numbers[REJECT_RATE] += ((0.0 if usual or not heard else 1.0) - numbers[REJECT_RATE]) / 8
+    heard = heard and (usual or numbers[REJECT_RATE] >= MAX_REJECT_RATE)
+    numbers[MISSING_RATE] += ((0.0 if heard else 1.0) - numbers[MISSING_RATE]) / min(
+        64.0, numbers[AGE] + 1.0
+    )
     if not heard:
         return False, 0.0
-    numbers[HEARD] += 1
-    age, squared = min(numbers[HEARD], SCALE_MEMORY), error * error / wide
-    if usual and age > USUAL:
+    numbers[N_OBSERVED] += 1
+    age, squared = min(numbers[N_OBSERVED], NOISE_VAR_MEMORY), error * error / wide
+    if usual and age > N_WARM_UP:
         squared = min(squared, 9.0 * power) * 1.02
-    least = QUIETEST * numbers[LARGEST] * numbers[LARGEST]
-    numbers[POWER] = max(power + (squared - power) / age, least)
+    least = NOISE_VAR_FLOOR * numbers[PEAK] * numbers[PEAK]
+    numbers[NOISE_VAR] = max(power + (squared - power) / age, least)
     return True, error
 
 
-@njit(inline="always", **FAST)
-def _follow(own: np.ndarray, farthest: np.ndarray, moved: Any, room: np.ndarray) -> None:
+@njit(inline="always", **JIT_OPTIONS)
+def _update_pll(own: np.ndarray, farthest: np.ndarray, moved: Any, room: np.ndarray) -> None:
     """Every loop turns its frequency by what a sample turns its phasor."""
     k_tones = len(farthest)
     d = 2 * k_tones + 1
@@ -266,16 +277,16 @@ def _follow(own: np.ndarray, farthest: np.ndarray, moved: Any, room: np.ndarray)
         wide = load(own, (spread + i * (d + 1)) * WIDTH)
         wide = wide + load(own, (spread + a * (d + 1)) * WIDTH)
         p, q = load(own, (response + i) * WIDTH), load(own, (response + a) * WIDTH)
-        rate = smallest(0.25 * wide * (p * p + q * q), 0.5)
+        rate = minimum(0.25 * wide * (p * p + q * q), 0.5)
         p, q = load(room, (d + i) * WIDTH), load(room, (d + a) * WIDTH)
         turned = (x * q - y * p) * moved / (x * x + y * y + TINY)
         at = (offset + k) * WIDTH
-        found = load(own, at) + LOOP * rate * load(room, (2 * d + k) * WIDTH) * turned
-        store(own, at, smallest(largest(found, -farthest[k]), farthest[k]))
+        found = load(own, at) + PLL_GAIN_RATIO * rate * load(room, (2 * d + k) * WIDTH) * turned
+        store(own, at, minimum(maximum(found, -farthest[k]), farthest[k]))
 
 
-@njit(inline="always", **FAST)
-def _correct(own: np.ndarray, inverse: Any, surprise: Any, room: np.ndarray, d: int) -> None:
+@njit(inline="always", **JIT_OPTIONS)
+def _update(own: np.ndarray, inverse: Any, surprise: Any, room: np.ndarray, d: int) -> None:
     """Means and covariances after a sample."""
     spread = MEAN + d
     for i in range(d):
@@ -289,46 +300,46 @@ def _correct(own: np.ndarray, inverse: Any, surprise: Any, room: np.ndarray, d: 
             store(own, at, renewed)
             store(own, (spread + a * d + i) * WIDTH, renewed)
         at = (spread + i * (d + 1)) * WIDTH
-        store(own, at, largest(load(own, at) - gain * far, 1e-12))
+        store(own, at, maximum(load(own, at) - gain * far, 1e-12))
 
 
-@njit(inline="always", **FAST)
-def _compare(
+@njit(inline="always", **JIT_OPTIONS)
+def _update_likelihoods(
     own: np.ndarray, numbers: np.ndarray, table: np.ndarray, surprise: Any, error: float,
     unsure: float, k_tones: int,
 ) -> None:  # fmt: skip
     """What the sample says for every candidate; who is far behind begins anew."""
-    ages = load(own, AGES * WIDTH) + 1.0
-    store(own, AGES * WIDTH, ages)
-    inverse = 1.0 / (2 * numbers[POWER] * unsure + TINY)
+    ages = load(own, FILTER_AGE * WIDTH) + 1.0
+    store(own, FILTER_AGE * WIDTH, ages)
+    inverse = 1.0 / (2 * numbers[NOISE_VAR] * unsure + TINY)
     gone = surprise * surprise * inverse
-    more = smallest((gone - shifted(gone)) * load(table, CHAINED * WIDTH), UNHEARD_OF)
-    store(own, CUSUM * WIDTH, largest(load(own, CUSUM * WIDTH) + more, 0.0))
-    gone = smallest(gone, UNHEARD_OF)
-    store(own, ODDS * WIDTH, load(own, ODDS * WIDTH) * (1 - 1 / LATELY) - gone)
-    at = ADVANTAGE * WIDTH
-    kept = smallest(load(table, TOLD * WIDTH), ages + 10.0)
-    better = gone - min(error * error * inverse, UNHEARD_OF) - load(own, at)
+    more = minimum((gone - lane_shift(gone)) * load(table, HAS_SHORTER * WIDTH), MAX_LOG_LIKELIHOOD)
+    store(own, CUSUM * WIDTH, maximum(load(own, CUSUM * WIDTH) + more, 0.0))
+    gone = minimum(gone, MAX_LOG_LIKELIHOOD)
+    store(own, LOG_WEIGHT * WIDTH, load(own, LOG_WEIGHT * WIDTH) * (1 - 1 / WEIGHT_MEMORY) - gone)
+    at = LIKELIHOOD_GAIN * WIDTH
+    kept = minimum(load(table, LIKELIHOOD_WINDOW * WIDTH), ages + 10.0)
+    better = gone - min(error * error * inverse, MAX_LOG_LIKELIHOOD) - load(own, at)
     store(own, at, load(own, at) + better / kept)
-    if any_above(load(own, CUSUM * WIDTH), ENOUGH):
+    if any_above(load(own, CUSUM * WIDTH), CUSUM_THRESHOLD):
         d = 2 * k_tones + 1
-        _restart(own, MEAN + d + d * d + 5 * k_tones, table)
+        _restart_from_shorter(own, MEAN + d + d * d + 5 * k_tones, table)
 
 
-@njit(**FAST)
-def _restart(own: np.ndarray, n_rows: int, table: np.ndarray) -> None:
+@njit(**JIT_OPTIONS)
+def _restart_from_shorter(own: np.ndarray, n_rows: int, table: np.ndarray) -> None:
     """Candidates that foretell worse than the next shorter one go on from where that stands."""
     for j in range(1, WIDTH):
-        if own[CUSUM * WIDTH + j] > ENOUGH:
-            for row in range(AGES, n_rows):
+        if own[CUSUM * WIDTH + j] > CUSUM_THRESHOLD:
+            for row in range(FILTER_AGE, n_rows):
                 own[row * WIDTH + j] = own[row * WIDTH + j - 1]
             shorter = table[MEMORY * WIDTH + j - 1]
-            own[AGES * WIDTH + j] = min(own[AGES * WIDTH + j - 1], shorter)
+            own[FILTER_AGE * WIDTH + j] = min(own[FILTER_AGE * WIDTH + j - 1], shorter)
             own[CUSUM * WIDTH + j] = 0.0
 
 
-@njit(**FAST)
-def _recover(own: np.ndarray, most: float, gains: np.ndarray) -> None:
+@njit(**JIT_OPTIONS)
+def _reset_diverged(own: np.ndarray, most: float, gains: np.ndarray) -> None:
     """Candidates of absurd tones begin anew as the shortest, or, if that is one, from nothing.
 
     Of many tones that are hardly told apart, what follows one may drive off another.
@@ -342,7 +353,7 @@ def _recover(own: np.ndarray, most: float, gains: np.ndarray) -> None:
             size = (x * x + y * y) * (gains[k, 0] ** 2 + gains[k, 1] ** 2)
             sane = sane and size <= most * most
         if not sane:
-            for row in range(AGES, MEAN + d + d * d + 5 * k_tones):
+            for row in range(FILTER_AGE, MEAN + d + d * d + 5 * k_tones):
                 own[row * WIDTH + j] = own[row * WIDTH]
             own[CUSUM * WIDTH + j] = 0.0
             if j == 0:
@@ -350,22 +361,24 @@ def _recover(own: np.ndarray, most: float, gains: np.ndarray) -> None:
                     own[row * WIDTH] = 0.0
 
 
-@njit(inline="always", **FAST)
-def _tones(own: np.ndarray, carrier: np.ndarray, gains: np.ndarray, phasors: np.ndarray) -> float:
+@njit(inline="always", **JIT_OPTIONS)
+def _mixture_estimate(
+    own: np.ndarray, carrier: np.ndarray, gains: np.ndarray, phasors: np.ndarray
+) -> float:
     """The tones in a sample by all candidates together; and the phasors (K, 2, M) of each."""
-    shares, tones = load(own, SHARES * WIDTH), 0.0
+    shares, tones = load(own, WEIGHT * WIDTH), 0.0
     for k in range(len(gains)):
         p, q = load(own, (MEAN + 2 * k) * WIDTH), load(own, (MEAN + 2 * k + 1) * WIDTH)
         store(phasors[k, 0], 0, p)
         store(phasors[k, 1], 0, q)
         c, s = carrier[k, 0], carrier[k, 1]
-        tones += total(shares * p) * (gains[k, 0] * s + gains[k, 1] * c)
-        tones += total(shares * q) * (gains[k, 0] * c - gains[k, 1] * s)
+        tones += horizontal_sum(shares * p) * (gains[k, 0] * s + gains[k, 1] * c)
+        tones += horizontal_sum(shares * q) * (gains[k, 0] * c - gains[k, 1] * s)
     return tones
 
 
-@njit(inline="always", **FAST)
-def _turn(carrier: np.ndarray, steps: np.ndarray) -> None:
+@njit(inline="always", **JIT_OPTIONS)
+def _advance_carrier(carrier: np.ndarray, steps: np.ndarray) -> None:
     """The carriers a step on, held to length 1."""
     for k in range(len(carrier)):
         c = carrier[k, 0] * steps[k, 0] - carrier[k, 1] * steps[k, 1]

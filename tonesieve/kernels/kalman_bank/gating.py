@@ -13,18 +13,18 @@ import math
 import numpy as np
 from numba import njit
 
-from tonesieve.kernels.fastmath import FAST, tanh
-from tonesieve.kernels.simd import WIDTH, load, store, total
+from tonesieve.kernels.fastmath import JIT_OPTIONS, tanh
+from tonesieve.kernels.simd import WIDTH, horizontal_sum, load, store
 
-TOLD = WIDTH + 2  # weights, that of nothing, and the band
+N_OUTPUTS = WIDTH + 2  # weights, that of nothing, and the band
 CROSS = 4  # features of two directions together, each held within
 BOUND = 6.0
 # No candidate has less variance than this, once a sample was heard.
 UNHEARD = 1e-250
-TEMPERED = 0.3  # of a direction's own outputs, as inputs for both
+LOGIT_SCALE = 0.3  # of a direction's own outputs, as inputs for both
 
 
-def packed(weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
+def pack_dense(weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
     """Weights (O, I) and biases (O) as lines of outputs: (G, I + 1, WIDTH), biases first."""
     n_out, n_in = weight.shape
     lines = -(-n_out // WIDTH)
@@ -33,8 +33,8 @@ def packed(weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(whole.reshape(lines, WIDTH, n_in + 1).transpose(0, 2, 1))
 
 
-@njit(**FAST)
-def line_up(inputs: np.ndarray, weights: np.ndarray, outputs: np.ndarray) -> None:
+@njit(**JIT_OPTIONS)
+def dense(inputs: np.ndarray, weights: np.ndarray, outputs: np.ndarray) -> None:
     """Every line of outputs from inputs (I); two sums a line, so that none waits for itself."""
     n_lines, n, _ = weights.shape
     for g in range(n_lines):
@@ -48,20 +48,20 @@ def line_up(inputs: np.ndarray, weights: np.ndarray, outputs: np.ndarray) -> Non
         store(outputs, g * WIDTH, even + odd)
 
 
-@njit(inline="always", **FAST)
+@njit(inline="always", **JIT_OPTIONS)
 def _sigmoid(x: float) -> float:
     return 0.5 + 0.5 * tanh(0.5 * x)
 
 
-@njit(**FAST)
-def think(
+@njit(**JIT_OPTIONS)
+def gru_step(
     features: np.ndarray, hidden: np.ndarray, taken: np.ndarray, carried: np.ndarray,
     heard: np.ndarray, kept: np.ndarray,
 ) -> None:  # fmt: skip
     """The hidden state (H) after a frame's features (F); ``heard`` and ``kept`` are room (3 H)."""
     h = len(hidden)
-    line_up(features, taken, heard)
-    line_up(hidden, carried, kept)
+    dense(features, taken, heard)
+    dense(hidden, carried, kept)
     for i in range(h):
         reset = _sigmoid(heard[i] + kept[i])
         update = _sigmoid(heard[h + i] + kept[h + i])
@@ -69,8 +69,8 @@ def think(
         hidden[i] = (1.0 - update) * new + update * hidden[i]
 
 
-@njit(**FAST)
-def weigh(
+@njit(**JIT_OPTIONS)
+def run_gru(
     features: np.ndarray, hidden: np.ndarray, taken: np.ndarray, carried: np.ndarray,
     answer: np.ndarray, path: np.ndarray, told: np.ndarray,
 ) -> None:  # fmt: skip
@@ -85,14 +85,14 @@ def weigh(
     out = np.empty(answer.shape[0] * WIDTH)
     for s in range(n_tones):
         for r in range(n_frames):
-            think(features[s, r], hidden[s], taken, carried, heard, kept)
+            gru_step(features[s, r], hidden[s], taken, carried, heard, kept)
             path[s, r] = hidden[s]
-            line_up(hidden[s], answer, out)
-            told[s, r] = out[:TOLD]
+            dense(hidden[s], answer, out)
+            told[s, r] = out[:N_OUTPUTS]
 
 
-@njit(**FAST)
-def shares(logits: np.ndarray, n: int, weights: np.ndarray) -> None:
+@njit(**JIT_OPTIONS)
+def softmax(logits: np.ndarray, n: int, weights: np.ndarray) -> None:
     """Softmax over n logits."""
     top, whole = logits[:n].max(), 0.0
     for j in range(n):
@@ -102,8 +102,10 @@ def shares(logits: np.ndarray, n: int, weights: np.ndarray) -> None:
         weights[j] /= whole
 
 
-@njit(**FAST)
-def base(weights: np.ndarray, real: np.ndarray, imaginary: np.ndarray, spread: np.ndarray) -> float:
+@njit(**JIT_OPTIONS)
+def mixture_log_std(
+    weights: np.ndarray, real: np.ndarray, imaginary: np.ndarray, spread: np.ndarray
+) -> float:
     """Logarithm of the standard deviation that weighed candidates would have by themselves.
 
     What they are apart, and what each is off by; what weight nothing has, the tone is off by.
@@ -120,8 +122,8 @@ def base(weights: np.ndarray, real: np.ndarray, imaginary: np.ndarray, spread: n
     return 0.5 * math.log(0.5 * power + 1e-300)
 
 
-@njit(**FAST)
-def decide(
+@njit(**JIT_OPTIONS)
+def gate_outputs(
     told: np.ndarray, phasors: np.ndarray, variances: np.ndarray, weights: np.ndarray,
     sure: np.ndarray,
 ) -> None:  # fmt: skip
@@ -132,16 +134,16 @@ def decide(
     room = np.empty(WIDTH + 1)
     for s in range(told.shape[0]):
         for r in range(told.shape[1]):
-            shares(told[s, r], WIDTH + 1, room)
+            softmax(told[s, r], WIDTH + 1, room)
             weights[s, r] = room[:WIDTH]
             own = phasors[s, r]
-            sure[s, r] = told[s, r, WIDTH + 1] + base(
+            sure[s, r] = told[s, r, WIDTH + 1] + mixture_log_std(
                 weights[s, r], own[0], own[1], variances[s, r]
             )
 
 
-@njit(**FAST)
-def combine(
+@njit(**JIT_OPTIONS)
+def mix_phasors(
     phasors: np.ndarray, weights: np.ndarray, frames: np.ndarray, combined: np.ndarray
 ) -> None:
     """Weighed sums (B, N, K, 2) of phasors (B, N, K, 2, M): of each step, by its frame.
@@ -153,17 +155,17 @@ def combine(
         for n in range(n_steps):
             for k in range(k_tones):
                 own = load(weights[b, k, frames[n]], 0)
-                combined[b, n, k, 0] = total(load(phasors[b, n, k, 0], 0) * own)
-                combined[b, n, k, 1] = total(load(phasors[b, n, k, 1], 0) * own)
+                combined[b, n, k, 0] = horizontal_sum(load(phasors[b, n, k, 0], 0) * own)
+                combined[b, n, k, 1] = horizontal_sum(load(phasors[b, n, k, 1], 0) * own)
 
 
-@njit(inline="always", **FAST)
+@njit(inline="always", **JIT_OPTIONS)
 def _held(x: float) -> float:
     return min(max(x, -BOUND), BOUND)
 
 
-@njit(**FAST)
-def join(
+@njit(**JIT_OPTIONS)
+def fuse_directions(
     hidden: np.ndarray, told: np.ndarray, weights: np.ndarray, sure: np.ndarray,
     phasors: np.ndarray, variances: np.ndarray, mix: np.ndarray, two: np.ndarray,
     joined: np.ndarray, joined_sure: np.ndarray,
@@ -171,7 +173,7 @@ def join(
     """Weights (S, R, 2 M) of what was heard before a place and what was heard after it.
 
     Everything comes in pairs, past and future: ``hidden`` (2, S, R, H), ``told``, ``weights``,
-    ``sure``, ``phasors`` and ``variances`` as of `decide`.
+    ``sure``, ``phasors`` and ``variances`` as of `gate_outputs`.
     """
     n_tones, n_frames, h = hidden.shape[1:]
     n_in = 2 * h + 2 * (WIDTH + 1) + CROSS
@@ -186,7 +188,7 @@ def join(
             for side in range(2):
                 inputs[side * h : (side + 1) * h] = hidden[side, s, r]
                 for j in range(WIDTH + 1):
-                    inputs[at + j] = TEMPERED * told[side, s, r, j]
+                    inputs[at + j] = LOGIT_SCALE * told[side, s, r, j]
                 at += WIDTH + 1
                 for j in range(WIDTH):
                     i = side * WIDTH + j
@@ -203,14 +205,16 @@ def join(
             for side in range(2):
                 loud = level[side, 0] ** 2 + level[side, 1] ** 2
                 inputs[at + 2 + side] = _held(0.5 * math.log(loud + 1e-300) - sure[side, s, r])
-            line_up(inputs, mix, between)
+            dense(inputs, mix, between)
             for i in range(len(between)):
                 between[i] = tanh(between[i])
-            line_up(between, two, out)
+            dense(between, two, out)
             top = prior.max()
             whole = top + math.log(np.exp(prior - top).sum())
             for i in range(2 * WIDTH):
                 out[i] += prior[i] - whole
-            shares(out, 2 * WIDTH + 1, room)
+            softmax(out, 2 * WIDTH + 1, room)
             joined[s, r] = room[: 2 * WIDTH]
-            joined_sure[s, r] = out[2 * WIDTH + 1] + base(joined[s, r], real, imaginary, spread)
+            joined_sure[s, r] = out[2 * WIDTH + 1] + mixture_log_std(
+                joined[s, r], real, imaginary, spread
+            )

@@ -11,19 +11,19 @@ import math
 import numpy as np
 from numba import njit
 
-from tonesieve.kernels.fastmath import FAST
-from tonesieve.kernels.kalman_bank.decimator import MEANS, N_MEMORY, thin
+from tonesieve.kernels.fastmath import JIT_OPTIONS
+from tonesieve.kernels.kalman_bank.decimator import N_MEMORY, N_STAGES, decimate
 from tonesieve.kernels.kalman_bank.features import n_features
-from tonesieve.kernels.kalman_bank.filter import FRAME, listen
-from tonesieve.kernels.kalman_bank.gating import UNHEARD, base, line_up, shares, think
-from tonesieve.kernels.kalman_bank.state import N_TABLE, age_place, n_state
-from tonesieve.kernels.simd import WIDTH, load, total
+from tonesieve.kernels.kalman_bank.filter import GATING_INTERVAL, run_kalman_bank
+from tonesieve.kernels.kalman_bank.gating import UNHEARD, dense, gru_step, mixture_log_std, softmax
+from tonesieve.kernels.kalman_bank.state import N_TABLE, age_index, state_size
+from tonesieve.kernels.simd import WIDTH, horizontal_sum, load
 
-_age_place, _n_features, _n_state = njit(age_place), njit(n_features), njit(n_state)
+_age_place, _n_features, _n_state = njit(age_index), njit(n_features), njit(state_size)
 
 
-@njit(**FAST)
-def answer(
+@njit(**JIT_OPTIONS)
+def process_block(
     samples: np.ndarray,
     first: int,
     memory: np.ndarray,
@@ -54,8 +54,8 @@ def answer(
     ``first`` is the number of the first sample. What is from ``memory`` to ``widest`` goes on: of a
     stream what thins (B, ...) and listens (B, S), the hidden state (B, K, H), the weights in force
     (B, K, M), the logarithm of the band (B, K), the last phasor and the running sum of turns
-    (B, K), the largest sample (B). ``turns`` (K) are cycles a sample; the rest as for `listen`,
-    `thin`, `weigh`.
+    (B, K), the largest sample (B). ``turns`` (K) are cycles a sample; the rest as for `run_kalman_bank`,
+    `decimate`, `weigh`.
     """
     n_streams, n_samples = samples.shape
     k_tones = len(turns)
@@ -64,13 +64,13 @@ def answer(
     steps = samples
     if factor > 1:
         steps = np.empty((n_streams, n_steps))
-        thin(samples, first, memory, sums, window, factor, steps)
+        decimate(samples, first, memory, sums, window, factor, steps)
     age = int(listening[0, _age_place(k_tones)]) if n_streams else 0
-    n_frames = (age + n_steps) // FRAME - age // FRAME
+    n_frames = (age + n_steps) // GATING_INTERVAL - age // GATING_INTERVAL
     heard = np.empty((n_streams, n_steps, k_tones, 2, WIDTH))
     features = np.empty((n_streams, n_frames, k_tones, _n_features()))
     variances = np.empty((n_streams, n_frames, k_tones, WIDTH))
-    listen(steps, listening, turn, gains, farthest, table, heard, features, variances)
+    run_kalman_bank(steps, listening, turn, gains, farthest, table, heard, features, variances)
     # Most single samples end no frame, and room for thought would cost them a tenth.
     n_lines = taken.shape[0] if n_frames else 0
     room = np.empty(WIDTH + 1 + (head.shape[0] + 2 * n_lines) * WIDTH)
@@ -89,12 +89,12 @@ def answer(
                     far = max(far, abs(samples[b, t]) * scale)
                 if (first + t + 1) % factor == 0:
                     place = heard[b, step, k]
-                    if (age + step + 1) % FRAME == 0:
-                        think(features[b, frame, k], hidden[b, k], taken, carried, one, two)
-                        line_up(hidden[b, k], head, out)
-                        shares(out, WIDTH + 1, room)
+                    if (age + step + 1) % GATING_INTERVAL == 0:
+                        gru_step(features[b, frame, k], hidden[b, k], taken, carried, one, two)
+                        dense(hidden[b, k], head, out)
+                        softmax(out, WIDTH + 1, room)
                         own[:] = room[:WIDTH]
-                        sure[b, k] = out[WIDTH + 1] + base(
+                        sure[b, k] = out[WIDTH + 1] + mixture_log_std(
                             own, place[0], place[1], variances[b, frame, k]
                         )
                         if variances[b, frame, k].max() < UNHEARD:
@@ -102,8 +102,8 @@ def answer(
                         band = math.exp(sure[b, k])
                         frame += 1
                     now = complex(
-                        total(load(place[0], 0) * load(own, 0)),
-                        total(load(place[1], 0) * load(own, 0)),
+                        horizontal_sum(load(place[0], 0) * load(own, 0)),
+                        horizontal_sum(load(place[1], 0) * load(own, 0)),
                     )
                     slope = kept * slope + now * level.conjugate()
                     # No candidate follows farther.
@@ -120,8 +120,8 @@ def answer(
                 widest[b] = max(widest[b], abs(samples[b, t]) * scale)
 
 
-@njit(**FAST)
-def sound(phasors: np.ndarray, first: int, turns: np.ndarray, tones: np.ndarray) -> None:
+@njit(**JIT_OPTIONS)
+def synthesise(phasors: np.ndarray, first: int, turns: np.ndarray, tones: np.ndarray) -> None:
     """Tones (B, T, K) of their phasors, from sample ``first`` on."""
     n_streams, n_samples, k_tones = phasors.shape
     for t in range(n_samples):
@@ -135,11 +135,11 @@ def sound(phasors: np.ndarray, first: int, turns: np.ndarray, tones: np.ndarray)
 
 # Before all else in a stepper's one array: tones, hidden cells, weights of the window, samples a
 # step, what is kept of the running turn, samples so far, the sample.
-HEAD = 7
+HEADER = 7
 
 
-@njit(**FAST)
-def tick(whole: np.ndarray, sample: float) -> None:
+@njit(**JIT_OPTIONS)
+def process_sample(whole: np.ndarray, sample: float) -> None:
     """One sample of one stream of one group, all state and constants in one flat array.
 
     Its last numbers are the answers: tones, bands, radians a step (K each), and phasors (K, 2).
@@ -147,11 +147,11 @@ def tick(whole: np.ndarray, sample: float) -> None:
     k, h, w, factor = int(whole[0]), int(whole[1]), int(whole[2]), int(whole[3])
     # What is not finite, or so large that its square is not, is a gap.
     whole[6] = sample if abs(sample) < 1e100 else np.nan
-    at = HEAD
+    at = HEADER
     memory = whole[at : at + N_MEMORY].reshape(1, N_MEMORY)
     at += N_MEMORY
-    sums = whole[at : at + 2 * MEANS].reshape(1, MEANS, 2)
-    at += 2 * MEANS
+    sums = whole[at : at + 2 * N_STAGES].reshape(1, N_STAGES, 2)
+    at += 2 * N_STAGES
     n = _n_state(k)
     listening = whole[at : at + n].reshape(1, n)
     at += n
@@ -189,10 +189,10 @@ def tick(whole: np.ndarray, sample: float) -> None:
     turned = whole[at + 2 * k : at + 3 * k].reshape(1, 1, k)
     phasors = whole[at + 3 * k : at + 5 * k].view(np.complex128).reshape(1, 1, k)
     first = int(whole[5])
-    answer(
+    process_block(
         whole[6:7].reshape(1, 1), first, memory, sums, listening, hidden, weights, sure, phasor,
         turning, widest, window, factor, turns, gains, farthest, table, taken, carried, head,
         whole[4], phasors, bands, turned,
     )  # fmt: skip
-    sound(phasors, first, turns, tones)
+    synthesise(phasors, first, turns, tones)
     whole[5] += 1

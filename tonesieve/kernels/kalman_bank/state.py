@@ -14,38 +14,51 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from tonesieve.kernels.fastmath import FAST
+from tonesieve.kernels.fastmath import JIT_OPTIONS
 from tonesieve.kernels.simd import WIDTH
 
 ORDER = 16  # of the whitening filter, at most
 # Variances expected of a coefficient and of the level, over the noise's.
-TONE, LEVEL = 100.0, 1e4
+PRIOR_VAR_TONE, PRIOR_VAR_DC = 100.0, 1e4
 # Samples that it takes to know what is usual.
-USUAL = 12.0
+N_WARM_UP = 12.0
 TINY = 1e-300
 
-ODDS, SHARES, CUSUM, ADVANTAGE, AGES, MEAN = range(6)
-AGE, NEXT, POWER, OUTLIERS, GAPS, FITTED, ORIGIN, LEVEL_RESPONSE, HEARD, LARGEST = range(10)
+LOG_WEIGHT, WEIGHT, CUSUM, LIKELIHOOD_GAIN, FILTER_AGE, MEAN = range(6)
+(
+    AGE,
+    NEXT_AR_FIT,
+    NOISE_VAR,
+    REJECT_RATE,
+    MISSING_RATE,
+    AR_ORDER,
+    DC_OFFSET,
+    AR_DC_GAIN,
+    N_OBSERVED,
+    PEAK,
+) = range(10)
 N_NUMBERS = 10
 # Rows of the table that says what the candidates are.
-WALK, FOLLOWS, CHAINED, TOLD, SEEN, MEMORY, N_TABLE = range(7)
+PROCESS_NOISE, TRACKS_FREQUENCY, HAS_SHORTER, LIKELIHOOD_WINDOW, SPREAD_WINDOW, MEMORY, N_TABLE = (
+    range(7)
+)
 
 
-def n_state(n_tones: int) -> int:
+def state_size(n_tones: int) -> int:
     """Numbers in a stream's state."""
     k, d = n_tones, 2 * n_tones + 1
     v = d + ORDER + 1
     return WIDTH * (MEAN + d + d * d + 5 * k) + N_NUMBERS + 4 * ORDER + 1 + 2 * k + v * v
 
 
-def age_place(n_tones: int) -> int:
+def age_index(n_tones: int) -> int:
     """Where in a stream's state the steps so far are counted."""
     d = 2 * n_tones + 1
     return WIDTH * (MEAN + d + d * d + 5 * n_tones) + AGE
 
 
-@njit(inline="always", **FAST)
-def parts(own: np.ndarray, k: int) -> tuple:
+@njit(inline="always", **JIT_OPTIONS)
+def unpack(own: np.ndarray, k: int) -> tuple:
     """What of a stream's state is of no candidate."""
     d = 2 * k + 1
     v = d + ORDER + 1
@@ -65,23 +78,25 @@ def parts(own: np.ndarray, k: int) -> tuple:
     return numbers, past, left, blurred, model, carrier, own[at : at + v * v].reshape(v, v)
 
 
-@njit(**FAST)
-def begin(state: np.ndarray, gains: np.ndarray) -> None:
+@njit(**JIT_OPTIONS)
+def init_state(state: np.ndarray, gains: np.ndarray) -> None:
     """Streams (B, S) that have heard nothing; ``gains`` (K, 2): how a tone stands in samples."""
     k = len(gains)
     d = 2 * k + 1
     state[:] = 0
     for b in range(len(state)):
         own = state[b]
-        numbers, _, _, _, model, carrier, _ = parts(own, k)
-        numbers[NEXT], numbers[LEVEL_RESPONSE], numbers[ORIGIN] = USUAL, 1.0, np.nan
+        numbers, _, _, _, model, carrier, _ = unpack(own, k)
+        numbers[NEXT_AR_FIT], numbers[AR_DC_GAIN], numbers[DC_OFFSET] = N_WARM_UP, 1.0, np.nan
         model[0] = 1.0
         carrier[:, 0] = 1.0
-        own[SHARES * WIDTH : (SHARES + 1) * WIDTH] = 1.0 / WIDTH
+        own[WEIGHT * WIDTH : (WEIGHT + 1) * WIDTH] = 1.0 / WIDTH
         spread, response = MEAN + d, MEAN + d + d * d + k
         for j in range(WIDTH):
             for i in range(d):
-                own[(spread + i * d + i) * WIDTH + j] = TONE if i < d - 1 else LEVEL
+                own[(spread + i * d + i) * WIDTH + j] = (
+                    PRIOR_VAR_TONE if i < d - 1 else PRIOR_VAR_DC
+                )
             for i in range(k):
                 own[(response + 2 * i) * WIDTH + j] = gains[i, 0]
                 own[(response + 2 * i + 1) * WIDTH + j] = gains[i, 1]

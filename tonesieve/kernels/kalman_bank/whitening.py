@@ -12,33 +12,33 @@ import math
 import numpy as np
 from numba import njit
 
-from tonesieve.kernels.fastmath import FAST
+from tonesieve.kernels.fastmath import JIT_OPTIONS
 from tonesieve.kernels.kalman_bank.state import (
-    FITTED,
-    GAPS,
-    HEARD,
-    LEVEL,
-    LEVEL_RESPONSE,
+    AR_DC_GAIN,
+    AR_ORDER,
     MEAN,
-    NEXT,
+    MISSING_RATE,
+    N_OBSERVED,
+    NEXT_AR_FIT,
+    NOISE_VAR,
     ORDER,
-    POWER,
+    PRIOR_VAR_DC,
+    PRIOR_VAR_TONE,
     TINY,
-    TONE,
 )
 from tonesieve.kernels.simd import WIDTH
 
 # Memory of the fit; what each coefficient must explain (a log-likelihood, x 2).
-NOISE_MEMORY, PRICE = 2000.0, 4.0
+NOISE_MEMORY, ORDER_PENALTY = 2000.0, 4.0
 # No noise is whiter than this: of its power, so much is left unexplained.
 FLOOR = 1e-11
-MOSTLY = 0.45
+MAX_MISSING = 0.45
 # No variance is more than so many times what was expected at first.
-MOST = 100.0
+MAX_INFLATION = 100.0
 
 
-@njit(**FAST)
-def remember(
+@njit(**JIT_OPTIONS)
+def update_ar_moments(
     own: np.ndarray, numbers: np.ndarray, left: np.ndarray, model: np.ndarray,
     carrier: np.ndarray, noise: np.ndarray, rest: float, unsure: float, turn: np.ndarray,
     gains: np.ndarray, vector: np.ndarray,
@@ -47,8 +47,8 @@ def remember(
     d = 2 * len(turn) + 1
     v = d + ORDER + 1
     # What was heard while little was known counts less and less.
-    fade = max(min(2.0 / (numbers[HEARD] + 1.0), 1.0), 1.0 / NOISE_MEMORY)
-    loud = math.sqrt(numbers[POWER] * unsure + TINY)
+    fade = max(min(2.0 / (numbers[N_OBSERVED] + 1.0), 1.0), 1.0 / NOISE_MEMORY)
+    loud = math.sqrt(numbers[NOISE_VAR] * unsure + TINY)
     vector[0], vector[v - 1] = 1.0, rest
     for k in range(len(turn)):
         vector[1 + 2 * k], vector[2 + 2 * k] = carrier[k, 1], carrier[k, 0]
@@ -60,13 +60,13 @@ def remember(
         for a in range(i + 1):
             noise[i, a] += fade * (vector[i] * vector[a] - noise[i, a])
     # Of samples that are mostly foretold, no noise can be learned.
-    if numbers[HEARD] >= numbers[NEXT] and numbers[GAPS] < MOSTLY:
-        numbers[NEXT] = numbers[HEARD] + max(4.0, min(64.0, numbers[HEARD] / 4))
-        _renew_model(own, numbers, model, noise, turn, gains)
+    if numbers[N_OBSERVED] >= numbers[NEXT_AR_FIT] and numbers[MISSING_RATE] < MAX_MISSING:
+        numbers[NEXT_AR_FIT] = numbers[N_OBSERVED] + max(4.0, min(64.0, numbers[N_OBSERVED] / 4))
+        _refit_and_rescale(own, numbers, model, noise, turn, gains)
 
 
-@njit(**FAST)
-def _respond(own: np.ndarray, model: np.ndarray, turn: np.ndarray, gains: np.ndarray) -> None:
+@njit(**JIT_OPTIONS)
+def _tone_response(own: np.ndarray, model: np.ndarray, turn: np.ndarray, gains: np.ndarray) -> None:
     """How the whitened samples answer each candidate's tones."""
     k_tones = len(turn)
     d = 2 * k_tones + 1
@@ -87,12 +87,12 @@ def _respond(own: np.ndarray, model: np.ndarray, turn: np.ndarray, gains: np.nda
             own[(response + 2 * k + 1) * WIDTH + j] = one * imaginary + two * real
 
 
-@njit(**FAST)
-def _fit_noise(numbers: np.ndarray, model: np.ndarray, noise: np.ndarray, d: int) -> float:
+@njit(**JIT_OPTIONS)
+def _fit_ar(numbers: np.ndarray, model: np.ndarray, noise: np.ndarray, d: int) -> float:
     """The autoregression that the residuals ask for; answers its noise power."""
     v = d + ORDER + 1
     root = np.zeros((v, v))
-    n_heard = min(0.75 * numbers[HEARD], NOISE_MEMORY)
+    n_heard = min(0.75 * numbers[N_OBSERVED], NOISE_MEMORY)
     for i in range(v):
         for j in range(i + 1):
             rest = noise[i, j]
@@ -113,10 +113,10 @@ def _fit_noise(numbers: np.ndarray, model: np.ndarray, noise: np.ndarray, d: int
     best, order, power = n_heard * math.log(unexplained), 0, unexplained
     for q in range(1, most + 1):
         unexplained = max(unexplained - root[v - 1, d + q - 1] ** 2, floor)
-        worth = n_heard * math.log(unexplained) + PRICE * q
+        worth = n_heard * math.log(unexplained) + ORDER_PENALTY * q
         if worth < best:
             best, order, power = worth, q, unexplained
-    numbers[FITTED] = order
+    numbers[AR_ORDER] = order
     model[:] = 0
     model[0] = 1.0
     n = d + order
@@ -128,12 +128,12 @@ def _fit_noise(numbers: np.ndarray, model: np.ndarray, noise: np.ndarray, d: int
     # No polynomial whose roots lie within the circle has larger coefficients: these are rounding.
     if not np.abs(model).sum() <= 8.0 * 2.0**order:
         model[1:] = 0
-        numbers[FITTED], power, n = 0.0, white, d
+        numbers[AR_ORDER], power, n = 0.0, white, d
     return power * n_heard / max(n_heard - n, 1.0)
 
 
-@njit(**FAST)
-def _renew_model(
+@njit(**JIT_OPTIONS)
+def _refit_and_rescale(
     own: np.ndarray, numbers: np.ndarray, model: np.ndarray, noise: np.ndarray,
     turn: np.ndarray, gains: np.ndarray,
 ) -> None:  # fmt: skip
@@ -150,23 +150,23 @@ def _renew_model(
         for j in range(WIDTH):
             at = (response + 2 * k) * WIDTH + j
             strong[k, j] = own[at] ** 2 + own[at + WIDTH] ** 2
-    before = numbers[LEVEL_RESPONSE]
-    power = _fit_noise(numbers, model, noise, d) * numbers[POWER]
-    _respond(own, model, turn, gains)
-    numbers[LEVEL_RESPONSE] = model.sum()
-    fall = numbers[POWER] / max(power, TINY)
+    before = numbers[AR_DC_GAIN]
+    power = _fit_ar(numbers, model, noise, d) * numbers[NOISE_VAR]
+    _tone_response(own, model, turn, gains)
+    numbers[AR_DC_GAIN] = model.sum()
+    fall = numbers[NOISE_VAR] / max(power, TINY)
     least = math.sqrt(fall) if fall > 1.5 else 0.0
     if fall > 1.5:
-        numbers[POWER] = power
-    level = min(max(abs(before) / max(abs(numbers[LEVEL_RESPONSE]), 1e-9), 1e-3), 1e3)
+        numbers[NOISE_VAR] = power
+    level = min(max(abs(before) / max(abs(numbers[AR_DC_GAIN]), 1e-9), 1e-3), 1e3)
     for j in range(WIDTH):
         for i in range(d):
-            wider, most = level, MOST * LEVEL
+            wider, most = level, MAX_INFLATION * PRIOR_VAR_DC
             if i < d - 1:
                 k = i // 2
                 at = (response + 2 * k) * WIDTH + j
                 now = own[at] ** 2 + own[at + WIDTH] ** 2 + TINY
-                wider, most = math.sqrt(strong[k, j] / now), MOST * TONE / now
+                wider, most = math.sqrt(strong[k, j] / now), MAX_INFLATION * PRIOR_VAR_TONE / now
             at = (spread + i * (d + 1)) * WIDTH + j
             wider = min(max(wider, least), math.sqrt(most / (own[at] + TINY)))
             for a in range(d):

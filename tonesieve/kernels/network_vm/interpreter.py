@@ -15,27 +15,27 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from tonesieve.kernels.fastmath import FAST, room, tanh
+from tonesieve.kernels.fastmath import JIT_OPTIONS, pad_to_line, tanh
 from tonesieve.kernels.gemv import line_of_four, line_of_one, tile_of_four, tile_of_one
 from tonesieve.kernels.network_vm import opcodes as codes
 from tonesieve.kernels.network_vm.opcodes import GELU, LINE, RELU, WIDE, WIDTH
 
 HEAD = 5  # numbers before a program, where all stands in one array
 # Streams whose memories stay in the nearest cache while they take a block together.
-TOGETHER = 16
+STREAMS_PER_BLOCK = 16
 EPSILON = np.float32(codes.EPSILON)
 
 _HALF, _ONE, _ZERO = np.float32(0.5), np.float32(1.0), np.float32(0.0)
 _ROOT_HALF = np.float32(math.sqrt(0.5))
 
 
-@njit(inline="always", **FAST)
+@njit(inline="always", **JIT_OPTIONS)
 def _heard(sample: Any) -> Any:
     """A gap is the mean, 0, as it was in training."""
     return sample if np.isfinite(sample) else _ZERO
 
 
-@njit(**FAST)
+@njit(**JIT_OPTIONS)
 def _affine(
     memory: np.ndarray, zs: int, xs: int, n: int, m: int, weights: np.ndarray, at: int, back: bool
 ) -> None:
@@ -45,7 +45,7 @@ def _affine(
     sample before is then used at once; the answers are the same.
     """
     n_streams, apart = memory.shape
-    m = room(m)
+    m = pad_to_line(m)
     n_tiles = m // WIDE
     first, n_lines = at + m + n_tiles * WIDE * n, (m - n_tiles * WIDE) // LINE
     four = n_streams - n_streams % 4
@@ -69,15 +69,15 @@ def _affine(
             line_of_one(memory, z, apart, memory, x, apart, weights, b, w, n)
 
 
-@njit(**FAST)
-def _bring(memory: np.ndarray, xs: int, to: int, n: int) -> None:
+@njit(**JIT_OPTIONS)
+def _copy(memory: np.ndarray, xs: int, to: int, n: int) -> None:
     """Inputs to where they stand in one line with the state."""
     for p in range(memory.shape[0]):
         for k in range(n):
             memory[p, to + k] = memory[p, xs + k]
 
 
-@njit(**FAST)
+@njit(**JIT_OPTIONS)
 def _lstm(row: np.ndarray, zs: int, hs: int, cs: int, size: int) -> None:
     """Gates i, f, g, o at z; hidden state at h, cell state at c. Sigmoids are halved tanhs of
     halves: the halving lies in the weights."""
@@ -92,7 +92,7 @@ def _lstm(row: np.ndarray, zs: int, hs: int, cs: int, size: int) -> None:
         h[k] = (_HALF + _HALF * z[3 * size + k]) * tanh(c[k])
 
 
-@njit(**FAST)
+@njit(**JIT_OPTIONS)
 def _gru(row: np.ndarray, zs: int, other: int, hs: int, size: int) -> None:
     """Gates r, z, n at z of the input, and of the state; the hidden state at h."""
     of_input, of_state = row[zs : zs + 3 * size], row[other : other + 3 * size]
@@ -104,7 +104,7 @@ def _gru(row: np.ndarray, zs: int, other: int, hs: int, size: int) -> None:
         h[k] = fresh + of_input[size + k] * (h[k] - fresh)
 
 
-@njit(**FAST)
+@njit(**JIT_OPTIONS)
 def _norm(row: np.ndarray, zs: int, xs: int, n: int, weights: np.ndarray, at: int) -> None:
     """A layer norm: gains, then shifts."""
     total = _ZERO
@@ -119,7 +119,7 @@ def _norm(row: np.ndarray, zs: int, xs: int, n: int, weights: np.ndarray, at: in
         row[zs + k] = (row[xs + k] - mean) * scale * weights[at + k] + weights[at + n + k]
 
 
-@njit(**FAST)
+@njit(**JIT_OPTIONS)
 def _activate(row: np.ndarray, zs: int, m: int, kind: int) -> None:
     if kind == RELU:
         for g in range(m):
@@ -130,7 +130,7 @@ def _activate(row: np.ndarray, zs: int, m: int, kind: int) -> None:
             row[zs + g] = np.float32(_HALF * x * (_ONE + np.float32(math.erf(x * _ROOT_HALF))))
 
 
-@njit(**FAST)
+@njit(**JIT_OPTIONS)
 def _oscillate(row: np.ndarray, zs: int, hs: int, n: int, weights: np.ndarray, at: int) -> None:
     """Turn and damp n complex numbers, and add what drives them: real parts, imaginary parts."""
     for k in range(n):
@@ -140,7 +140,7 @@ def _oscillate(row: np.ndarray, zs: int, hs: int, n: int, weights: np.ndarray, a
         row[hs + n + k] = s * real + c * imaginary + row[zs + n + k]
 
 
-@njit(**FAST)
+@njit(**JIT_OPTIONS)
 def _observe(row: np.ndarray, gs: int, hs: int, n: int, weights: np.ndarray, at: int) -> None:
     """Turn n pairs of numbers, and move them by gains times what was not foreseen of the sample.
 
@@ -160,8 +160,8 @@ def _observe(row: np.ndarray, gs: int, hs: int, n: int, weights: np.ndarray, at:
         row[hs + k] += row[gs + k] * surprise
 
 
-@njit(**FAST)
-def _advance(program: np.ndarray, weights: np.ndarray, memory: np.ndarray, back: bool) -> None:
+@njit(**JIT_OPTIONS)
+def _execute(program: np.ndarray, weights: np.ndarray, memory: np.ndarray, back: bool) -> None:
     """One sample of every stream; its features stand in memory."""
     n_streams = memory.shape[0]
     for i in range(program.shape[0]):
@@ -170,18 +170,18 @@ def _advance(program: np.ndarray, weights: np.ndarray, memory: np.ndarray, back:
         xs, zs = np.int64(program[i, 3]), np.int64(program[i, 4])
         at, hs = np.int64(program[i, 5]), np.int64(program[i, 6])
         if code == codes.LSTM:
-            _bring(memory, xs, hs + m, n)
+            _copy(memory, xs, hs + m, n)
             _affine(memory, zs, hs, m + n, 4 * m, weights, at, back)
             for p in range(n_streams):
                 _lstm(memory[p], zs, hs, hs + m + n, m)
         elif code == codes.GRU:
             _affine(memory, zs, xs, n, 3 * m, weights, at, back)
-            other = zs + room(3 * m)
-            _affine(memory, other, hs, m, 3 * m, weights, at + room(3 * m) * (1 + n), back)
+            other = zs + pad_to_line(3 * m)
+            _affine(memory, other, hs, m, 3 * m, weights, at + pad_to_line(3 * m) * (1 + n), back)
             for p in range(n_streams):
                 _gru(memory[p], zs, other, hs, m)
         elif code == codes.RNN:
-            _bring(memory, xs, hs + m, n)
+            _copy(memory, xs, hs + m, n)
             _affine(memory, zs, hs, m + n, m, weights, at, back)
             for p in range(n_streams):
                 for k in range(m):
@@ -205,14 +205,14 @@ def _advance(program: np.ndarray, weights: np.ndarray, memory: np.ndarray, back:
         elif code == codes.OSCILLATE:
             for p in range(n_streams):
                 _oscillate(memory[p], zs, hs, m, weights, at)
-        elif code == codes.CLOCK:
+        elif code == codes.AGE_FEATURES:
             for p in range(n_streams):
                 for k in range(n):
                     memory[p, hs + k] += (_ONE - memory[p, hs + k]) * weights[at + k]
-        elif code == codes.OBSERVE:
+        elif code == codes.OBSERVER:
             for p in range(n_streams):
                 _observe(memory[p], xs, hs, n, weights, at)
-        elif code == codes.PUSH:
+        elif code == codes.SHIFT_IN:
             for p in range(n_streams):
                 row = memory[p]
                 for k in range(more - n):
@@ -224,9 +224,9 @@ def _advance(program: np.ndarray, weights: np.ndarray, memory: np.ndarray, back:
 @njit(
     "void(int32[:, ::1], float32[::1], float32[:, ::1], float32[:, :, ::1], int64, int64, "
     "float32[:, :, ::1])",
-    **FAST,
+    **JIT_OPTIONS,
 )
-def run(
+def run_block(
     program: np.ndarray,
     weights: np.ndarray,
     memory: np.ndarray,
@@ -236,21 +236,21 @@ def run(
     out: np.ndarray,
 ) -> None:
     """Samples (B, T, F) through memories (B, M), which are renewed; outputs (B, T, O)."""
-    for first in range(0, samples.shape[0], TOGETHER):
-        last = min(first + TOGETHER, samples.shape[0])
+    for first in range(0, samples.shape[0], STREAMS_PER_BLOCK):
+        last = min(first + STREAMS_PER_BLOCK, samples.shape[0])
         part = memory[first:last]
         for t in range(samples.shape[1]):
             for b in range(first, last):
                 for k in range(samples.shape[2]):
                     memory[b, k] = _heard(samples[b, t, k])
-            _advance(program, weights, part, t % 2 == 1)
+            _execute(program, weights, part, t % 2 == 1)
             for b in range(first, last):
                 for k in range(n_outputs):
                     out[b, t, k] = memory[b, at + k]
 
 
-@njit("void(float32[::1], float64)", **FAST)
-def step(unit: np.ndarray, sample: float) -> None:
+@njit("void(float32[::1], float64)", **JIT_OPTIONS)
+def run_sample(unit: np.ndarray, sample: float) -> None:
     """One sample of one stream, as many times as it has passes.
 
     All in one array, since each costs a call from Python. ``unit``: how many instructions, weights,
@@ -271,4 +271,4 @@ def step(unit: np.ndarray, sample: float) -> None:
         memory[p, 0] = _heard(np.float32(sample))
     back = unit[HEAD - 1] != _ZERO
     unit[HEAD - 1] = _ZERO if back else _ONE
-    _advance(program, weights, memory, back)
+    _execute(program, weights, memory, back)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 # A row of a program: code, inputs, outputs, where inputs stand in memory, where outputs, where
 # weights begin, where the state stands, one more number.
-AFFINE, LSTM, GRU, RNN, NORM, ADD, FILM, OSCILLATE, PUSH, CLOCK, OBSERVE = range(11)
+AFFINE, LSTM, GRU, RNN, NORM, ADD, FILM, OSCILLATE, SHIFT_IN, AGE_FEATURES, OBSERVER = range(11)
 WIDTH = 8
 # What an affine map may be followed by.
 LINEAR, RELU, GELU = range(3)

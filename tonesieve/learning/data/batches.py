@@ -19,7 +19,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 
 from tonesieve.config.config import Config
-from tonesieve.extractors.bayes.posterior_mean import best_answers
+from tonesieve.extractors.bayes.posterior_mean import mmse_targets
 from tonesieve.learning.data.lanes import Rows, Segment, lanes, row_order, segments
 from tonesieve.signals.synthesis import Records, Rng, draw_records
 
@@ -53,7 +53,7 @@ def _whole_epoch(config: Config, epoch: int, device: torch.device) -> Iterator[B
         n_items = count_blocks(config) * config.n_rows
         if config.training.batches_per_epoch is not None:
             n_items = config.training.batches_per_epoch * config.training.batch_size
-        return fresh_windows(config, noise, device, n_items=n_items)
+        return online_windows(config, noise, device, n_items=n_items)
     if config.own_records:
         return _fresh_lanes(config, noise, device)
     records = training_record(config, epoch=epoch)
@@ -90,7 +90,7 @@ def _n_whole(config: Config) -> int:
         n_samples, n_records = fresh_shape(config)
         return n_records * -(-n_samples // config.training.chunk_samples)
     order = np.random.default_rng(0)
-    return len(_laid_out(config, n_train, order)[1])
+    return len(_lane_layout(config, n_train, order)[1])
 
 
 def training_record(config: Config, *, epoch: int = 0) -> Records:
@@ -164,7 +164,7 @@ def record_batches(config: Config, record: Records, device: torch.device) -> Ite
 def _row_batches(
     config: Config, records: Records, n_train: int, order: Rng, device: torch.device
 ) -> Iterator[Batch]:
-    rows, cuts = _laid_out(config, n_train, order)
+    rows, cuts = _lane_layout(config, n_train, order)
     features = _on(tap_features(records.mixture, config.model.taps)[0][rows.time], device)
     truth = _on(_truth(records)[0][rows.time], device)
     component = torch.from_numpy(rows.component).to(device)
@@ -179,7 +179,7 @@ def _row_batches(
         )
 
 
-def _laid_out(config: Config, n_train: int, order: Rng) -> tuple[Rows, list[Segment]]:
+def _lane_layout(config: Config, n_train: int, order: Rng) -> tuple[Rows, list[Segment]]:
     """Rows in lanes, (B, T) each, and the stretches that they are trained in."""
     training = config.training
     interleave = training.interleave_samples if training.order == "interleaved" else None
@@ -213,7 +213,7 @@ def _fresh_lanes(config: Config, noise: Rng, device: torch.device) -> Iterator[B
         yield from _staggered_lanes(config, noise, device)
         return
     for _ in range(n_records):
-        records = draw_fresh(config, n_lanes, n_samples, rng=noise)
+        records = draw_records_with_targets(config, n_lanes, n_samples, rng=noise)
         features = _on(tap_features(records.mixture, config.model.taps), device)
         truth = _on(_truth(records), device)
         component = _balanced_components(config, n_lanes, noise, device)
@@ -238,7 +238,9 @@ def _staggered_lanes(config: Config, noise: Rng, device: torch.device) -> Iterat
         if len(new):
             at[new] = 0
             chunks[new] = np.exp(noise.random(len(new)) * math.log(n_most + 1)).astype(int)
-            drawn = draw_fresh(config, len(new), int(chunks[new].max()) * chunk, rng=noise)
+            drawn = draw_records_with_targets(
+                config, len(new), int(chunks[new].max()) * chunk, rng=noise
+            )
             own = _truth(drawn)
             if truth is None:
                 truth = np.empty((n_lanes, n_most * chunk, own.shape[2]), dtype=np.float32)
@@ -257,7 +259,7 @@ def _staggered_lanes(config: Config, noise: Rng, device: torch.device) -> Iterat
         at += 1
 
 
-def fresh_windows(
+def online_windows(
     config: Config, noise: Rng, device: torch.device, *, n_items: int
 ) -> Iterator[Batch]:
     """Every window is drawn anew: its noise, and where in the record or period it lies."""
@@ -268,7 +270,7 @@ def fresh_windows(
         starts = None if anywhere else noise.integers(0, config.n_rows, n) - taps
         # Taps look beyond the window: draw their samples too.
         drawn = length + 2 * taps
-        records = draw_fresh(config, n, drawn, rng=noise, starts=starts)
+        records = draw_records_with_targets(config, n, drawn, rng=noise, starts=starts)
         inside = slice(taps, taps + length)
         features = _on(tap_features(records.mixture, taps)[:, inside], device)
         truth = _on(_truth(records)[:, inside], device)
@@ -276,7 +278,7 @@ def fresh_windows(
         yield _select(config, features, truth, component, reset=None)
 
 
-def draw_fresh(
+def draw_records_with_targets(
     config: Config,
     n_records: int,
     n_samples: int,
@@ -290,7 +292,7 @@ def draw_fresh(
     )
     if config.training.teacher == "none":
         return records
-    return replace(records, targets=best_answers(config.data, records.mixture))
+    return replace(records, targets=mmse_targets(config.data, records.mixture))
 
 
 def _balanced_components(config: Config, n: int, rng: Rng, device: torch.device) -> Tensor:

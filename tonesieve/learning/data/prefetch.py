@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from tonesieve.learning.runtime.processes import apart, end_with_parent
+from tonesieve.learning.runtime.processes import end_with_parent, without_main
 
 T = TypeVar("T")
 
@@ -20,7 +20,7 @@ LOOK_EVERY_S = 0.5
 
 
 @contextmanager
-def drawn_ahead(items: Iterator[T]) -> Iterator[Iterator[T]]:
+def prefetch_thread(items: Iterator[T]) -> Iterator[Iterator[T]]:
     """The same items in the same order, made by a thread of their own for as long as this lasts."""
     waiting: queue.Queue[tuple[str, Any]] = queue.Queue(AHEAD)
     stopped = threading.Event()
@@ -63,7 +63,7 @@ def _taken(waiting: queue.Queue[tuple[str, Any]]) -> Iterator[Any]:
 
 
 @contextmanager
-def drawn_apart(
+def prefetch_processes(
     draw: Callable[..., T], keys: Sequence[Any], n_workers: int
 ) -> Iterator[Iterator[T]]:
     """``draw(key)`` of every key in order, by processes of their own for as long as this lasts.
@@ -83,7 +83,7 @@ def drawn_apart(
         for w, own in enumerate(waiting)
     ]
     try:
-        with apart():
+        with without_main():
             for worker in workers:
                 worker.start()
         turns = (n % n_workers for n in range(len(keys)))

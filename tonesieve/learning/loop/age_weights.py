@@ -25,20 +25,20 @@ def n_ages(config: Config) -> int:
     oldest = config.model.window
     if config.stateful:
         oldest = config.n_record + config.training.chunk_samples
-    return int(age_kind(torch.tensor([oldest]))) + 1
+    return int(age_bin(torch.tensor([oldest]))) + 1
 
 
-def age_kind(age: Tensor) -> Tensor:
+def age_bin(age: Tensor) -> Tensor:
     """The kind of every age."""
     return (torch.log2(age.to(torch.float32) / FIRST + 1) * PER_OCTAVE).to(torch.int64)
 
 
-def ages_of(batch: Batch) -> Tensor:
+def age_bins(batch: Batch) -> Tensor:
     """Kind of the age of every sample: (B, T)."""
     n_streams, n_samples = batch.inputs.shape[:2]
     within = torch.arange(n_samples, device=batch.inputs.device)
     begun = 0 if batch.age is None else batch.age[:, None]
-    return age_kind(within + begun).expand(n_streams, -1)
+    return age_bin(within + begun).expand(n_streams, -1)
 
 
 def sums_by_age(squared: Tensor, ages: Tensor, n: int) -> Tensor:
@@ -67,6 +67,6 @@ def weights(running: Tensor, ages: Tensor, floor: float) -> Tensor:
 
 def geometric_mean(squared: np.ndarray, floor: float) -> float:
     """Over all ages: of the mean squared errors (B, T) of each kind."""
-    ages = age_kind(torch.arange(squared.shape[1])).numpy()
+    ages = age_bin(torch.arange(squared.shape[1])).numpy()
     by_age = np.bincount(ages, squared.mean(axis=0)) / np.bincount(ages).clip(min=1)
     return float(np.exp(np.mean(np.log(by_age[np.bincount(ages) > 0] + floor))))

@@ -17,7 +17,9 @@ from tonesieve.learning.models.base import Network
 from tonesieve.signals.synthesis import draw_exercise
 
 
-def further_loss(config: Config, network: Network, answers: Tensor, batch: Batch) -> Tensor | None:
+def auxiliary_loss(
+    config: Config, network: Network, answers: Tensor, batch: Batch
+) -> Tensor | None:
     """What training adds to the signal's loss: further tasks, and what the network's parts ask.
 
     ``answers`` (B, T, ...) are the tasks' outputs: scores of the components, and the quadrature.
@@ -41,7 +43,7 @@ def positions(config: Config) -> slice:
 
 
 @torch.inference_mode()
-def judge_tasks(network: Network, config: Config) -> dict[str, float]:
+def evaluate_auxiliary(network: Network, config: Config) -> dict[str, float]:
     """On the test record: how often the component is named, and the phase error, RMS in rad.
 
     A window counts with its last sample.

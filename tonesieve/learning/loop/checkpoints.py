@@ -18,7 +18,7 @@ from tonesieve.learning.models.base import Network
 
 
 @dataclass
-class Progress:
+class TrainingState:
     """All that changes from epoch to epoch."""
 
     network: Network
@@ -28,7 +28,7 @@ class Progress:
     history: History = ()
 
 
-def save(progress: Progress, path: Path, config: Config) -> None:
+def save(progress: TrainingState, path: Path, config: Config) -> None:
     """Write weights, best weights, the optimizer's state and the history in one piece."""
     stored = progress.optimizer.state_dict()
     tensors = {f"network.{name}": t for name, t in progress.network.state_dict().items()}
@@ -41,7 +41,7 @@ def save(progress: Progress, path: Path, config: Config) -> None:
     save_weights(path, to_arrays(tensors), config, history=history)
 
 
-def restore(progress: Progress, path: Path, config: Config) -> None:
+def restore(progress: TrainingState, path: Path, config: Config) -> None:
     """Set ``progress`` to what `save` wrote.
 
     Raises `UserError` as `load_weights` does, for weights that are no checkpoint of a training,
@@ -57,7 +57,7 @@ def restore(progress: Progress, path: Path, config: Config) -> None:
         raise UserError(f"{path}: not a whole checkpoint of a training; remove it") from None
 
 
-def _set(progress: Progress, arrays: dict[str, np.ndarray], notes: dict[str, Any]) -> None:
+def _set(progress: TrainingState, arrays: dict[str, np.ndarray], notes: dict[str, Any]) -> None:
     tensors = {name: torch.from_numpy(array).clone() for name, array in arrays.items()}
     progress.network.load_state_dict(_under("network.", tensors))
     progress.best_weights = _under("best.", tensors)

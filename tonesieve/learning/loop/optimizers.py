@@ -27,7 +27,7 @@ LONGEST = 256
 def build_optimizer(config: Config, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
     """The optimiser that the settings name."""
     training = config.training
-    kinds: dict[str, Any] = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD, "soap": Soap}
+    kinds: dict[str, Any] = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD, "soap": SOAP}
     made = kinds[training.optimizer](
         parameters, lr=training.learning_rate, weight_decay=training.weight_decay
     )
@@ -35,7 +35,7 @@ def build_optimizer(config: Config, parameters: Iterable[Tensor]) -> torch.optim
     return made
 
 
-class Soap(torch.optim.Optimizer):
+class SOAP(torch.optim.Optimizer):
     """Adam in a slowly turning basis of each matrix; weight decay is added to the gradient."""
 
     def __init__(

@@ -29,7 +29,7 @@ def learning_rate(config: Config, history: History) -> Callable[[float], float]:
     return lambda share: rate
 
 
-def warmth(config: Config, n_batches: int) -> float:
+def warmup_factor(config: Config, n_batches: int) -> float:
     """Share of the learning rate that the batch after ``n_batches`` others gets."""
     return min(1.0, (n_batches + 1) / max(1, config.training.warmup_batches))
 

@@ -22,18 +22,23 @@ from torch import Tensor
 
 from tonesieve.config.config import Config
 from tonesieve.learning.data.batches import Batch, count_batches, epoch_batches
-from tonesieve.learning.data.prefetch import drawn_ahead
-from tonesieve.learning.loop.age_weights import ages_of, n_ages, renew, sums_by_age, weights
-from tonesieve.learning.loop.auxiliary import further_loss
-from tonesieve.learning.loop.checkpoints import Progress, restore, save, to_arrays
+from tonesieve.learning.data.prefetch import prefetch_thread
+from tonesieve.learning.loop.age_weights import age_bins, n_ages, renew, sums_by_age, weights
+from tonesieve.learning.loop.auxiliary import auxiliary_loss
+from tonesieve.learning.loop.checkpoints import TrainingState, restore, save, to_arrays
 from tonesieve.learning.loop.history import Epoch, History, best_epoch
 from tonesieve.learning.loop.optimizers import build_optimizer
-from tonesieve.learning.loop.schedules import learning_rate, warmth
+from tonesieve.learning.loop.schedules import learning_rate, warmup_factor
 from tonesieve.learning.loop.validation import batch_loss, validation_loss
 from tonesieve.learning.models import build_network
 from tonesieve.learning.models.base import Network
-from tonesieve.learning.runtime.distributed import Tell, check_devices, part_of, together
-from tonesieve.learning.runtime.threads import keep_memory, threads
+from tonesieve.learning.runtime.distributed import (
+    Report,
+    check_devices,
+    run_distributed,
+    shard_batch,
+)
+from tonesieve.learning.runtime.threads import threads, tune_malloc
 
 
 class TrainingDiverged(RuntimeError):
@@ -41,7 +46,7 @@ class TrainingDiverged(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingResult:
     """A network with its best weights, and how it came about."""
 
     network: Network
@@ -59,7 +64,7 @@ def train(
     checkpoint: Path | None = None,
     on_epoch: Callable[[History], None] = lambda history: None,
     on_batch: Callable[[int, int], None] = lambda n_epochs, n_batches: None,
-) -> Trained:
+) -> TrainingResult:
     """Train a network as the settings say; the best weights by validation loss are kept.
 
     With ``checkpoint``, every epoch is written there and a training that was interrupted goes
@@ -78,14 +83,14 @@ def train(
         _train(config, fabric, progress, checkpoint, on_epoch, on_batch)
     else:
         hear: dict[str, Callable[..., None]] = {"epoch": on_epoch, "batch": on_batch}
-        best, progress.history = together(train_part, config, checkpoint, hear=hear)
+        best, progress.history = run_distributed(train_part, config, checkpoint, hear=hear)
         progress.best_weights = {name: torch.from_numpy(array) for name, array in best.items()}
     progress.network.load_state_dict(progress.best_weights)
-    return Trained(progress.network, progress.history)
+    return TrainingResult(progress.network, progress.history)
 
 
 def train_part(
-    fabric: Fabric, tell: Tell, config: Config, checkpoint: Path | None
+    fabric: Fabric, tell: Report, config: Config, checkpoint: Path | None
 ) -> tuple[dict[str, np.ndarray], History]:
     """What each of several processes does; the best weights, and how they came about."""
     progress = _begin(config, fabric.device)
@@ -97,7 +102,7 @@ def train_part(
 def _train(
     config: Config,
     fabric: Fabric,
-    progress: Progress,
+    progress: TrainingState,
     checkpoint: Path | None,
     on_epoch: Callable[[History], None],
     on_batch: Callable[[int, int], None],
@@ -106,7 +111,7 @@ def _train(
         restore(progress, checkpoint, config)
         on_epoch(progress.history)
     network, optimizer = fabric.setup(progress.network, progress.optimizer)
-    keep_memory()
+    tune_malloc()
     with threads(config):
         while not _finished(config, progress.history):
             epoch = _train_epoch(config, fabric, network, optimizer, progress, on_batch)
@@ -118,11 +123,11 @@ def _train(
             on_epoch(progress.history)
 
 
-def _begin(config: Config, device: torch.device) -> Progress:
+def _begin(config: Config, device: torch.device) -> TrainingState:
     network = build_network(config).to(device)
     optimizer = build_optimizer(config, network.parameters())
     errors = torch.zeros((2, n_ages(config)), device=device)
-    return Progress(network, optimizer, _copy(network), errors)
+    return TrainingState(network, optimizer, _copy(network), errors)
 
 
 def _copy(network: Network) -> dict[str, Tensor]:
@@ -147,7 +152,7 @@ def _train_epoch(
     fabric: Fabric,
     network: Any,
     optimizer: Any,
-    progress: Progress,
+    progress: TrainingState,
     on_batch: Callable[[int, int], None],
 ) -> Epoch:
     began = time.perf_counter()
@@ -159,7 +164,7 @@ def _train_epoch(
     with torch.random.fork_rng():  # dropout draws from PyTorch's global generator
         torch.manual_seed(int(seed))
         batches = epoch_batches(config, epoch=number, device=fabric.device)
-        with drawn_ahead(batches) if config.drawn_ahead else nullcontext(batches) as drawn:
+        with prefetch_thread(batches) if config.prefetches else nullcontext(batches) as drawn:
             loss = _take_steps(
                 config, number, drawn, fabric, network, optimizer, progress.errors, rate, on_batch
             )
@@ -192,15 +197,15 @@ def _take_steps(
     n_seen = 0
     state: tuple[Tensor, ...] | None = None
     for i, whole in enumerate(batches):
-        warmed = warmth(config, (number - 1) * n_batches + i)
+        warmed = warmup_factor(config, (number - 1) * n_batches + i)
         for group in optimizer.param_groups:
             group["lr"] = warmed * rate(min(1.0, i / n_batches))
-        batch, share = part_of(whole, config, fabric.global_rank, fabric.world_size)
+        batch, share = shard_batch(whole, config, fabric.global_rank, fabric.world_size)
         state = _carried(bare, batch, state)
         outputs, after = network(batch.inputs, batch.selector, state, tasks=bool(bare.tasks))
         answers = outputs[..., : bare.n_outputs]
         loss = batch_loss(config, answers, batch)
-        further = further_loss(config, bare, outputs[..., bare.n_outputs :], batch)
+        further = auxiliary_loss(config, bare, outputs[..., bare.n_outputs :], batch)
         optimizer.zero_grad()
         counted = _balanced(config, fabric, answers, batch, share, errors, loss)
         asked = counted if further is None else counted + further
@@ -232,7 +237,7 @@ def _balanced(
     if config.training.balance != "age":
         return loss
     squared = ((answers - batch.targets) ** 2).mean(dim=2)
-    ages = ages_of(batch)
+    ages = age_bins(batch)
     # A process with nothing left to do has a share of 0, and takes a stream of another's.
     own = sums_by_age(squared, ages, errors.shape[1]) * float(share > 0)
     sums: Any = fabric.all_reduce(own, reduce_op="sum")

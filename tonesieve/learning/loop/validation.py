@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from tonesieve.config.config import Config
 from tonesieve.learning.data.batches import (
     Batch,
-    draw_fresh,
+    draw_records_with_targets,
     fresh_shape,
-    fresh_windows,
+    online_windows,
     training_record,
     window_batches,
 )
@@ -33,12 +33,12 @@ FLOOR, TINY = 1e-6, 1e-30
 def batch_loss(config: Config, outputs: Tensor, batch: Batch) -> Tensor:
     """Mean squared error over all positions, or over the last of every window."""
     if config.training.balance == "tone":
-        return relative_error(outputs, batch.targets)
+        return nmse_geomean(outputs, batch.targets)
     part = positions(config)
     return nn.functional.mse_loss(outputs[:, part], batch.targets[:, part])
 
 
-def relative_error(outputs: Float[Tensor, "B T O"], targets: Float[Tensor, "B T O"]) -> Tensor:
+def nmse_geomean(outputs: Float[Tensor, "B T O"], targets: Float[Tensor, "B T O"]) -> Tensor:
     """Error over power, of every stream and tone; the geometric mean of them."""
     error = ((outputs - targets) ** 2).mean(dim=1)
     relative = error / (targets**2).mean(dim=1).clamp(min=TINY)
@@ -73,12 +73,12 @@ def _by_chunk(
     """The relative error as in training, chunk by chunk; its geometric mean."""
     whole = [torch.from_numpy(a) for a in (answers, targets)]
     chunks = zip(*(a.split(config.training.chunk_samples, dim=1) for a in whole), strict=True)
-    return float(np.exp(np.mean([np.log(float(relative_error(*chunk))) for chunk in chunks])))
+    return float(np.exp(np.mean([np.log(float(nmse_geomean(*chunk))) for chunk in chunks])))
 
 
 def _windows_loss(config: Config, network: Network, device: torch.device) -> float:
     if config.data.noise == "fresh":
-        batches = fresh_windows(config, _rng(config), device, n_items=N_WINDOWS)
+        batches = online_windows(config, _rng(config), device, n_items=N_WINDOWS)
     else:
         held = range(config.n_train, config.n_rows)
         batches = window_batches(config, training_record(config), held, None, device)
@@ -95,7 +95,7 @@ def _fresh_records(config: Config) -> Records:
     n_samples, _ = fresh_shape(config)
     n_records = max(MIN_RECORDS, N_SAMPLES // n_samples)
     held = config.model_copy(update={"data": of_part(config.data, "validation")})
-    return draw_fresh(held, n_records, n_samples, rng=_rng(config))
+    return draw_records_with_targets(held, n_records, n_samples, rng=_rng(config))
 
 
 def _rng(config: Config) -> np.random.Generator:

@@ -1,6 +1,6 @@
 """The networks as they train, one file a family, and the one table of their names.
 
-A network is parts in a row (`Part`), each carrying its state, and a readout. To add a kind: a
+A network is parts in a row (`StreamingLayer`), each carrying its state, and a readout. To add a kind: a
 function that makes its parts, a line in `FAMILIES`, its name in `ModelSettings.kind`; the contract
 suite then tests it.
 """
@@ -15,7 +15,7 @@ from torch import nn
 
 from tonesieve.config.config import Config, DataSettings, ModelSettings
 from tonesieve.learning.models.attention import transformer_parts
-from tonesieve.learning.models.base import Network, Part
+from tonesieve.learning.models.base import Network, StreamingLayer
 from tonesieve.learning.models.convolution import (
     adaptive_parts,
     cnn_lstm_parts,
@@ -28,7 +28,7 @@ from tonesieve.learning.models.observer import observer_parts
 from tonesieve.learning.models.recurrent import multi_scale_parts, recurrent_parts
 
 # What makes a kind's parts from the settings and the number of features.
-FAMILIES: dict[str, Callable[[ModelSettings, DataSettings, int], dict[str, Part]]] = {
+FAMILIES: dict[str, Callable[[ModelSettings, DataSettings, int], dict[str, StreamingLayer]]] = {
     "lstm": partial(recurrent_parts, kind="lstm"),
     "gru": partial(recurrent_parts, kind="gru"),
     "rnn": partial(recurrent_parts, kind="rnn"),

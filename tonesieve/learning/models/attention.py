@@ -13,13 +13,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from tonesieve.config.config import DataSettings, ModelSettings
-from tonesieve.learning.models.base import Part, State, remember
+from tonesieve.learning.models.base import State, StreamingLayer, remember
 
 # Samples answered at a time: each block looks at this many and the context before.
 BLOCK = 128
 
 
-class Attention(Part):
+class Attention(StreamingLayer):
     """Weights over the last ``context`` inputs, the present one among them.
 
     weighted: additive scores (Linear-tanh-Linear), softmax; the present input times its own weight,
@@ -116,7 +116,7 @@ class Attention(Part):
         return weights
 
 
-class EncoderLayer(Part):
+class EncoderLayer(StreamingLayer):
     """Self-attention and a two-layer network, each added to its input (normed beforehand)."""
 
     def __init__(self, width: int, context: int, n_heads: int, dropout: float) -> None:
@@ -138,7 +138,7 @@ class EncoderLayer(Part):
         return hidden + self.dropout(self.narrow(wide)), after
 
 
-class Embedding(Part):
+class Embedding(StreamingLayer):
     """A linear layer, sample by sample."""
 
     def __init__(self, n_features: int, width: int) -> None:
@@ -155,10 +155,10 @@ class Embedding(Part):
 
 def transformer_parts(
     settings: ModelSettings, data: DataSettings, n_features: int
-) -> dict[str, Part]:
+) -> dict[str, StreamingLayer]:
     """An embedding and encoder layers."""
     size = settings.size(data.n_components)
-    parts: dict[str, Part] = {"embedding": Embedding(n_features, size)}
+    parts: dict[str, StreamingLayer] = {"embedding": Embedding(n_features, size)}
     for n in range(settings.n_layers):
         parts[f"encoder_{n + 1}"] = EncoderLayer(
             size, settings.look_back, settings.n_heads, settings.dropout

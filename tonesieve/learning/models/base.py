@@ -21,7 +21,7 @@ State = tuple[Tensor, ...]
 Shapes = tuple[tuple[int, int], ...]
 
 
-class Part(nn.Module, ABC):
+class StreamingLayer(nn.Module, ABC):
     """One stage of a network."""
 
     causal = True
@@ -54,7 +54,7 @@ class Network(nn.Module):
     input_scale: Tensor
 
     def __init__(
-        self, settings: ModelSettings, data: DataSettings, parts: Mapping[str, Part]
+        self, settings: ModelSettings, data: DataSettings, parts: Mapping[str, StreamingLayer]
     ) -> None:
         super().__init__()
         self.selector, n_components = settings.selector, data.n_components
@@ -143,9 +143,9 @@ class Network(nn.Module):
         found = [p for p in (part.penalty() for part in self._parts()) if p is not None]
         return torch.stack(found).sum() if found else None
 
-    def _parts(self) -> Iterator[Part]:
+    def _parts(self) -> Iterator[StreamingLayer]:
         for part in self.parts.values():
-            assert isinstance(part, Part)
+            assert isinstance(part, StreamingLayer)
             yield part
 
 

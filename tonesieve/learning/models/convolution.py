@@ -10,14 +10,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tonesieve.config.config import DataSettings, ModelSettings
-from tonesieve.learning.models.base import Part, State, remember
+from tonesieve.learning.models.base import State, StreamingLayer, remember
 from tonesieve.learning.models.recurrent import recurrent_parts
 
 # How fast a learned window changes: its share of the longest, over what the optimiser moves.
 PACE = 0.1
 
 
-class Convolution(Part):
+class Convolution(StreamingLayer):
     """A causal convolution: every output rests on ``kernel`` inputs, ``dilation`` apart."""
 
     def __init__(self, n_features: int, width: int, kernel: int, *, dilation: int = 1) -> None:
@@ -34,7 +34,7 @@ class Convolution(Part):
         return self.weigh(whole.transpose(1, 2)).transpose(1, 2), (memory,)
 
 
-class Rectified(Convolution):
+class ReluConvolution(Convolution):
     """A causal convolution and a rectifier."""
 
     def forward(
@@ -45,7 +45,7 @@ class Rectified(Convolution):
         return nn.functional.relu(hidden), after
 
 
-class LearnedWindow(Rectified):
+class LearnedWindow(ReluConvolution):
     """A rectified convolution that learns how far back it looks.
 
     The weight at lag d is multiplied by a mask that falls from 1 to 0 over a ramp; where it falls
@@ -90,7 +90,7 @@ class LearnedWindow(Rectified):
         return self.cost * self.share
 
 
-class Dense(Part):
+class Dense(StreamingLayer):
     """A rectified linear layer, sample by sample, with dropout before it."""
 
     def __init__(self, n_features: int, width: int, dropout: float) -> None:
@@ -106,7 +106,7 @@ class Dense(Part):
         return nn.functional.relu(self.linear(self.dropout(inputs))), ()
 
 
-class TemporalBlock(Part):
+class TemporalBlock(StreamingLayer):
     """Two rectified dilated convolutions, their input added (Bai et al. 2018, arXiv:1803.01271)."""
 
     def __init__(
@@ -114,8 +114,8 @@ class TemporalBlock(Part):
     ) -> None:
         super().__init__()
         self.width = width
-        self.first = Rectified(n_features, width, kernel, dilation=dilation)
-        self.second = Rectified(width, width, kernel, dilation=dilation)
+        self.first = ReluConvolution(n_features, width, kernel, dilation=dilation)
+        self.second = ReluConvolution(width, width, kernel, dilation=dilation)
         self.state_shapes = self.first.state_shapes + self.second.state_shapes
         self.dropout = nn.Dropout(dropout)
         self.skip = nn.Identity() if n_features == width else nn.Linear(n_features, width)
@@ -129,35 +129,43 @@ class TemporalBlock(Part):
         return nn.functional.relu(self.dropout(hidden) + self.skip(inputs)), kept + more
 
 
-def cnn_lstm_parts(settings: ModelSettings, data: DataSettings, n_features: int) -> dict[str, Part]:
+def cnn_lstm_parts(
+    settings: ModelSettings, data: DataSettings, n_features: int
+) -> dict[str, StreamingLayer]:
     """A rectified convolution, then an LSTM."""
-    before = Rectified(n_features, settings.channels, settings.kernel)
+    before = ReluConvolution(n_features, settings.channels, settings.kernel)
     return {"convolution": before} | recurrent_parts(settings, data, before.width, "lstm")
 
 
 def feed_forward_parts(
     settings: ModelSettings, data: DataSettings, n_features: int
-) -> dict[str, Part]:
+) -> dict[str, StreamingLayer]:
     """The window as one vector through dense layers."""
     size = settings.size(data.n_components)
-    return {"window": Rectified(n_features, size, settings.look_back)} | _dense(settings, size)
+    return {"window": ReluConvolution(n_features, size, settings.look_back)} | _dense(
+        settings, size
+    )
 
 
-def adaptive_parts(settings: ModelSettings, data: DataSettings, n_features: int) -> dict[str, Part]:
+def adaptive_parts(
+    settings: ModelSettings, data: DataSettings, n_features: int
+) -> dict[str, StreamingLayer]:
     """The same, over a window whose length is learned."""
     size = settings.size(data.n_components)
     first = LearnedWindow(n_features, size, settings.look_back, settings.span_penalty)
     return {"window": first} | _dense(settings, size)
 
 
-def _dense(settings: ModelSettings, size: int) -> dict[str, Part]:
+def _dense(settings: ModelSettings, size: int) -> dict[str, StreamingLayer]:
     more = range(2, settings.n_layers + 1)
     return {f"dense_{n}": Dense(size, size, settings.dropout) for n in more}
 
 
-def tcn_parts(settings: ModelSettings, data: DataSettings, n_features: int) -> dict[str, Part]:
+def tcn_parts(
+    settings: ModelSettings, data: DataSettings, n_features: int
+) -> dict[str, StreamingLayer]:
     """Temporal blocks of dilation 1, 2, 4, ..."""
-    parts: dict[str, Part] = {}
+    parts: dict[str, StreamingLayer] = {}
     size, width = settings.size(data.n_components), n_features
     for n in range(settings.n_layers):
         dilation = 2**n

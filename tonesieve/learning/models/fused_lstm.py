@@ -17,7 +17,7 @@ from tonesieve.kernels import lstm as kernels
 from tonesieve.kernels.network_vm.opcodes import LINE, WIDE
 
 
-def suits(cell: nn.Module, inputs: Tensor) -> bool:
+def is_supported(cell: nn.Module, inputs: Tensor) -> bool:
     """Whether a layer can go through here: one LSTM in one direction, on a CPU, in whole lines."""
     return (
         isinstance(cell, nn.LSTM)

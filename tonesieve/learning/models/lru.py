@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tonesieve.config.config import DataSettings, ModelSettings
 from tonesieve.learning.models.attention import Embedding
-from tonesieve.learning.models.base import Part, State
+from tonesieve.learning.models.base import State, StreamingLayer
 from tonesieve.learning.models.recurrent import upon
 
 # Samples in one scan: bounds its memory, and the doublings that it takes.
@@ -26,7 +26,7 @@ SHORTEST_SAMPLES, LONGEST_PERIODS = 10.0, 3.0
 TOP = 1.5
 
 
-class Oscillators(Part):
+class LinearRecurrentUnit(StreamingLayer):
     """Damped oscillators, what they hear mixed by a small network and added to their input."""
 
     n_told = 1
@@ -91,12 +91,14 @@ def _spread(n: int, data: DataSettings) -> tuple[Float[Tensor, " N"], Float[Tens
     return decay, turn
 
 
-def lru_parts(settings: ModelSettings, data: DataSettings, n_features: int) -> dict[str, Part]:
+def lru_parts(
+    settings: ModelSettings, data: DataSettings, n_features: int
+) -> dict[str, StreamingLayer]:
     """An embedding, layers of oscillators, and what stands upon them."""
     size = settings.size(data.n_components)
-    parts: dict[str, Part] = {"embedding": Embedding(n_features, size)}
+    parts: dict[str, StreamingLayer] = {"embedding": Embedding(n_features, size)}
     for n in range(settings.n_layers):
-        parts[f"oscillators_{n + 1}"] = Oscillators(
+        parts[f"oscillators_{n + 1}"] = LinearRecurrentUnit(
             size,
             data,
             norm=settings.layer_norm,

@@ -19,8 +19,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tonesieve.config.config import DataSettings, ModelSettings
-from tonesieve.kernels.multiscale_fit import FITS, average, n_features, n_state
-from tonesieve.learning.models.base import Part, State
+from tonesieve.kernels.multiscale_fit import N_FITS, fit, n_features, n_state
+from tonesieve.learning.models.base import State, StreamingLayer
 from tonesieve.learning.models.recurrent import Recurrent
 
 # Time constants: the first in samples, or half a period of the lowest tone; then each four times
@@ -30,7 +30,7 @@ SHORTEST, FACTOR, N_TIMES = 4.0, 4.0, 6
 NOTHING = -3.0
 
 
-class Bank(Part):
+class MultiscaleBank(StreamingLayer):
     """Averages of every tone, and the recurrent network that weighs them."""
 
     mixes = True
@@ -49,7 +49,7 @@ class Bank(Part):
         self.weigher = Recurrent(
             n_features(N_TIMES), "lstm", size, n_layers=settings.n_layers, dropout=settings.dropout
         )
-        self.answer = nn.Linear(size, FITS * N_TIMES + 1 + 2)
+        self.answer = nn.Linear(size, N_FITS * N_TIMES + 1 + 2)
         with torch.no_grad():  # begins with a mean of the averages, and no correction
             self.answer.weight[-2:] = 0
             self.answer.bias[-3:] = torch.tensor([NOTHING, 0.0, 0.0])
@@ -90,9 +90,9 @@ class Bank(Part):
         tables = [getattr(self, name).cpu().numpy().astype(np.float64) for name in TABLES]
         shape = (n_streams, n_samples, self.width)
         features = np.empty((*shape, n_features(N_TIMES)), dtype=np.float32)
-        averages = np.empty((*shape, FITS * N_TIMES, 2), dtype=np.float32)
+        averages = np.empty((*shape, N_FITS * N_TIMES, 2), dtype=np.float32)
         carriers = np.empty((*shape, 2), dtype=np.float32)
-        average(samples, state, *tables, features, averages, carriers)
+        fit(samples, state, *tables, features, averages, carriers)
         coarse = state.astype(np.float32)
         after = np.stack([coarse, (state - coarse).astype(np.float32)], axis=1)
         found = (torch.from_numpy(a) for a in (after, features, averages, carriers))
@@ -104,7 +104,7 @@ TABLES = ("turns", "gains", "whitening", "shares")
 
 
 def bank_tables(settings: ModelSettings, data: DataSettings) -> dict[str, np.ndarray]:
-    """What follows from the tones, the rate and the noise: `TABLES`, for `average`."""
+    """What follows from the tones, the rate and the noise: `TABLES`, for `fit`."""
     turn = 2 * math.pi * np.array(data.frequencies_hz) / data.rate_hz
     whitening = np.array([1.0, *settings.whitening])
     answered = np.exp(-1j * turn[:, None] * np.arange(len(whitening))) @ whitening
@@ -118,6 +118,8 @@ def bank_tables(settings: ModelSettings, data: DataSettings) -> dict[str, np.nda
     }
 
 
-def bank_parts(settings: ModelSettings, data: DataSettings, n_features: int) -> dict[str, Part]:
+def bank_parts(
+    settings: ModelSettings, data: DataSettings, n_features: int
+) -> dict[str, StreamingLayer]:
     """The bank alone."""
-    return {"bank": Bank(settings, data)}
+    return {"bank": MultiscaleBank(settings, data)}

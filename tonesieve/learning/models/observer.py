@@ -19,8 +19,8 @@ from torch.autograd.function import once_differentiable
 
 from tonesieve.config.config import DataSettings, ModelSettings
 from tonesieve.kernels.network_vm.opcodes import N_CLOCKS
-from tonesieve.kernels.observer import observe, observe_back
-from tonesieve.learning.models.base import Part, State
+from tonesieve.kernels.observer import observer_backward, observer_forward
+from tonesieve.learning.models.base import State, StreamingLayer
 
 # Time constants of the clocks: from so many samples to so many periods of the lowest tone.
 SHORTEST_SAMPLES, LONGEST_PERIODS = 2.0, 30.0
@@ -28,7 +28,7 @@ SHORTEST_SAMPLES, LONGEST_PERIODS = 2.0, 30.0
 LOG_GAIN = -3.0
 
 
-class Observer(Part):
+class Observer(StreamingLayer):
     """Oscillators at the tones' frequencies, and the small network that finds their gains."""
 
     clocks: Tensor
@@ -75,7 +75,7 @@ class Observer(Part):
                 samples, gains, self.seen, self.cosines, self.sines, before
             )
         else:
-            states = observe_plainly(samples, gains, self.seen, self.cosines, self.sines, before)
+            states = observer_reference(samples, gains, self.seen, self.cosines, self.sines, before)
         return states, (states[:, -1:], clocks[:, -1:])
 
     def _clocks(self, n_samples: int, begun: Float[Tensor, "B 1 N"]) -> Float[Tensor, "B T N"]:
@@ -99,7 +99,7 @@ class _Observing(torch.autograd.Function):
     ) -> Tensor:
         given = (samples.contiguous(), gains.contiguous(), seen, cosines, sines, before)
         states, surprises = torch.empty_like(given[1]), torch.empty_like(given[0])
-        observe(*(tensor.detach().numpy() for tensor in (*given, states, surprises)))
+        observer_forward(*(tensor.detach().numpy() for tensor in (*given, states, surprises)))
         ctx.save_for_backward(*given[1:], states, surprises)
         return states
 
@@ -111,11 +111,11 @@ class _Observing(torch.autograd.Function):
         of_seen, of_before = torch.zeros_like(seen), torch.empty_like(before)
         given = (of_states[0].contiguous(), *ctx.saved_tensors)
         found = (of_samples, of_gains, of_seen, of_before)
-        observe_back(*(tensor.detach().numpy() for tensor in (*given, *found)))
+        observer_backward(*(tensor.detach().numpy() for tensor in (*given, *found)))
         return of_samples, of_gains, of_seen, None, None, of_before
 
 
-def observe_plainly(
+def observer_reference(
     samples: Float[Tensor, "B T"],
     gains: Float[Tensor, "B T S"],
     seen: Float[Tensor, " S"],
@@ -134,7 +134,9 @@ def observe_plainly(
     return torch.stack(states, dim=1)
 
 
-def observer_parts(settings: ModelSettings, data: DataSettings, n_features: int) -> dict[str, Part]:
+def observer_parts(
+    settings: ModelSettings, data: DataSettings, n_features: int
+) -> dict[str, StreamingLayer]:
     """The observer alone."""
     size = settings.size(data.n_components)
     return {"observer": Observer(n_features, size, settings.n_layers, data)}

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from tonesieve.config.config import DataSettings, ModelSettings
 from tonesieve.learning.models.attention import Attention
-from tonesieve.learning.models.base import Part, State, remember
-from tonesieve.learning.models.fused_lstm import run_lstm, suits
+from tonesieve.learning.models.base import State, StreamingLayer, remember
+from tonesieve.learning.models.fused_lstm import is_supported, run_lstm
 
 CELLS: dict[str, Any] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 
 
-class Recurrent(Part):
+class Recurrent(StreamingLayer):
     """Recurrent layers of one kind, in one fused stack."""
 
     def __init__(
@@ -74,7 +74,7 @@ class Recurrent(Part):
     def _fused(self, inputs: Tensor) -> bool:
         """Whether to go through our own kernels: where they learn faster than PyTorch's."""
         thinned = self.training and self.recurrent_dropout
-        return torch.is_grad_enabled() and not thinned and suits(self.cell, inputs)
+        return torch.is_grad_enabled() and not thinned and is_supported(self.cell, inputs)
 
     def _thinned(self) -> dict[str, Tensor]:
         """Recurrent weights of which whole columns are dropped: as though the same units of the
@@ -90,7 +90,7 @@ class Recurrent(Part):
         }
 
 
-class Layer(Part):
+class Layer(StreamingLayer):
     """One recurrent layer with a norm upon it, its input added, and dropout after it."""
 
     def __init__(
@@ -116,7 +116,7 @@ class Layer(Part):
         return self.dropout(hidden), after
 
 
-class SqueezeExcitation(Part):
+class SqueezeExcitation(StreamingLayer):
     """Gates every hidden unit by what the units have been on average over the context.
 
     Hu et al. 2018, arXiv:1709.01507, with the mean over the past in place of the whole, and GELU
@@ -142,7 +142,7 @@ class SqueezeExcitation(Part):
         return inputs * self.gate(mean), (memory,)
 
 
-class TwoScales(Part):
+class MultiScale(StreamingLayer):
     """Two stacks side by side: one hears all so far, one begins anew for every sample's window.
 
     Over windows of 50 with a context of 10: the joined hidden states of both.
@@ -170,7 +170,7 @@ class TwoScales(Part):
 
 def recurrent_parts(
     settings: ModelSettings, data: DataSettings, n_features: int, kind: str
-) -> dict[str, Part]:
+) -> dict[str, StreamingLayer]:
     """The layers of a recurrent network, and what stands upon them."""
     parts = dict(_layers(settings, data, n_features, kind))
     return parts | upon(settings, list(parts.values())[-1].width)
@@ -178,7 +178,7 @@ def recurrent_parts(
 
 def _layers(
     settings: ModelSettings, data: DataSettings, n_features: int, kind: str
-) -> Iterator[tuple[str, Part]]:
+) -> Iterator[tuple[str, StreamingLayer]]:
     size, n_layers = settings.size(data.n_components), settings.n_layers
     both = settings.bidirectional
     if not (settings.residual or settings.layer_norm or settings.recurrent_dropout):
@@ -213,9 +213,9 @@ def _layers(
         n_features = layer.width
 
 
-def upon(settings: ModelSettings, width: int) -> dict[str, Part]:
+def upon(settings: ModelSettings, width: int) -> dict[str, StreamingLayer]:
     """Squeeze and excitation, and attention, where they are asked for."""
-    parts: dict[str, Part] = {}
+    parts: dict[str, StreamingLayer] = {}
     if settings.squeeze_excitation:
         parts["squeeze_excitation"] = SqueezeExcitation(width, settings.look_back)
     if settings.attention != "none":
@@ -227,7 +227,7 @@ def upon(settings: ModelSettings, width: int) -> dict[str, Part]:
 
 def multi_scale_parts(
     settings: ModelSettings, data: DataSettings, n_features: int
-) -> dict[str, Part]:
+) -> dict[str, StreamingLayer]:
     """A long and a short LSTM side by side."""
     long, short = (
         Recurrent(
@@ -239,4 +239,4 @@ def multi_scale_parts(
         )
         for _ in range(2)
     )
-    return {"scales": TwoScales(n_features, long, short, settings.look_back)}
+    return {"scales": MultiScale(n_features, long, short, settings.look_back)}

@@ -17,8 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Complex, Float, Float32, Int64
 
-from tonesieve.extractors.pretrained.front_end import Evidence, Hearing, grouped
-from tonesieve.kernels.kalman_bank.filter import FRAME
+from tonesieve.extractors.pretrained.front_end import BankOutput, ToneGroup, group_by_span
+from tonesieve.kernels.kalman_bank.filter import GATING_INTERVAL
 from tonesieve.signals.dynamics import DYNAMICS
 from tonesieve.signals.noise_models import NOISES, log_uniform
 from tonesieve.signals.scenes import Scene, draw_scene, samples_a_step
@@ -47,7 +47,7 @@ PLAIN_SHARE = 0.1
 FARTHEST, LEAST, MOST = 1e3, 1e-12, 1e6
 
 
-class Size(NamedTuple):
+class BatchSpec(NamedTuple):
     """Frames and records of a batch, and which share of the batches are so."""
 
     frames: int
@@ -57,7 +57,7 @@ class Size(NamedTuple):
 
 # As much work a batch each time. Short records: most of what is heard is heard by the first
 # thousands of steps; long ones, since long memories show their worth only then; most in between.
-SIZES = (Size(256, 64, 0.2), Size(512, 32, 0.55), Size(2560, 8, 0.25))
+SIZES = (BatchSpec(256, 64, 0.2), BatchSpec(512, 32, 0.55), BatchSpec(2560, 8, 0.25))
 
 
 class Batch(NamedTuple):
@@ -74,7 +74,7 @@ class Batch(NamedTuple):
     settled: Int64[np.ndarray, " B"]  # the first frame that counts as settled
 
 
-def batch(seed: Sequence[int], sizes: Sequence[Size] = SIZES) -> Batch:
+def draw_batch(seed: Sequence[int], sizes: Sequence[BatchSpec] = SIZES) -> Batch:
     """Draw a batch; the same seed, two numbers or more, gives the same to the bit."""
     shares = np.array([size.share for size in sizes])
     rng = np.random.default_rng((CHOICES, *seed))
@@ -82,7 +82,7 @@ def batch(seed: Sequence[int], sizes: Sequence[Size] = SIZES) -> Batch:
     records: list[Batch] = []
     number = 0
     while len(records) < n_records:
-        scene = draw((*seed, number), round(n_frames * FRAME * LONGER))
+        scene = draw((*seed, number), round(n_frames * GATING_INTERVAL * LONGER))
         records += records_of(scene, n_frames)
         number += 1
     return Batch(*(np.stack(parts) for parts in zip(*records[:n_records], strict=True)))
@@ -103,13 +103,13 @@ def draw(seed: Sequence[int], n_steps: int) -> Scene:
 
 def records_of(scene: Scene, n_frames: int) -> list[Batch]:
     """The tones that are heard with the first one, as records (axes without B)."""
-    own = next(group for group in grouped(scene.turns) if 0 in group)
-    hearing = Hearing(tuple(scene.turns[k] for k in own))
+    own = next(group for group in group_by_span(scene.freq_cycles) if 0 in group)
+    hearing = ToneGroup(tuple(scene.freq_cycles[k] for k in own))
     factor = hearing.factor
-    samples = np.ascontiguousarray(scene.samples[None, : n_frames * FRAME * factor])
-    steps, _ = hearing.thin(samples, hearing.initial_state(1))
-    n = steps.shape[1] // FRAME * FRAME
-    if n < FEWEST_FRAMES * FRAME:
+    samples = np.ascontiguousarray(scene.samples[None, : n_frames * GATING_INTERVAL * factor])
+    steps, _ = hearing.decimate(samples, hearing.initial_state(1))
+    n = steps.shape[1] // GATING_INTERVAL * GATING_INTERVAL
+    if n < FEWEST_FRAMES * GATING_INTERVAL:
         return []
     steps = np.ascontiguousarray(steps[:, :n])
     # A step stands where its last sample does.
@@ -121,8 +121,10 @@ def records_of(scene: Scene, n_frames: int) -> list[Batch]:
         if power < 1e-300:  # a burst that never came
             continue
         sides = [_of_tone(side, k, float(power)) for side in heard]
-        settling = SETTLING_STEPS * samples_a_step(scene.turns[tone]) / factor / FRAME
-        settled = min(int(settling), n // FRAME // SETTLING_SHARE)
+        settling = (
+            SETTLING_STEPS * samples_a_step(scene.freq_cycles[tone]) / factor / GATING_INTERVAL
+        )
+        settled = min(int(settling), n // GATING_INTERVAL // SETTLING_SHARE)
         found.append(_record(sides, true[:, k] / np.sqrt(power), settled, n_frames))
     return found
 
@@ -135,17 +137,17 @@ class _Side(NamedTuple):
     variances: Float[np.ndarray, "R M"]
 
 
-def _heard(hearing: Hearing, steps: Float[np.ndarray, "1 N"]) -> tuple[Evidence, Evidence]:
+def _heard(hearing: ToneGroup, steps: Float[np.ndarray, "1 N"]) -> tuple[BankOutput, BankOutput]:
     """The steps forwards and backwards; all phasors as they stand forwards, in that order."""
-    forwards, _ = hearing.listen(steps, hearing.initial_state(1)[3])
+    forwards, _ = hearing.run_bank(steps, hearing.initial_state(1)[3])
     begun = hearing.initial_state(1, backwards=True)[3]
     turned = np.ascontiguousarray(steps[:, ::-1])
-    backwards, _ = hearing.listen(turned, begun, backwards=True)
-    stood = hearing.stood_forwards(backwards, steps.shape[1])
+    backwards, _ = hearing.run_bank(turned, begun, backwards=True)
+    stood = hearing.to_forward_phasors(backwards, steps.shape[1])
     return forwards, stood._replace(phasors=stood.phasors[:, ::-1])
 
 
-def _of_tone(side: Evidence, k: int, power: float) -> _Side:
+def _of_tone(side: BankOutput, k: int, power: float) -> _Side:
     phasors = (side.phasors[0, :, k, 0] + 1j * side.phasors[0, :, k, 1]) / np.sqrt(power)
     variances = np.clip(side.variances[0, :, k] / power, LEAST, MOST)
     return _Side(side.features[0, :, k], phasors, variances)
@@ -156,7 +158,7 @@ def _record(
 ) -> Batch:
     past, future = sides
     last = len(true) - 1
-    ends = np.arange(FRAME - 1, len(true), FRAME)
+    ends = np.arange(GATING_INTERVAL - 1, len(true), GATING_INTERVAL)
     # Backwards a frame ends at its first step.
     ends_back = last - ends
     later = np.minimum(ends[:, None] + np.array(AFTER), last)

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from tonesieve.kernels.kalman_bank.features import n_features
-from tonesieve.kernels.kalman_bank.gating import BOUND, CROSS, TEMPERED
+from tonesieve.kernels.kalman_bank.gating import BOUND, CROSS, LOGIT_SCALE
 from tonesieve.kernels.simd import WIDTH as M
 from tonesieve.learning.pretraining.dataset import Batch
 
@@ -34,7 +34,7 @@ WORST_DB, WORST_EARLY_DB, BEST_DB = 10.0, 15.0, -60.0
 TINY, NEARLY = 1e-30, 1e-6
 
 
-class Lesson(NamedTuple):
+class TensorBatch(NamedTuple):
     """A batch on the device that learns from it."""
 
     features: Float[Tensor, "B D R F"]
@@ -48,12 +48,12 @@ class Lesson(NamedTuple):
     settled: Int64[Tensor, " B"]
 
 
-def as_lesson(batch: Batch, device: torch.device | str = "cpu") -> Lesson:
+def as_lesson(batch: Batch, device: torch.device | str = "cpu") -> TensorBatch:
     """Arrays as tensors."""
-    return Lesson(*(torch.from_numpy(array).to(device) for array in batch))
+    return TensorBatch(*(torch.from_numpy(array).to(device) for array in batch))
 
 
-class Opinion(NamedTuple):
+class GateOutput(NamedTuple):
     """What the network holds of a tone at the ends of frames."""
 
     hidden: Float[Tensor, "*S R H"]
@@ -62,14 +62,14 @@ class Opinion(NamedTuple):
     sure: Float[Tensor, "*S R"]  # logarithm of the band's half-width
 
 
-class Joined(NamedTuple):
+class FusedOutput(NamedTuple):
     """What both directions together hold of a tone at places between frames."""
 
     weights: Float[Tensor, "B R V"]  # V: those of both directions' candidates, and of nothing
     sure: Float[Tensor, "B R"]
 
 
-class Weigher(nn.Module):
+class GatingNetwork(nn.Module):
     """Both networks; names and shapes of the weights are those that `kernels.kalman_bank.gating` packs."""
 
     def __init__(self, n_hidden: int = 48, n_mixed: int = MIXED) -> None:
@@ -90,21 +90,21 @@ class Weigher(nn.Module):
         features: Float[Tensor, "S R F"],
         phasors: Float[Tensor, "S R 2 M"],
         variances: Float[Tensor, "S R M"],
-    ) -> Opinion:
+    ) -> GateOutput:
         """What is held at the end of every frame, by what was heard up to it."""
         hidden, _ = self.gru(features)
         told = self.head(hidden)
         weights = torch.softmax(told[..., :-1], dim=-1)
         sure = own_deviation(weights, phasors, variances) + told[..., -1]
-        return Opinion(hidden, told[..., :-1], weights, sure)
+        return GateOutput(hidden, told[..., :-1], weights, sure)
 
     def join(
         self,
-        past: Opinion,
-        future: Opinion,
+        past: GateOutput,
+        future: GateOutput,
         phasors: Float[Tensor, "B D R 2 M"],
         variances: Float[Tensor, "B D R M"],
-    ) -> Joined:
+    ) -> FusedOutput:
         """What is held at places between frames: ``past`` and ``future`` are those beside them.
 
         Only the second network learns by it.
@@ -124,7 +124,9 @@ class Weigher(nn.Module):
         weights = torch.softmax(logits, dim=-1)
         all_phasors = torch.cat([phasors[:, 0], phasors[:, 1]], dim=-1)
         all_variances = torch.cat([variances[:, 0], variances[:, 1]], dim=-1)
-        return Joined(weights, own_deviation(weights, all_phasors, all_variances) + told[..., -1])
+        return FusedOutput(
+            weights, own_deviation(weights, all_phasors, all_variances) + told[..., -1]
+        )
 
 
 def weighed(
@@ -153,7 +155,7 @@ def own_deviation(
 
 
 def _inputs(
-    past: Opinion, future: Opinion, phasors: Float[Tensor, "B D R 2 M"]
+    past: GateOutput, future: GateOutput, phasors: Float[Tensor, "B D R 2 M"]
 ) -> Float[Tensor, "B R I"]:
     """What the second network hears: both states, both outputs, how both stand to each other."""
     levels = [weighed(side.weights, phasors[:, at]) for at, side in enumerate((past, future))]
@@ -164,7 +166,7 @@ def _inputs(
         _log_length(levels[1]) - future.sure,
     ]
     held = torch.stack(cross, dim=-1).clamp(-BOUND, BOUND)
-    told = [TEMPERED * side.logits for side in (past, future)]
+    told = [LOGIT_SCALE * side.logits for side in (past, future)]
     return torch.cat([past.hidden, future.hidden, *told, held], dim=-1)
 
 
@@ -172,7 +174,7 @@ def _log_length(phasors: Float[Tensor, "*S 2"]) -> Float[Tensor, " *S"]:
     return 0.5 * torch.log((phasors**2).sum(dim=-1) + TINY)
 
 
-class Judged(NamedTuple):
+class LossTerms(NamedTuple):
     """How answers did, a row a record (of each direction), and what is learned by."""
 
     settled_db: Float[Tensor, " S"]
@@ -193,7 +195,7 @@ class Judged(NamedTuple):
         return within.sum(dim=1) / self.late.sum(dim=1)
 
 
-def judge(weigher: Weigher, lesson: Lesson) -> tuple[Judged, Judged]:
+def compute_losses(weigher: GatingNetwork, lesson: TensorBatch) -> tuple[LossTerms, LossTerms]:
     """How a direction alone did (S = B D), and how both together did (S = B)."""
     n_records, _, n_frames = lesson.features.shape[:3]
     frames = torch.arange(n_frames, device=lesson.features.device)
@@ -208,7 +210,7 @@ def judge(weigher: Weigher, lesson: Lesson) -> tuple[Judged, Judged]:
         opinion.sure,
         *(mask.repeat_interleave(2, dim=0) for mask in (there, late)),
     )
-    sides = Opinion(*(part.detach().unflatten(0, (n_records, 2)) for part in opinion))
+    sides = GateOutput(*(part.detach().unflatten(0, (n_records, 2)) for part in opinion))
     joined = weigher.join(*beside_places(sides, lesson))
     both = _judged(
         weighed(joined.weights[:, :, None], torch.cat(lesson.beside[:, :, :-1].unbind(1), dim=-1)),
@@ -221,8 +223,8 @@ def judge(weigher: Weigher, lesson: Lesson) -> tuple[Judged, Judged]:
 
 
 def beside_places(
-    sides: Opinion, lesson: Lesson
-) -> tuple[Opinion, Opinion, Float[Tensor, "B D R 2 M"], Float[Tensor, "B D R M"]]:
+    sides: GateOutput, lesson: TensorBatch
+) -> tuple[GateOutput, GateOutput, Float[Tensor, "B D R 2 M"], Float[Tensor, "B D R M"]]:
     """What either side holds at the places after all frames but the last, and its candidates'.
 
     Parts of ``sides`` are (B, D, R, ...). After frame r of so many, the future is frame
@@ -240,8 +242,8 @@ def beside_places(
         return torch.stack([part[:, 0, :-1], future(part)], dim=1)
 
     return (
-        Opinion(*(part[:, 0, :-1] for part in sides)),
-        Opinion(*(future(part) for part in sides)),
+        GateOutput(*(part[:, 0, :-1] for part in sides)),
+        GateOutput(*(future(part) for part in sides)),
         both(lesson.phasors),
         both(lesson.variances),
     )
@@ -253,13 +255,13 @@ def _judged(
     sure: Float[Tensor, "S R"],
     there: Bool[Tensor, "S R"],
     late: Bool[Tensor, "S R"],
-) -> Judged:
+) -> LossTerms:
     error = ((estimates - true) ** 2).sum(dim=-1).mean(dim=-1)
     power = (true**2).sum(dim=-1).mean(dim=-1)
     missed = torch.log((estimates - true).detach().abs() + NEARLY)
     over = missed - sure[:, :, None, None]
     early = there & ~late
-    return Judged(
+    return LossTerms(
         settled_db(error, power, late), early_db(error, power, early), pinball(over, there),
         over.detach(), late,
     )  # fmt: skip

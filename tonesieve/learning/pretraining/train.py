@@ -29,17 +29,17 @@ from tonesieve.inference.weights import (
     save_pretrained,
     write_tensors,
 )
-from tonesieve.learning.data.prefetch import drawn_apart
-from tonesieve.learning.pretraining.dataset import FEWEST_FRAMES, SIZES, Size, batch
+from tonesieve.learning.data.prefetch import prefetch_processes
+from tonesieve.learning.pretraining.dataset import FEWEST_FRAMES, SIZES, BatchSpec, draw_batch
 from tonesieve.learning.pretraining.gating_network import (
     COVERED,
-    Judged,
-    Lesson,
-    Weigher,
+    GatingNetwork,
+    LossTerms,
+    TensorBatch,
     as_lesson,
-    judge,
+    compute_losses,
 )
-from tonesieve.learning.runtime.threads import keep_memory, so_many_threads
+from tonesieve.learning.runtime.threads import torch_threads, tune_malloc
 from tonesieve.util.files import refuse_existing
 from tonesieve.util.progress import Reporter
 
@@ -62,7 +62,7 @@ class Recipe:
     seed: int = 0
     n_steps: int = N_STEPS
     n_hidden: int = N_HIDDEN
-    sizes: tuple[Size, ...] = SIZES
+    sizes: tuple[BatchSpec, ...] = SIZES
     n_calibrating: int = N_CALIBRATING
     n_validating: int = N_VALIDATING
 
@@ -94,7 +94,7 @@ def pretrain(
     device: str = "cpu",
     reporter: Reporter | None = None,
     force: bool = False,
-    sizes: Sequence[Size] = SIZES,
+    sizes: Sequence[BatchSpec] = SIZES,
     n_calibrating: int = N_CALIBRATING,
     n_validating: int = N_VALIDATING,
     n_workers: int = 1,
@@ -116,8 +116,8 @@ def pretrain(
     refuse_existing(out, force=force)
     part = out.with_name(out.name + PART)
     began = time.monotonic()
-    keep_memory()
-    with so_many_threads(1):  # so small a network has no use for more, and sums would differ
+    tune_malloc()
+    with torch_threads(1):  # so small a network has no use for more, and sums would differ
         progress = _begun(recipe, place, part, force=force)
         with (
             reporter.task("pretraining", n_steps) as task,
@@ -151,9 +151,11 @@ def pretrain(
     return {"weights": str(out), **notes, "seconds": time.monotonic() - began}
 
 
-def train_step(weigher: Weigher, optimizer: torch.optim.Optimizer, lesson: Lesson) -> float:
+def train_step(
+    weigher: GatingNetwork, optimizer: torch.optim.Optimizer, lesson: TensorBatch
+) -> float:
     """One step of the optimiser; answers the loss before it."""
-    alone, both = judge(weigher, lesson)
+    alone, both = compute_losses(weigher, lesson)
     loss = alone.loss + both.loss
     optimizer.zero_grad()
     loss.backward()
@@ -169,10 +171,10 @@ class _Progress:
         self._recipe, self.step, self._losses = recipe, 0, [0.0]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
-            self.weigher = Weigher(recipe.n_hidden).to(device)
+            self.weigher = GatingNetwork(recipe.n_hidden).to(device)
         self.optimizer = torch.optim.Adam(self.weigher.parameters(), lr=LEARNING_RATE)
 
-    def learn(self, lesson: Lesson) -> None:
+    def learn(self, lesson: TensorBatch) -> None:
         """Learn from the next batch."""
         for group in self.optimizer.param_groups:
             group["lr"] = self._recipe.learning_rate(self.step)
@@ -199,7 +201,7 @@ class _Progress:
         }
         write_tensors(path, _arrays(tensors), about)
 
-    def take_up(self, path: Path) -> None:
+    def resume_from(self, path: Path) -> None:
         """Go on from what was written; raises `UserError` where that does not fit."""
         tensors, about = read_tensors(path)
         if about.get("format") != PART_FORMAT or about.get("version") != PART_VERSION:
@@ -239,7 +241,7 @@ def _begun(recipe: Recipe, device: torch.device, part: Path, *, force: bool) -> 
         return _Progress(recipe, device)
     try:
         progress = _Progress(recipe, device)
-        progress.take_up(part)
+        progress.resume_from(part)
     except UserError:
         if not force:
             raise
@@ -250,16 +252,16 @@ def _begun(recipe: Recipe, device: torch.device, part: Path, *, force: bool) -> 
 @contextmanager
 def _lessons(
     recipe: Recipe, kind: int, numbers: Sequence[int], n_workers: int, device: torch.device
-) -> Iterator[Iterator[Lesson]]:
+) -> Iterator[Iterator[TensorBatch]]:
     """Batches for a purpose, by number; only those that are learned from follow the seed."""
     seed = recipe.seed if kind == LEARNING else 0
     keys = [(seed, kind, number) for number in numbers]
-    with drawn_apart(partial(batch, sizes=recipe.sizes), keys, n_workers) as batches:
+    with prefetch_processes(partial(draw_batch, sizes=recipe.sizes), keys, n_workers) as batches:
         yield (as_lesson(drawn, device) for drawn in batches)
 
 
 def _judged(
-    weigher: Weigher,
+    weigher: GatingNetwork,
     kind: int,
     title: str,
     *,
@@ -267,7 +269,7 @@ def _judged(
     n_workers: int,
     device: torch.device,
     reporter: Reporter,
-) -> Iterator[tuple[Judged, Judged]]:
+) -> Iterator[tuple[LossTerms, LossTerms]]:
     """How the network does on batches of a purpose: forwards alone, and both ways."""
     n = recipe.n_calibrating if kind == CALIBRATING else recipe.n_validating
     with (
@@ -276,14 +278,14 @@ def _judged(
     ):
         for done, lesson in enumerate(lessons, 1):
             with torch.no_grad():
-                alone, both = judge(weigher, lesson)
+                alone, both = compute_losses(weigher, lesson)
             # Directions take turns; backwards alone is what nobody is answered.
             forwards = (part if part.dim() == 0 else part[::2] for part in alone)
-            yield Judged(*forwards), both
+            yield LossTerms(*forwards), both
             task.reach(done)
 
 
-def _calibrate(weigher: Weigher, **given: Any) -> dict[str, float]:
+def _calibrate(weigher: GatingNetwork, **given: Any) -> dict[str, float]:
     """Widen the bands, or narrow them, until they hold as much as they should."""
     shifts = {}
     # One after the other: the second network hears how wide the first one's bands are.
@@ -295,7 +297,7 @@ def _calibrate(weigher: Weigher, **given: Any) -> dict[str, float]:
     return shifts
 
 
-def band_shift(judged: Sequence[Judged]) -> float:
+def band_shift(judged: Sequence[LossTerms]) -> float:
     """What to add to the bands' logarithms so that they hold `COVERED`, on average over records."""
     over, weight = [], []
     for each in judged:
@@ -309,7 +311,7 @@ def band_shift(judged: Sequence[Judged]) -> float:
     return float(values[order][np.searchsorted(reached, COVERED * reached[-1])])
 
 
-def _validate(weigher: Weigher, **given: Any) -> dict[str, dict[str, float]]:
+def _validate(weigher: GatingNetwork, **given: Any) -> dict[str, dict[str, float]]:
     """Mean error in dB, and the share within the band, of both kinds of answers."""
     pairs = list(_judged(weigher, VALIDATING, "validating", **given))
     figures = {}

@@ -22,13 +22,13 @@ from torch.multiprocessing import start_processes
 from tonesieve.config.config import Config
 from tonesieve.errors import UserError
 from tonesieve.learning.data.batches import Batch
-from tonesieve.learning.runtime.processes import apart, end_with_parent
+from tonesieve.learning.runtime.processes import end_with_parent, without_main
 
 HOST = "127.0.0.1"
 LISTEN_EVERY_S = 0.02
 
 # A process's way to be heard by the one that called: a name, and what goes with it.
-Tell = Callable[..., None]
+Report = Callable[..., None]
 
 
 def check_devices(config: Config) -> None:
@@ -47,7 +47,7 @@ def check_devices(config: Config) -> None:
         )
 
 
-def part_of(whole: Batch, config: Config, rank: int, n: int) -> tuple[Batch, float]:
+def shard_batch(whole: Batch, config: Config, rank: int, n: int) -> tuple[Batch, float]:
     """The streams of a batch that one of n processes takes, and their share of the whole batch.
 
     A stream stays with its process however many there are in the batch at hand, for its state is
@@ -62,7 +62,7 @@ def part_of(whole: Batch, config: Config, rank: int, n: int) -> tuple[Batch, flo
     return Batch(**own), (stop - start) / len(whole)
 
 
-def together(
+def run_distributed(
     work: Callable[..., Any], config: Config, *args: Any, hear: dict[str, Callable[..., None]]
 ) -> Any:
     """Call ``work(fabric, tell, config, *args)`` in one process a device; the first one's answer.
@@ -74,7 +74,7 @@ def together(
     messages = multiprocessing.get_context("spawn").SimpleQueue()
     answers: list[Any] = []
     place = (store.port, messages, work, config, args)
-    with apart():
+    with without_main():
         processes = start_processes(_member, place, config.training.devices, join=False)
     done = False
     try:

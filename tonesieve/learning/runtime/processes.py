@@ -21,7 +21,7 @@ def end_with_parent() -> None:
 
 
 @contextmanager
-def apart() -> Iterator[None]:
+def without_main() -> Iterator[None]:
     """Processes begun in here do not run the caller's script again, as spawned ones would.
 
     Nor do they print that DDP looked for unused parameters in vain.

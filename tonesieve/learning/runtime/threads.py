@@ -20,12 +20,12 @@ M_MMAP_THRESHOLD, MMAP = -3, 2**25  # the most that it takes
 @contextmanager
 def threads(config: Config) -> Iterator[None]:
     """Run on the number of CPU threads that the settings name; put it back afterwards."""
-    with so_many_threads(config.training.n_threads):
+    with torch_threads(config.training.n_threads):
         yield
 
 
 @contextmanager
-def so_many_threads(n: int | None) -> Iterator[None]:
+def torch_threads(n: int | None) -> Iterator[None]:
     """Run on so many CPU threads, if it is said how many; put it back afterwards."""
     before = torch.get_num_threads()
     if n is not None:
@@ -37,7 +37,7 @@ def so_many_threads(n: int | None) -> Iterator[None]:
 
 
 @cache
-def keep_memory() -> None:
+def tune_malloc() -> None:
     """Have the C library keep what is freed for the next batch, up to half a gigabyte.
 
     It would give buffers of a few megabytes back to the system at every step, and get them again
