@@ -66,6 +66,7 @@ test-all: lint types  ## every test, the slow ones too
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python docs/docstrings.py
 
 types: $(STAMP)
 	$(BIN)/mypy tonesieve
