@@ -281,7 +281,7 @@ def judge(weights: str) -> None:
     import pretrained_judging as judging
     import pretrained_pictures as pictures
 
-    from tonesieve.extractors.pretrained.extractor import load_gating
+    from tonesieve.extractors.pretrained.gate import load_gating
     from tonesieve.inference.weights import load_pretrained
 
     notes = load_pretrained(weights or None)[1]

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from tonesieve.kernels.kalman_bank.features import n_features
-from tonesieve.kernels.kalman_bank.gating import BOUND, CROSS, LOGIT_SCALE
+from tonesieve.kernels.kalman_bank.gating import CROSS_BOUND, LOGIT_SCALE, N_CROSS
 from tonesieve.kernels.simd import WIDTH as M
 from tonesieve.learning.pretraining.dataset import Batch
 
@@ -76,7 +76,7 @@ class GatingNetwork(nn.Module):
         super().__init__()
         self.gru = nn.GRU(n_features(), n_hidden, batch_first=True)
         self.head = nn.Linear(n_hidden, M + 2)
-        self.mix = nn.Linear(2 * n_hidden + 2 * (M + 1) + CROSS, n_mixed)
+        self.mix = nn.Linear(2 * n_hidden + 2 * (M + 1) + N_CROSS, n_mixed)
         self.two = nn.Linear(n_mixed, 2 * M + 2)
         with torch.no_grad():
             # At first all candidates count alike, and both directions by how sure they are.
@@ -165,7 +165,7 @@ def _inputs(
         _log_length(levels[0]) - past.sure,
         _log_length(levels[1]) - future.sure,
     ]
-    held = torch.stack(cross, dim=-1).clamp(-BOUND, BOUND)
+    held = torch.stack(cross, dim=-1).clamp(-CROSS_BOUND, CROSS_BOUND)
     told = [LOGIT_SCALE * side.logits for side in (past, future)]
     return torch.cat([past.hidden, future.hidden, *told, held], dim=-1)
 
