@@ -50,8 +50,8 @@ def _address(context: Any, builder: Any, signature: Any, args: Any) -> Any:
     else:
         parts = [(args[1], index)]
     offset = ir.Constant(_SIZE, 0)
-    for axis, (part, kind) in enumerate(parts):
-        part = context.cast(builder, part, kind, types.intp)
+    for axis, (number, kind) in enumerate(parts):
+        part = context.cast(builder, number, kind, types.intp)
         offset = builder.add(builder.mul(offset, lengths[axis]), part) if axis else part
     for axis in range(len(parts), array.ndim):
         last = axis == array.ndim - 1
@@ -135,7 +135,9 @@ def _overload_operator(symbol: Any, apply: Any) -> None:
 _overload_operator(operator.add, _binary(lambda builder, a, b: builder.fadd(a, b, flags=_FLAGS)))
 _overload_operator(operator.sub, _binary(lambda builder, a, b: builder.fsub(a, b, flags=_FLAGS)))
 _overload_operator(operator.mul, _binary(lambda builder, a, b: builder.fmul(a, b, flags=_FLAGS)))
-_overload_operator(operator.truediv, _binary(lambda builder, a, b: builder.fdiv(a, b, flags=_FLAGS)))
+_overload_operator(
+    operator.truediv, _binary(lambda builder, a, b: builder.fdiv(a, b, flags=_FLAGS))
+)
 
 
 @intrinsic

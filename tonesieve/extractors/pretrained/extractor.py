@@ -37,7 +37,7 @@ FREQUENCY_PERIODS = 20
 class GroupState(NamedTuple):
     """State of a group of tones.
 
-    Attributes
+    Parameters
     ----------
     front_end : ToneGroupState
         Of the decimator and the filter bank.
@@ -67,7 +67,7 @@ class GroupState(NamedTuple):
 class PhasorEstimate(NamedTuple):
     """Phasors of the tones, and their bands.
 
-    Attributes
+    Parameters
     ----------
     phasors : ndarray of complex, shape (B, T, K)
         Phasors Z: a tone is Im(Z exp(2 pi i f t)).

@@ -1,4 +1,4 @@
-"""Front end of the pretrained extractor: groups of tones, decimation and the bank of Kalman filters.
+"""Front end of the pretrained extractor: groups of tones, decimation, bank of Kalman filters.
 
 Tones less than three octaves apart form a group: one bank estimates them jointly, so that none
 leaks into another. A group of slow tones is decimated, so that its highest tone always has a dozen
@@ -14,7 +14,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Complex, Float
@@ -49,7 +49,7 @@ LIKELIHOOD_WINDOW, SPREAD_WINDOW, LONGEST_WINDOW = (4.0, 50.0), (2.0, 10.0), 400
 
 
 def filter_table() -> Float[np.ndarray, "L M"]:
-    """Parameters of the bank's filters, in the rows that `kernels.kalman_bank.state` names.
+    """Return the parameters of the bank's filters, in the rows that `kernels.kalman_bank.state` names.
 
     Returns
     -------
@@ -60,9 +60,7 @@ def filter_table() -> Float[np.ndarray, "L M"]:
     kinds = (FIXED_MEMORIES, NO_RESTART_MEMORIES, TRACKING_MEMORIES)
     memory = np.array([m for kind in kinds for m in kind])
     counts = [len(kind) for kind in kinds]
-    tracks, has_shorter = (
-        np.repeat(flags, counts) for flags in ((0.0, 0.0, 1.0), (1.0, 0.0, 1.0))
-    )
+    tracks, has_shorter = (np.repeat(flags, counts) for flags in ((0.0, 0.0, 1.0), (1.0, 0.0, 1.0)))
     has_shorter[[0, counts[0] + counts[1]]] = 0.0  # the shortest of a kind
     windows = [
         np.clip(ratio * memory, shortest, LONGEST_WINDOW)
@@ -77,7 +75,7 @@ TABLE = filter_table()
 class ToneGroupState(NamedTuple):
     """State of the front end of a group of tones.
 
-    Attributes
+    Parameters
     ----------
     n_samples : int
         Samples so far.
@@ -98,7 +96,7 @@ class ToneGroupState(NamedTuple):
 class BankOutput(NamedTuple):
     """Output of the filter bank over some steps.
 
-    Attributes
+    Parameters
     ----------
     phasors : ndarray, shape (B, N, K, 2, M)
         Every filter's phasor after every step, real and imaginary part.

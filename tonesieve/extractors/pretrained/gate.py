@@ -32,7 +32,7 @@ INITIAL_WEIGHT = 1 / (WIDTH + 1)
 class GateOutput(NamedTuple):
     """What the gating network gives at the ends of gating intervals.
 
-    Attributes
+    Parameters
     ----------
     hidden : ndarray, shape (S, R, H)
         Hidden states.

@@ -94,8 +94,7 @@ def decimate(
             if phase == factor - 1:
                 # The oldest partial sum is complete.
                 is_valid = (
-                    sums[b, N_STAGES - 1, 1] >= MIN_COVERAGE
-                    and start + t + 1 >= N_STAGES * factor
+                    sums[b, N_STAGES - 1, 1] >= MIN_COVERAGE and start + t + 1 >= N_STAGES * factor
                 )
                 steps[b, step] = (
                     sums[b, N_STAGES - 1, 0] / sums[b, N_STAGES - 1, 1] + state[ORIGIN]

@@ -58,21 +58,7 @@ def update_spread(state: BankState, table: np.ndarray) -> None:
         shorter_var = lane_shift(var)
         expected = maximum(maximum(shorter_var - var, var - shorter_var), 1e-3 * shorter_var)
         mean = load(state.spread, (k, 1))
-        store(
-            state.spread, (k, 1), mean + alpha * (expected * state.scalars[NOISE_VAR] - mean)
-        )
-
-
-@njit(**JIT_OPTIONS)
-def posterior_weights(state: BankState) -> None:
-    """Normalise the filters' log-weights: a softmax, bounded below."""
-    log_weight, weight = state.log_weight, state.weight
-    largest, total = log_weight.max(), 0.0
-    for j in range(WIDTH):
-        weight[j] = math.exp(max(log_weight[j] - largest, -50.0))
-        total += weight[j]
-    for j in range(WIDTH):
-        weight[j] /= total
+        store(state.spread, (k, 1), mean + alpha * (expected * state.scalars[NOISE_VAR] - mean))
 
 
 @njit(inline="always", **JIT_OPTIONS)
@@ -90,10 +76,11 @@ def gating_features(
     P, weight = state.P, state.weight
     p, q = 2 * k, 2 * k + 1
     mean_p, mean_q, response_power = 0.0, 0.0, 0.0
-    for j in range(WIDTH):
+    for j in range(len(weight)):
+        gain_power = state.response[k, 0, j] ** 2 + state.response[k, 1, j] ** 2
         mean_p += weight[j] * state.x[p, j]
         mean_q += weight[j] * state.x[q, j]
-        response_power += weight[j] * (state.response[k, 0, j] ** 2 + state.response[k, 1, j] ** 2)
+        response_power += weight[j] * gain_power
     noise_var = scalars[NOISE_VAR] + TINY
     for j in range(WIDTH):
         variance = (P[p, p, j] + P[q, q, j]) * noise_var

@@ -19,14 +19,10 @@ bank of filters of different models (section 11.6).
   missing, unless that is frequent.
 - Frequency: six filters follow it by a second-order phase-locked loop (Gardner 2005). The Kalman
   gain corrects the phase, its square the frequency; the phase error is Im(conj(Z) dZ) / |Z|^2.
-- Restart: a CUSUM test (Page 1954), g <- max(g + log-likelihood ratio, 0), compares each filter with
-  the next shorter one; above `CUSUM_THRESHOLD` it continues from the shorter one's state.
-- Weights: softmax of log-likelihoods with exponential forgetting (Raftery, Karny and Ettler 2010).
+- Restarts and weights: `kernels.kalman_bank.likelihood`.
 
 References: Y. Bar-Shalom, X. R. Li, T. Kirubarajan, Estimation with Applications to Tracking and
-Navigation, Wiley 2001; F. M. Gardner, Phaselock Techniques, Wiley 2005; E. S. Page, Continuous
-inspection schemes, Biometrika 41 (1954) 100-115; A. E. Raftery, M. Karny, P. Ettler, Online
-prediction under model uncertainty via dynamic model averaging, Technometrics 52 (2010) 52-66.
+Navigation, Wiley 2001; F. M. Gardner, Phaselock Techniques, Wiley 2005.
 
 Axes: B streams, N steps, R gating intervals that end, K tones, M filters, D = 2 K + 1 states,
 F features. A value of all filters is a vector of M lanes (`kernels.simd`).
@@ -43,14 +39,16 @@ from numba.extending import register_jitable
 
 from tonesieve.kernels.buffer import buffer_size, split_buffer
 from tonesieve.kernels.fastmath import JIT_OPTIONS
-from tonesieve.kernels.kalman_bank.features import gating_features, posterior_weights, update_spread
+from tonesieve.kernels.kalman_bank.features import gating_features, update_spread
+from tonesieve.kernels.kalman_bank.likelihood import (
+    posterior_weights,
+    reset_diverged,
+    update_likelihoods,
+)
 from tonesieve.kernels.kalman_bank.state import (
     AGE,
     AR_DC_GAIN,
     DC_OFFSET,
-    HAS_SHORTER,
-    LIKELIHOOD_WINDOW,
-    MEMORY,
     MISSING_RATE,
     N_OBSERVED,
     N_WARM_UP,
@@ -70,9 +68,7 @@ from tonesieve.kernels.kalman_bank.whitening import update_ar_moments
 from tonesieve.kernels.pll import PLL_GAIN_RATIO, PLL_PROCESS_NOISE, UNINFORMED_RATIO
 from tonesieve.kernels.simd import (
     WIDTH,
-    any_above,
     horizontal_sum,
-    lane_shift,
     load,
     maximum,
     minimum,
@@ -89,13 +85,8 @@ DC_CORNER_RATIO = 8.0
 # Gate in deviations of the innovation, and the rate of rejections at which it opens. Chosen, not
 # tuned: of Gaussian samples 7 in a million lie beyond 4.5.
 GATE_SIGMA, MAX_REJECT_RATE = 4.5, 0.35
-MAX_LOG_LIKELIHOOD = 50.0  # guard: of one sample
-CUSUM_THRESHOLD = 10.0  # chosen, not tuned: a likelihood ratio of exp(10)
-WEIGHT_MEMORY = 100.0  # samples that the log-weights are summed over; chosen, not tuned
 NOISE_VAR_MEMORY = 64.0  # samples that the noise variance is averaged over; chosen, not tuned
 MAX_IMPUTED_VAR = 1e12  # guard: of a sample after a gap, over the noise variance
-# Guard: a phasor this many times larger than the largest sample has diverged.
-DIVERGENCE_RATIO = 1e6
 # Guard: the least noise variance over the square of the largest sample; no sample is certain.
 NOISE_VAR_FLOOR = 1e-10
 
@@ -151,7 +142,7 @@ def _run_stream(
     for n in range(len(samples)):
         _step(samples[n], state, model, scratch, dc_process_noise, phasors[n])
         if state.scalars[AGE] % GATING_INTERVAL == 0:
-            _reset_diverged(state, model.gains)
+            reset_diverged(state, model.gains)
             posterior_weights(state)
             for k in range(k_tones):
                 gating_features(
@@ -182,16 +173,14 @@ def _step(
     z_predicted = _ar_predict(predicted_mean, state)
     innovation_mean = z - z_predicted
     S_mean = max(horizontal_sum(load(state.weight, 0) * S), R)
-    is_observed, innovation_mean = _gate_innovation(
-        scalars, is_observed, innovation_mean, S_mean
-    )
+    is_observed, innovation_mean = _gate_innovation(scalars, is_observed, innovation_mean, S_mean)
     if is_observed:
         scalars[PEAK] = max(scalars[PEAK], abs(z))
         innovation = predicted_mean + innovation_mean - predicted
         S_inv = 1.0 / maximum(S, R)
         _update_pll(state, model.max_offset, S_inv * innovation, scratch)
         _update(state.x, state.P, scratch.Ph, S_inv, innovation, d)
-        _update_likelihoods(state, model.table, innovation, innovation_mean, R)
+        update_likelihoods(state, model.table, innovation, innovation_mean, R)
     if not is_observed:  # guard: an imputed sample is no larger than any observed one
         z = min(max(z_predicted, -scalars[PEAK]), scalars[PEAK])
     residual = z - _mixture_estimate(state, model.gains, phasors)
@@ -341,8 +330,7 @@ def _update_pll(
         Ph_p, Ph_q = load(scratch.Ph, p), load(scratch.Ph, q)
         angle = (x_p * Ph_q - x_q * Ph_p) * scaled_innovation / (x_p * x_p + x_q * x_q + TINY)
         offset = (
-            load(state.freq_offset, k)
-            + PLL_GAIN_RATIO * rate * load(scratch.confidence, k) * angle
+            load(state.freq_offset, k) + PLL_GAIN_RATIO * rate * load(scratch.confidence, k) * angle
         )
         store(state.freq_offset, k, minimum(maximum(offset, -max_offset[k]), max_offset[k]))
 
@@ -364,70 +352,8 @@ def _update(
 
 
 @njit(inline="always", **JIT_OPTIONS)
-def _update_likelihoods(
-    state: BankState, table: np.ndarray, innovation: Any, innovation_mean: float, R: float
-) -> None:
-    """Each filter's log-likelihoods and CUSUM; restarts those whose CUSUM crosses its threshold."""
-    age = load(state.filter_age, 0) + 1.0
-    store(state.filter_age, 0, age)
-    precision = 1.0 / (2 * state.scalars[NOISE_VAR] * R + TINY)
-    loss = innovation * innovation * precision  # negative log-likelihood but for a constant
-    ratio = minimum((loss - lane_shift(loss)) * load(table, HAS_SHORTER), MAX_LOG_LIKELIHOOD)
-    store(state.cusum, 0, maximum(load(state.cusum, 0) + ratio, 0.0))
-    loss = minimum(loss, MAX_LOG_LIKELIHOOD)
-    store(state.log_weight, 0, load(state.log_weight, 0) * (1 - 1 / WEIGHT_MEMORY) - loss)
-    window = minimum(load(table, LIKELIHOOD_WINDOW), age + 10.0)
-    gain = load(state.likelihood_gain, 0)
-    loss_mean = min(innovation_mean * innovation_mean * precision, MAX_LOG_LIKELIHOOD)
-    store(state.likelihood_gain, 0, gain + (loss - loss_mean - gain) / window)
-    if any_above(load(state.cusum, 0), CUSUM_THRESHOLD):
-        _restart_from_shorter(state, table)
-
-
-@njit(**JIT_OPTIONS)
-def _copy_filter(state: BankState, j: int, source: int) -> None:
-    """Filter j continues from the state of another one."""
-    state.filter_age[j] = state.filter_age[source]
-    for rows in (
-        state.x, state.P.reshape(-1, WIDTH), state.freq_offset,
-        state.response.reshape(-1, WIDTH), state.spread.reshape(-1, WIDTH),
-    ):  # fmt: skip
-        for row in range(len(rows)):
-            rows[row, j] = rows[row, source]
-    state.cusum[j] = 0.0
-
-
-@njit(**JIT_OPTIONS)
-def _restart_from_shorter(state: BankState, table: np.ndarray) -> None:
-    """Filters that predict worse than the next shorter one continue from its state."""
-    for j in range(1, WIDTH):
-        if state.cusum[j] > CUSUM_THRESHOLD:
-            _copy_filter(state, j, j - 1)
-            state.filter_age[j] = min(state.filter_age[j - 1], table[MEMORY, j - 1])
-
-
-@njit(**JIT_OPTIONS)
-def _reset_diverged(state: BankState, gains: np.ndarray) -> None:
-    """Diverged filters continue from the shortest one; a diverged shortest one begins at 0.
-
-    Of many tones at almost one frequency, a loop that follows one may drive another away.
-    """
-    x, limit = state.x, DIVERGENCE_RATIO * state.scalars[PEAK]
-    for j in range(WIDTH):
-        is_sane = True
-        for k in range(len(gains)):
-            p, q = x[2 * k, j], x[2 * k + 1, j]
-            power = (p * p + q * q) * (gains[k, 0] ** 2 + gains[k, 1] ** 2)
-            is_sane = is_sane and power <= limit * limit
-        if not is_sane:
-            _copy_filter(state, j, 0)
-            if j == 0:
-                x[:, 0] = 0.0
-
-
-@njit(inline="always", **JIT_OPTIONS)
 def _mixture_estimate(state: BankState, gains: np.ndarray, phasors: np.ndarray) -> float:
-    """The tones of the weighted mixture in a sample; writes the phasors (K, 2, M) of all filters."""
+    """The tones of the mixture in a sample; writes the phasors (K, 2, M) of all filters."""
     weight, estimate = load(state.weight, 0), 0.0
     for k in range(len(gains)):
         p, q = load(state.x, 2 * k), load(state.x, 2 * k + 1)

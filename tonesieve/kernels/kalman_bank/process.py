@@ -111,9 +111,7 @@ def process_block(
     ``start`` counts the samples before. ``states``, ``parameters`` and ``outputs`` are the fields
     of `StreamStates`, `GroupModel` and `Estimates`; plain tuples, whose types Numba finds faster.
     """
-    _process(
-        samples, start, StreamStates(*states), GroupModel(*parameters), Estimates(*outputs)
-    )
+    _process(samples, start, StreamStates(*states), GroupModel(*parameters), Estimates(*outputs))
 
 
 @njit(**JIT_OPTIONS)
@@ -201,9 +199,7 @@ def _mix(
 
 
 @njit(**JIT_OPTIONS)
-def synthesise(
-    phasors: np.ndarray, start: int, freq_cycles: np.ndarray, tones: np.ndarray
-) -> None:
+def synthesise(phasors: np.ndarray, start: int, freq_cycles: np.ndarray, tones: np.ndarray) -> None:
     """Write tones (B, T, K) = Im(Z exp(i theta)) of phasors, from sample ``start`` on."""
     n_streams, n_samples, k_tones = phasors.shape
     for t in range(n_samples):
