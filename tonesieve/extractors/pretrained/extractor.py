@@ -203,9 +203,9 @@ class PretrainedExtractor(ToneFilter):
         """
         n = samples.shape[1]
         if len(self.groups) == 1 and n <= CHUNK:
-            *outputs, offset_hz, group_state = self._process_group(0, samples, state[0])
-            return PhasorEstimate(*outputs), offset_hz, (group_state,)
-        full = self._empty_outputs((*samples.shape, self.n_tones))
+            phasors, band, offset_hz, group_state = self._process_group(0, samples, state[0])
+            return PhasorEstimate(phasors, band), offset_hz, (group_state,)
+        full = _empty_outputs((*samples.shape, self.n_tones))
         states = list(state)
         for start in range(0, n, CHUNK):
             chunk = samples[:, start : start + CHUNK]
@@ -266,20 +266,23 @@ class PretrainedExtractor(ToneFilter):
             np.zeros(n_streams),
         )
 
-    @staticmethod
-    def _empty_outputs(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Fields of the kernel's `Estimates`: phasors, bands, frequency offsets."""
-        return np.empty(shape, complex), np.empty(shape), np.empty(shape)
-
     def _process_group(
         self, g: int, samples: Float[np.ndarray, "B T"], state: GroupState
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, GroupState]:
         """Phasors, bands and frequency offsets (Hz) of one group's tones, and its state."""
         parameters, hz_per_rad = self._parameters[g]
-        (start, *front_end), *rest = state
-        states = tuple(part.copy() for part in (*front_end, *rest))
-        outputs = self._empty_outputs((*samples.shape, state.phasor.shape[1]))
+        (start, memory, sums, banks), hidden, weights, log_std, phasor, rotation_sum, peak = state
+        states = (
+            memory.copy(), sums.copy(), banks.copy(), hidden.copy(), weights.copy(),
+            log_std.copy(), phasor.copy(), rotation_sum.copy(), peak.copy(),
+        )  # fmt: skip
+        outputs = _empty_outputs((*samples.shape, phasor.shape[1]))
         process_block(np.ascontiguousarray(samples), start, states, parameters, outputs)
         outputs[2][:] *= hz_per_rad
         after = ToneGroupState(start + samples.shape[1], *states[:3])
         return *outputs, GroupState(after, *states[3:])
+
+
+def _empty_outputs(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Fields of the kernel's `Estimates`: phasors, bands, frequency offsets."""
+    return np.empty(shape, complex), np.empty(shape), np.empty(shape)
