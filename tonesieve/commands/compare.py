@@ -73,7 +73,7 @@ def compare(
             n_records=records,
             n_samples=n_samples,
             settle=settle_samples(first),
-            on_part=task.reach,
+            on_part=task.update,
         )
     folder = Path(runs[0]) if out is None else Path(out)
     (folder / FIGURES).mkdir(parents=True, exist_ok=True)
@@ -100,7 +100,7 @@ def probe(folder: str | Path, *, reporter: Reporter | None = None) -> dict[str, 
     loaded = load_run(folder)
     _check_synthetic("probe", folder, loaded)
     with threads(loaded.config), (reporter or Reporter()).task("probing", N_PROBES) as task:
-        figures = probe_extractor(loaded.extractor, loaded.config, on_part=task.reach)
+        figures = probe_extractor(loaded.extractor, loaded.config, on_part=task.update)
     return {"run": str(folder), "name": loaded.config.name, **figures}
 
 

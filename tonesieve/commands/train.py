@@ -244,15 +244,15 @@ def _train(folder: Path, config: Config, reporter: Reporter, tell: OnEpoch) -> T
 
         def on_epoch(history: History) -> None:
             write_text(folder / HISTORY, to_table(history).to_csv(index=False))
-            task.reach(len(history) * n_batches)
+            task.update(len(history) * n_batches)
             last = history[-1]
-            task.note(
+            task.set_text(
                 f"{last.epoch}/{n_epochs} loss {last.train_loss:.1e} val {last.validation_loss:.1e}"
             )
             tell(history)
 
         def on_batch(n_epochs_done: int, n_batches_done: int) -> None:
-            task.reach(n_epochs_done * n_batches + n_batches_done)
+            task.update(n_epochs_done * n_batches + n_batches_done)
 
         checkpoint = folder / CHECKPOINT
         return train(config, checkpoint=checkpoint, on_epoch=on_epoch, on_batch=on_batch)
@@ -261,7 +261,7 @@ def _train(folder: Path, config: Config, reporter: Reporter, tell: OnEpoch) -> T
 def _judge(folder: Path, config: Config, extractor: Extractor, reporter: Reporter) -> Evaluation:
     """Evaluate an extractor and draw it."""
     with threads(config), reporter.task("evaluating", N_PARTS) as task:
-        evaluation = evaluate_extractor(extractor, config, on_part=task.reach)
+        evaluation = evaluate_extractor(extractor, config, on_part=task.update)
     _draw(folder, config, evaluation)
     _draw_attention(folder, config, extractor, evaluation)
     return evaluation
@@ -274,7 +274,7 @@ def _judge_injected(
     if config.data.background is None:
         return {}
     with threads(config), reporter.task("comparing", train_on_recording.n_parts()) as task:
-        figures, picture = train_on_recording.judge(folder, config, extractor, on_part=task.reach)
+        figures, picture = train_on_recording.judge(folder, config, extractor, on_part=task.update)
     _save_picture(folder, "injected", picture, config)
     return figures
 
