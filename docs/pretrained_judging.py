@@ -78,7 +78,7 @@ def _heard(
 
 @dataclass(frozen=True)
 class Hearer:
-    """What `generality` asks of a candidate; the figure and the band ask for the same answer."""
+    """What `benchmark` asks of a candidate; the figure and the band ask for the same answer."""
 
     weights: str
     whole: bool
@@ -129,7 +129,7 @@ def judged_family(weights: str, cache: Path) -> dict[str, Any]:
 def family_figures(
     frame: pd.DataFrame, bands: dict[str, pd.DataFrame], clipped: Collection[int]
 ) -> dict[str, Any]:
-    """Figures from a row a scene and setting, rows of `generality.coverage`, and the clipped."""
+    """Figures from a row a scene and setting, rows of `benchmark.coverage`, and the clipped."""
     frame = frame.assign(
         **{
             "frequency": np.where(frame["turn"] < SLOW, "slow", "fast"),

@@ -37,7 +37,7 @@ def test_the_clock_is_an_extractor() -> None:
 
 
 def test_a_clock_is_perfect_on_fixed_start_and_wrong_on_random_start() -> None:
-    figures = evaluate_extractor(Answering(), CONFIG).figures
+    figures = evaluate_extractor(Answering(), CONFIG).metrics
     assert figures["test"]["mse"] == pytest.approx(0, abs=1e-12)
     assert figures["test"]["passed"]
     # The start is uniform over the period: the mean of (sin a - sin b)^2 is 1.
@@ -52,7 +52,7 @@ def test_a_clock_is_perfect_on_fixed_start_and_wrong_on_random_start() -> None:
 def test_known_errors_give_known_figures() -> None:
     parts: list[int] = []
     evaluation = evaluate_extractor(Answering(gain=0.5), CONFIG, on_part=parts.append)
-    test = evaluation.figures["test"]
+    test = evaluation.metrics["test"]
     assert test["mse"] == pytest.approx(0.125)
     assert (test["band"], test["passed"]) == ("acceptable", False)
     assert [c["hz"] for c in test["per_component"]] == [1, 3, 5, 7]
@@ -61,7 +61,7 @@ def test_known_errors_give_known_figures() -> None:
         assert component["correlation"] == pytest.approx(1)
         assert component["gap"] == pytest.approx(0)
         assert component["spectrum"]["clean"]
-    overall = evaluation.figures["generalisation"]
+    overall = evaluation.metrics["generalisation"]
     assert overall["ratio"] == pytest.approx(1)
     assert (overall["verdict"], overall["gap_within_threshold"]) == ("excellent", True)
     assert parts == list(range(1, N_PARTS + 1))
@@ -77,7 +77,7 @@ def test_the_records_are_those_of_the_seeds() -> None:
 
 def test_records_shorter_than_the_start_up_have_no_settled_figure() -> None:
     config = make_config({"data": {"duration_s": 1}, "evaluation": {"settle_s": 1}})
-    shifted = evaluate_extractor(Answering(), config).figures["shifted"]
+    shifted = evaluate_extractor(Answering(), config).metrics["shifted"]
     assert shifted["settled_mse"] is None
     assert shifted["settled_stderr"] is None
     assert shifted["mse"] > 0
@@ -93,7 +93,7 @@ def test_samples_before_the_first_full_window_do_not_count() -> None:
 
     config = make_config({"data": {"duration_s": 4}, "model": {"window": 10}})
     evaluation = evaluate_extractor(WrongAtFirst(), config)
-    assert evaluation.figures["test"]["mse"] == pytest.approx(0, abs=1e-12)
+    assert evaluation.metrics["test"]["mse"] == pytest.approx(0, abs=1e-12)
     assert evaluation.n_skipped == 9
-    assert evaluation.figures["shifted"]["samples_per_record"] == 1491
-    assert evaluation.figures["shifted"]["mse"] < 2
+    assert evaluation.metrics["shifted"]["samples_per_record"] == 1491
+    assert evaluation.metrics["shifted"]["mse"] < 2

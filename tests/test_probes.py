@@ -10,7 +10,7 @@ import pytest
 
 from tonesieve import diagnose, limit, load_config
 from tonesieve.config.config import Config, DataSettings, make_config
-from tonesieve.evaluation.comparison import BEST, SCENES, Entry, compare_extractors, n_parts
+from tonesieve.evaluation.comparison import BEST, CONDITIONS, Entry, compare_extractors, n_parts
 from tonesieve.evaluation.exercise import evaluate_extractor
 from tonesieve.evaluation.probes import N_PROBES, probe_extractor
 from tonesieve.extractors.bayes.limit import ObservationWindow
@@ -126,7 +126,7 @@ class Cheat(Blend):
 
 
 def leaky(config: Config) -> list[str]:
-    return evaluate_extractor(Cheat(0, 1), config).figures["warnings"]
+    return evaluate_extractor(Cheat(0, 1), config).metrics["warnings"]
 
 
 def test_whoever_beats_the_limit_is_called_a_leak() -> None:
@@ -139,7 +139,7 @@ def test_whoever_beats_the_limit_is_called_a_leak() -> None:
 
 
 def test_whoever_attains_the_limit_is_not() -> None:
-    figures = evaluate_extractor(Blend(0, 1), CONFIG).figures
+    figures = evaluate_extractor(Blend(0, 1), CONFIG).metrics
     assert not figures["shifted"]["beats_limit"]
     assert abs(figures["shifted"]["ratio"] - 1) < 4 * figures["shifted"]["ratio_stderr"]
     assert figures["warnings"] == [] or "LEAK" not in figures["warnings"][0]
@@ -147,7 +147,7 @@ def test_whoever_attains_the_limit_is_not() -> None:
 
 def test_no_limit_is_told_with_its_reason() -> None:
     config = make_config({"data": {"duration_s": 2, "clip_level": 0.5}})
-    shifted = evaluate_extractor(Blend(0, 0), config).figures["shifted"]
+    shifted = evaluate_extractor(Blend(0, 0), config).metrics["shifted"]
     assert shifted["limit"] is None
     assert shifted["ratio"] is None
     assert "clip_level" in shifted["limit_note"]
@@ -159,7 +159,7 @@ def test_extractors_stand_side_by_side() -> None:
     scenes = compare_extractors(
         runs, DataSettings(), n_records=12, n_samples=1500, settle=500, on_part=done.append
     )
-    assert [scene.name for scene in scenes] == list(SCENES)
+    assert [scene.name for scene in scenes] == list(CONDITIONS)
     assert done == list(range(1, n_parts(2) + 1))
     fixed, random, free = ({row["name"]: row for row in scene.rows} for scene in scenes)
     assert list(fixed) == ["clock", "ten", *FILTERS, BEST]

@@ -138,7 +138,7 @@ def resume(
         evaluation = _judge(folder, config, extractor, reporter)
         _draw_training(folder, config, trained)
         injected = _judge_injected(folder, config, extractor, reporter)
-        result = {**evaluation.figures, **injected, "training": _training_figures(config, trained)}
+        result = {**evaluation.metrics, **injected, "training": _training_figures(config, trained)}
         _write_metrics(folder, result)
         (folder / CHECKPOINT).unlink(missing_ok=True)
     return {"run": str(folder), **result}
@@ -162,7 +162,7 @@ def evaluate(
         if rival is not None:
             _draw_against(folder, loaded.config, evaluation, rival)
         injected = _judge_injected(folder, loaded.config, loaded.extractor, reporter)
-        result = {**evaluation.figures, **injected, "training": kept["training"]}
+        result = {**evaluation.metrics, **injected, "training": kept["training"]}
         _write_metrics(folder, result)
     return {"run": str(folder), **result}
 

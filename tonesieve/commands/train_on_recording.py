@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from tonesieve.config.config import Config, with_background
 from tonesieve.config.presets import change_config, load_config, read_override
 from tonesieve.errors import UserError
-from tonesieve.evaluation.injection import NETWORK, band_around, judge_injected, n_parts
+from tonesieve.evaluation.injection import band_around, evaluate_injected, n_parts
+from tonesieve.evaluation.injection_scores import NETWORK
 from tonesieve.evaluation.metrics import band_rms
 from tonesieve.evaluation.plots.run_plots import error_by_snr
 from tonesieve.extractors.protocol import Extractor
@@ -122,7 +123,7 @@ def judge(
 
     The table goes to ``injected.csv``. ``on_part`` hears how many of `n_parts` are done.
     """
-    figures, table = judge_injected(extractor, config, on_part=on_part)
+    figures, table = evaluate_injected(extractor, config, on_part=on_part)
     write_text(folder / TABLE, table.to_csv(index=False))
     own_snr = [snr for snr in figures["recording_snr_db"] if snr is not None]
     path = folder / FOUND
