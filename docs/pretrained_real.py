@@ -85,7 +85,9 @@ def _judged(name: str, weights: str, folder: Path) -> dict[str, Any]:
     for way, whole in (("causal", False), ("whole", True)):
         made = Fitted(weights, data, whole)
         scores = injection.relative_db(made.extract(test.records.mixture), test.records.targets)
-        mine = injection_scores.FilterScores(injection_scores.NETWORK, not whole, [""], scores[None])
+        mine = injection_scores.FilterScores(
+            injection_scores.NETWORK, not whole, [""], scores[None]
+        )
         alike = [one for one in field if one.causal is not whole]
         table = injection_scores.score_table([mine, *alike], test)
         ways[way] = {

@@ -94,7 +94,9 @@ def test_bursts_count_by_the_power_of_the_record() -> None:
     assert benchmark.scene_nmse_db(true + error, scene) == pytest.approx(-20.0)
 
 
-def test_every_extractor_has_a_score_on_every_scene(few: list[benchmark.Case], results: pd.DataFrame) -> None:
+def test_every_extractor_has_a_score_on_every_scene(
+    few: list[benchmark.Case], results: pd.DataFrame
+) -> None:
     settings = {(one.name, one.setting) for one in classical_baselines()}
     assert {name for name, _ in settings} == set(FILTERS) - {"mean", "random"}
     assert len(results) == len(few) * (len(settings) + 3)
@@ -203,7 +205,9 @@ def test_results_on_other_scenes_cannot_be_compared(results: pd.DataFrame) -> No
 
 
 @pytest.mark.parametrize("ending", ["parquet", "csv"])
-def test_results_of_baselines_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str) -> None:
+def test_results_of_baselines_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
     if ending == "parquet":
         pytest.importorskip("pyarrow")
     cells = [((5.0, 15.0), "steady", "white"), ((15.0, 30.0), "fades", "white")]

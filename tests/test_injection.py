@@ -129,7 +129,10 @@ def test_the_summary_is_what_the_metrics_are(over: float, stderr: float, summary
     row = {"snr_db": 5.0}
     for choice in injection_scores.CHOICES:
         row |= {f"over_{choice}_db": over, f"over_{choice}_stderr_db": stderr}
-    assert all(text.endswith(f"the network is {summary}") for text in injection_scores.summarise_comparison([row], 9.0))
+    assert all(
+        text.endswith(f"the network is {summary}")
+        for text in injection_scores.summarise_comparison([row], 9.0)
+    )
 
 
 def test_a_run_in_own_noise_holds_what_it_should(finished: Path) -> None:

@@ -19,6 +19,7 @@ from tonesieve.evaluation.comparison import (
 )
 from tonesieve.evaluation.exercise import settle_samples
 from tonesieve.evaluation.plots import run_plots as draw
+from tonesieve.evaluation.plots.comparison_plots import errors_by_age
 from tonesieve.evaluation.probes import N_PROBES, probe_extractor
 from tonesieve.extractors.bayes.limit import ObservationWindow, view_of
 from tonesieve.extractors.filters.registry import is_filter
@@ -78,7 +79,7 @@ def compare(
     folder = Path(runs[0]) if out is None else Path(out)
     (folder / FIGURES).mkdir(parents=True, exist_ok=True)
     write_text(folder / TABLE, _tidy(scenes).to_csv(index=False))
-    picture = draw.errors_by_age(scenes, names, BEST)
+    picture = errors_by_age(scenes, names, BEST)
     draw.save_figure(picture, folder / FIGURES / PICTURE, dpi=first.visualisation.dpi)
     return {
         "records": records,

@@ -19,7 +19,7 @@ from tonesieve.errors import UserError
 from tonesieve.evaluation.injection import band_around, evaluate_injected, n_parts
 from tonesieve.evaluation.injection_scores import NETWORK
 from tonesieve.evaluation.metrics import band_rms
-from tonesieve.evaluation.plots.run_plots import error_by_snr
+from tonesieve.evaluation.plots.comparison_plots import error_by_snr
 from tonesieve.extractors.protocol import Extractor
 from tonesieve.recordings.recording import read_recording
 from tonesieve.signals.backgrounds import SHARES, Background, cut_in_parts, save_background

@@ -126,7 +126,7 @@ def _width(built: ToneFilter) -> float:
     return built.default_width_hz(0, fractions[type(built)])
 
 
-# Chosen, not tuned: about two values a decade, over the times at which a tone of the scenes changes.
+# Chosen, not tuned: about two values a decade, over the times in which a scene's tone changes.
 _MEMORIES = (30.0, 100.0, 300.0, 1000.0, 3000.0)
 _WIDTHS = (0.02, 0.006, 0.002, 0.0006, 0.0002)
 GRIDS = (
@@ -256,9 +256,7 @@ def _extract(build: Build, handles_nan: bool, scene: Scene) -> Float[np.ndarray,
     return build(scene.freq_cycles).extract(mixture)[0]
 
 
-def _classical(
-    name: str, setting: str, parameters: Callable[[ToneFilter, float], str]
-) -> Baseline:
+def _classical(name: str, setting: str, parameters: Callable[[ToneFilter, float], str]) -> Baseline:
     def estimate(scene: Scene) -> Float[np.ndarray, "T K"]:
         given = parameters(build_filter(name, scene.freq_cycles, 1.0), scene.step)
         built = build_filter(f"{name}:{given}", scene.freq_cycles, 1.0)

@@ -139,9 +139,7 @@ def _choose(
     return scores
 
 
-def network_vs_filters(
-    scores: Sequence[FilterScores], test: InjectionTest
-) -> list[dict[str, Any]]:
+def network_vs_filters(scores: Sequence[FilterScores], test: InjectionTest) -> list[dict[str, Any]]:
     """Compare the first extractor with the best filter, causal or not as it is itself.
 
     With the choice "tuned" it is one filter for all SNRs, too; else the best at each.

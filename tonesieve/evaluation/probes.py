@@ -1,4 +1,4 @@
-"""Does a network use the mixture? Shifted start, silent input, another tone alone, swapped selector.
+"""Whether a network uses the mixture: shifted start, silent input, another tone, swapped selector.
 
 A network with a carried state can learn to run as a clock, from time 0 and without using S, and
 scores well on a record of fixed start all the same (docs/exercise.md, "What can be true: the
@@ -120,7 +120,7 @@ def classify(metrics: Metrics) -> str:
 
 
 def _shifted_start(extractor: Extractor, data: DataSettings, plan: _Plan) -> Metrics:
-    """Records that start all over the period: does the estimate shift along, or stay with time 0?"""
+    """Records that start all over the period: does the estimate shift along?"""
     shifted = data.model_copy(update={"start": "random"})
     rng = np.random.default_rng([data.test_seed, 8])
     records = draw_records(
