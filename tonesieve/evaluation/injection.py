@@ -166,8 +166,8 @@ def band_around(hz: float, rate_hz: float) -> tuple[float, float]:
 
     Returns
     -------
-    low_hz, high_hz : float
-        Its ends; at most half the rate.
+    tuple of float
+        Its lower and upper end, Hz; at most half the rate.
     """
     return BAND[0] * hz, min(BAND[1] * hz, rate_hz / 2)
 

@@ -16,9 +16,10 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from tonesieve.config.config import Config, explain, parse_yaml
+from tonesieve.config.config import Config
+from tonesieve.config.parsing import explain, parse_yaml
 from tonesieve.config.presets import change_config, shipped_experiments
-from tonesieve.config.schema import Seed, Settings
+from tonesieve.config.base import Seed, Settings
 from tonesieve.errors import UserError
 
 Changes = dict[str, Any]
