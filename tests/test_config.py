@@ -194,7 +194,8 @@ def test_presets_load_under_their_own_name(name: str) -> None:
     assert preset_yaml(name).startswith("#")
 
 
-# docs/exercise.md, "The five write-ups": window, hidden, layers, dropout, batch, rate, epochs, phase_scale.
+# docs/exercise.md, "The five write-ups": window, hidden, layers, dropout, batch, rate, epochs,
+# phase_scale.
 SETTINGS = {
     "window10": (10, 64, 2, 0.2, 32, 1e-3, 50, 0.01),
     "deep50": (50, 128, 2, 0.2, 64, 1e-3, 50, 0.01),

@@ -91,7 +91,7 @@ class ResultStore:
 
     @contextmanager
     def working_directory(self, run: str) -> Iterator[tuple[Path, Upload]]:
-        """Open a local directory with the stored files of a run, and a function that stores more."""
+        """Open a local directory with the stored files of a run; the function stores more."""
         if self.folder is not None:
             yield self.folder / RUNS / run, lambda names: None
             return
