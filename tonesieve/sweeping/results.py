@@ -126,7 +126,7 @@ def sweep_text(result: Mapping[str, Any]) -> str:
         lines.append(f"{row['status']}: {row['label']}, seed {row['seed']}: {row['reason']}")
     lines.append(
         f"{result['finished']} of {result['runs']} runs finished"
-        + (f", {result['pruned']} pruned" if result["pruned"] else "")
+        + (f", {result['pruned']} pruned as hopeless" if result["pruned"] else "")
         + (
             f", {result['refused']} with settings that cannot be combined"
             if result["refused"]
