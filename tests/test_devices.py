@@ -16,7 +16,7 @@ from lightning_fabric import Fabric
 import tonesieve
 from tonesieve.config.config import Config, make_config
 from tonesieve.errors import UserError
-from tonesieve.learning.data.batches import Batch
+from tonesieve.learning.data.features import Batch
 from tonesieve.learning.loop.history import History
 from tonesieve.learning.loop.training import TrainingDiverged, train, train_part
 from tonesieve.learning.network_files import load_network

@@ -10,13 +10,8 @@ from hypothesis import strategies as st
 
 from tonesieve.config.config import Config, make_config
 from tonesieve.config.presets import load_config
-from tonesieve.learning.data.batches import (
-    Batch,
-    count_batches,
-    epoch_batches,
-    tap_features,
-    training_record,
-)
+from tonesieve.learning.data.batches import count_batches, epoch_batches, training_record
+from tonesieve.learning.data.features import Batch, tap_features
 from tonesieve.learning.data.lanes import lanes, row_order, segments
 
 CPU = torch.device("cpu")

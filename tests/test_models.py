@@ -19,7 +19,8 @@ from tonesieve.config.config import Config, make_config
 from tonesieve.config.presets import load_config
 from tonesieve.errors import UserError
 from tonesieve.extractors.bayes.limit import limit, view_of
-from tonesieve.learning.data.batches import epoch_batches, one_hot
+from tonesieve.learning.data.batches import epoch_batches
+from tonesieve.learning.data.features import one_hot
 from tonesieve.learning.loop.training import train
 from tonesieve.learning.models import FAMILIES, build_network, n_parameters
 from tonesieve.learning.models.base import Network, State

@@ -20,7 +20,8 @@ from tonesieve.extractors.bayes.posterior_mean import (
     mmse_targets,
     random_phase_kalman,
 )
-from tonesieve.learning.data.batches import count_batches, draw_records_with_targets, epoch_batches
+from tonesieve.learning.data.batches import count_batches, epoch_batches
+from tonesieve.learning.data.online import draw_records_with_targets
 from tonesieve.learning.data.prefetch import prefetch_thread
 from tonesieve.learning.loop import age_weights
 from tonesieve.learning.loop.optimizers import BETAS, SOAP

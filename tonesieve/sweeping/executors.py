@@ -9,7 +9,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import socket
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -19,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tonesieve.errors import UserError
-from tonesieve.learning.runtime.processes import without_main
+from tonesieve.learning.runtime.processes import end_with_parent, without_main
 from tonesieve.sweeping.optuna_search import run_trial
 from tonesieve.sweeping.worker import FAILED, Outcome, Task
 
@@ -134,7 +133,7 @@ class Local(Engine):
 
 def _new_worker() -> ProcessPoolExecutor:
     return ProcessPoolExecutor(
-        1, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_driver
+        1, mp_context=multiprocessing.get_context("spawn"), initializer=end_with_parent
     )
 
 
@@ -151,17 +150,6 @@ def _as_a_worker_begins() -> Iterator[None]:
             del os.environ["OMP_NUM_THREADS"]
         else:
             os.environ["OMP_NUM_THREADS"] = before
-
-
-def _end_with_driver() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def follow() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,9 @@ class Network(nn.Module):
         if self.selector == "film":
             self.film = nn.Linear(n_components, 2 * last.width)
         sizes = {"identity": n_components, "phase": 1}
-        self.heads = nn.ModuleDict({task: nn.Linear(last.width, sizes[task]) for task in self.tasks})
+        self.heads = nn.ModuleDict(
+            {task: nn.Linear(last.width, sizes[task]) for task in self.tasks}
+        )
         scale = 1.0 / input_rms(data) if settings.scale_input else 1.0
         self.register_buffer("input_scale", torch.tensor(scale, dtype=torch.float32))
 
