@@ -76,7 +76,7 @@ CASES = {
     "tasks at L=1": tiny(data={"noise": "fresh"}, model={"tasks": ["phase"]}),
     "bidirectional": tiny(model={"bidirectional": True}),
     "attention": tiny(model={"attention": "memory", "recurrent_dropout": 0.2}),
-    "oscillators": tiny(model={"kind": "lru", "selector": "film"}),
+    "lru": tiny(model={"kind": "lru", "selector": "film"}),
     "learned window": tiny(model={"kind": "adaptive", "context": 12}),
 }
 
