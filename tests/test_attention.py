@@ -104,7 +104,7 @@ def test_weights_by_lag_add_up_to_one(model: dict[str, object], n_maps: int, n_h
 
 
 def test_a_marked_sample_is_attended_to_at_its_lag() -> None:
-    # A score that grows with the mixture: one large sample gets all weight while it is in the context.
+    # A score that grows with the mixture: one large sample gets all weight while in the context.
     config = configured(attention="pooled", selector="readout", kind="rnn")
     network = build_network(config)
     attention = network.parts["attention"]

@@ -16,10 +16,10 @@ T = TypeVar("T")
 
 # Items that wait at most: of the thread, and of each process. Guard: against memory full of batches
 # that are not needed yet.
-AHEAD, AHEAD_APART = 2, 4
+THREAD_QUEUE_SIZE, PROCESS_QUEUE_SIZE = 2, 4
 # How often a consumer without an item checks that the process that draws it is alive. Guard:
 # against waiting for one that was killed.
-LOOK_EVERY_S = 0.5
+POLL_INTERVAL_S = 0.5
 
 
 @contextmanager
@@ -37,7 +37,7 @@ def prefetch_thread(items: Iterator[T]) -> Iterator[Iterator[T]]:
         The same items in the same order, for as long as the context lasts. An exception of
         ``items`` is raised where the item would be taken.
     """
-    items_drawn: queue.Queue[tuple[str, Any]] = queue.Queue(AHEAD)
+    items_drawn: queue.Queue[tuple[str, Any]] = queue.Queue(THREAD_QUEUE_SIZE)
     stopped = threading.Event()
 
     def put(kind: str, item: Any) -> None:
@@ -104,7 +104,7 @@ def prefetch_processes(
         return
     n_workers = min(n_workers, len(keys))
     context = multiprocessing.get_context("spawn")
-    queues = [context.Queue(AHEAD_APART) for _ in range(n_workers)]
+    queues = [context.Queue(PROCESS_QUEUE_SIZE) for _ in range(n_workers)]
     # Round-robin, so that the order is the same for any number of workers.
     workers = [
         context.Process(target=_work, args=(results, draw, keys[w::n_workers]), daemon=True)
@@ -141,7 +141,7 @@ def _take(results: Any, is_alive: Callable[[], bool]) -> Any:
     while True:
         was_alive = is_alive()  # before the wait: what it put last is then still taken
         try:
-            kind, item = results.get(timeout=LOOK_EVERY_S)
+            kind, item = results.get(timeout=POLL_INTERVAL_S)
         except queue.Empty:
             if not was_alive:
                 raise RuntimeError("a process that draws batches has ended") from None

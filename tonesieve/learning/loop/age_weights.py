@@ -16,9 +16,9 @@ from tonesieve.config.config import Config
 from tonesieve.learning.data.features import Batch
 
 # Age bins: a quarter of an octave each, from about this many samples. Chosen, not tuned.
-PER_OCTAVE, FIRST = 4, 10
+BINS_PER_OCTAVE, FIRST_BIN_SAMPLES = 4, 10
 # Least weight of a new batch in the running means. Chosen, not tuned.
-ALPHA = 0.02
+MIN_ALPHA = 0.02
 
 
 def n_ages(config: Config) -> int:
@@ -53,7 +53,9 @@ def age_bin(age: Tensor) -> Tensor:
     Tensor of int64, the same shape
         Bins, from 0.
     """
-    return (torch.log2(age.to(torch.float32) / FIRST + 1) * PER_OCTAVE).to(torch.int64)
+    return (torch.log2(age.to(torch.float32) / FIRST_BIN_SAMPLES + 1) * BINS_PER_OCTAVE).to(
+        torch.int64
+    )
 
 
 def age_bins(batch: Batch) -> Tensor:
@@ -108,7 +110,7 @@ def update(running: Tensor, sums: Tensor) -> None:
         The batch's, as `sums_by_age` returns them.
     """
     present = sums[1] > 0
-    alpha = torch.where(present, (1 / (running[1] + 1)).clamp(min=ALPHA), 0.0)
+    alpha = torch.where(present, (1 / (running[1] + 1)).clamp(min=MIN_ALPHA), 0.0)
     mean = sums[0] / sums[1].clamp(min=1)
     running[0] += alpha * (mean - running[0])
     running[1] += present

@@ -16,9 +16,9 @@ BETAS = (0.95, 0.95)
 # Guard: against division by 0.
 EPSILON = 1e-8
 # Steps from one update of the eigenbases to the next. Chosen, not tuned: the paper's value.
-EVERY = 10
+BASIS_INTERVAL = 10
 # Longer sides have no eigenbasis. Guard: against its cost, which is the cube of the length.
-LONGEST = 256
+MAX_BASIS_SIZE = 256
 
 
 def build_optimizer(config: Config, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
@@ -50,7 +50,7 @@ class SOAP(torch.optim.Optimizer):
 
     Where gradients of a matrix's entries correlate, as they do in recurrent networks near the
     optimum, it takes about half the steps of Adam. The basis of each matrix is updated every
-    `EVERY` steps.
+    `BASIS_INTERVAL` steps.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ class SOAP(torch.optim.Optimizer):
         scale = (state["square"] / (1 - beta_2**n)).sqrt_().add_(EPSILON)
         parameter.sub_((rate * _project_back(mean / scale, state)).view_as(parameter))
         _update_correlations(state, matrix)
-        if n % EVERY == 0 or n < 3:
+        if n % BASIS_INTERVAL == 0 or n < 3:
             _update_bases(state)
 
 
@@ -120,7 +120,7 @@ def _init_state(state: dict[str, Any], matrix: Tensor) -> None:
     state["n"] = torch.tensor(1.0)
     state["mean"], state["square"] = torch.zeros_like(matrix), torch.zeros_like(matrix)
     for side, size in zip(("rows", "columns"), matrix.shape, strict=True):
-        if matrix.shape[0] > 1 and 1 < size <= LONGEST:
+        if matrix.shape[0] > 1 and 1 < size <= MAX_BASIS_SIZE:
             state[side] = matrix.new_zeros((size, size))
     if not bool(matrix.isfinite().all()):
         return  # the loss is not finite either, and raises

@@ -23,9 +23,9 @@ N_SAMPLES = 128_000
 MIN_RECORDS = 8
 N_WINDOWS = 8192
 # Added to relative errors. Guard: against rewarding errors below it (60 dB).
-FLOOR = 1e-6
+RELATIVE_FLOOR = 1e-6
 # Least power of a tone. Guard: against division by 0.
-TINY = 1e-30
+MIN_POWER = 1e-30
 
 
 def batch_loss(config: Config, outputs: Tensor, batch: Batch) -> Tensor:
@@ -68,8 +68,8 @@ def nmse_geomean(outputs: Float[Tensor, "B T O"], targets: Float[Tensor, "B T O"
         Error over power, of every stream and tone; the geometric mean over these.
     """
     error = ((outputs - targets) ** 2).mean(dim=1)
-    relative = error / (targets**2).mean(dim=1).clamp(min=TINY)
-    return torch.exp(torch.log(relative + FLOOR).mean())
+    relative = error / (targets**2).mean(dim=1).clamp(min=MIN_POWER)
+    return torch.exp(torch.log(relative + RELATIVE_FLOOR).mean())
 
 
 @torch.inference_mode()

@@ -24,7 +24,7 @@ BLOCK = 256
 # not tuned.
 SHORTEST_SAMPLES, LONGEST_PERIODS = 10.0, 3.0
 # Initial frequencies: from 0 to the highest tone times this, but below Nyquist. Chosen, not tuned.
-TOP = 1.5
+MAX_FREQUENCY_RATIO = 1.5
 
 
 class LinearRecurrentUnit(StreamingLayer):
@@ -122,7 +122,7 @@ def _initial_eigenvalues(
 
     The band reaches beyond the tones; nothing else of them is used.
     """
-    top_hz = min(TOP * max(data.frequencies_hz), 0.5 * data.rate_hz)
+    top_hz = min(MAX_FREQUENCY_RATIO * max(data.frequencies_hz), 0.5 * data.rate_hz)
     theta = 2 * math.pi * top_hz / data.rate_hz * (torch.arange(n) + 0.5) / n
     longest = max(2 * SHORTEST_SAMPLES, LONGEST_PERIODS * data.rate_hz / min(data.frequencies_hz))
     alpha = torch.rand(n)

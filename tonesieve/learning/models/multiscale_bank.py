@@ -26,7 +26,7 @@ from tonesieve.learning.models.recurrent import Recurrent
 # factor. Chosen, not tuned.
 SHORTEST, FACTOR, N_TIMES = 4.0, 4.0, 6
 # Initial logit of the weight on 0, which shrinks the estimate. Chosen, not tuned.
-NOTHING = -3.0
+ZERO_LOGIT = -3.0
 
 # What `bank_tables` returns, in the order in which `fit` takes it. The names in saved files: turns
 # for the rotations, gains for the whitener's response, shares for the averages' coefficients.
@@ -66,7 +66,7 @@ class MultiscaleBank(StreamingLayer):
         self.answer = nn.Linear(size, N_FITS * N_TIMES + 1 + 2)
         with torch.no_grad():  # starts with a mean of the fits, and no correction
             self.answer.weight[-2:] = 0
-            self.answer.bias[-3:] = torch.tensor([NOTHING, 0.0, 0.0])
+            self.answer.bias[-3:] = torch.tensor([ZERO_LOGIT, 0.0, 0.0])
         fit_size = n_state(n, N_TIMES, len(tables["whitening"]) - 1)
         recurrent_shape = (n * settings.n_layers, size)
         # The fits' state is float64, kept as a float32 and its remainder: chunks equal one pass.

@@ -89,13 +89,14 @@ class Observer(StreamingLayer):
         """Run over a chunk; the outputs are the oscillators' states."""
         if inputs.shape[1] == 0:
             return inputs.new_zeros((len(inputs), 0, self.width)), state
-        samples = inputs @ self.heard
+        input_taps, output_weights = self.heard, self.seen
+        samples = inputs @ input_taps
         age_features = self._age_features(inputs.shape[1], state[1])
         direction_and_log = self.gain(2 * age_features - 1)
         gains = direction_and_log[..., :-1] * torch.exp(direction_and_log[..., -1:])
         start = state[0][:, 0].contiguous()
         recurrence = _Recurrence.apply if samples.device.type == "cpu" else observer_reference
-        states: Tensor = recurrence(samples, gains, self.seen, self.cosines, self.sines, start)
+        states: Tensor = recurrence(samples, gains, output_weights, self.cosines, self.sines, start)
         return states, (states[:, -1:], age_features[:, -1:])
 
     def _age_features(

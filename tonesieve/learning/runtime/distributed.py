@@ -26,7 +26,7 @@ from tonesieve.learning.runtime.processes import end_with_parent, without_main
 
 HOST = "127.0.0.1"
 # How often reports are passed on. Chosen, not tuned: below what a reader of a progress bar notices.
-POLL_EVERY_S = 0.02
+POLL_INTERVAL_S = 0.02
 
 # How a process reports to the one that called: a name, and the arguments of its handler.
 Report = Callable[..., None]
@@ -129,7 +129,7 @@ def run_distributed(
     try:
         while not done:
             try:
-                done = processes.join(timeout=POLL_EVERY_S)
+                done = processes.join(timeout=POLL_INTERVAL_S)
             finally:  # after a process has failed, too: its exception is among the messages
                 _handle_messages(messages, {**handlers, "result": results.append})
     finally:
