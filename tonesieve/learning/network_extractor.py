@@ -54,7 +54,7 @@ def as_extractor(network: Network, config: Config) -> StatefulNetwork | WindowLa
 class NetworkExtractor(ABC):
     """What the three ways have in common.
 
-    Attributes
+    Parameters
     ----------
     network : Network
         The network.
@@ -139,7 +139,7 @@ class StatefulNetwork(NetworkExtractor):
     A network trained on strided lanes has learned every B-th sample: it runs as B lanes in turn,
     and its state also holds the lane of the next sample.
 
-    Attributes
+    Parameters
     ----------
     network : Network
         The network.
@@ -258,7 +258,7 @@ class WindowLast(NetworkExtractor):
     The state is the features of the last L - 1 samples. Before the first full window the estimate
     comes from the samples so far.
 
-    Attributes
+    Parameters
     ----------
     network : Network
         The network.
@@ -340,7 +340,7 @@ class WindowMean(NetworkExtractor):
 
     Not causal: the last of these windows ends L - 1 samples later.
 
-    Attributes
+    Parameters
     ----------
     network : Network
         The network.
