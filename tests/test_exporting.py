@@ -208,7 +208,7 @@ def test_a_window_of_any_learned_length(span: float) -> None:
 
 REFUSED = {
     "attention": ["attention, weighted", "attention, pooled", "attention, memory", "transformer",
-                  "attention, 4 heads", "oscillators, norm, attention", "every option"],
+                  "attention, 4 heads", "lru, norm, attention", "every option"],
     "fitted by least squares": ["bank"],
     "begins anew at every sample": ["multi-scale"],
     "reads both ways": ["bidirectional lstm", "bidirectional gru, 2 layers"],
@@ -251,7 +251,7 @@ def test_one_graph_of_standard_operators(name: str, window: int) -> None:
     assert len(given) > 1
 
 
-@pytest.mark.parametrize("name", ["lstm", "gru", "residual", "oscillators", "observer", "tcn",
+@pytest.mark.parametrize("name", ["lstm", "gru", "residual", "lru", "observer", "tcn",
                                   "adaptive", "feed-forward", "cnn-lstm"])  # fmt: skip
 def test_weights_that_do_not_fit_are_refused(name: str) -> None:
     config = configured(name, model={"selector": "film"})

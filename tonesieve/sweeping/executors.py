@@ -9,7 +9,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import socket
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -146,7 +145,7 @@ class Local(Engine):
 
 def _new_worker() -> ProcessPoolExecutor:
     return ProcessPoolExecutor(
-        1, mp_context=multiprocessing.get_context("spawn"), initializer=_watch_parent
+        1, mp_context=multiprocessing.get_context("spawn"), initializer=end_with_parent
     )
 
 
@@ -163,10 +162,6 @@ def _worker_environment() -> Iterator[None]:
             del os.environ["OMP_NUM_THREADS"]
         else:
             os.environ["OMP_NUM_THREADS"] = before
-
-
-def _watch_parent() -> None:
-    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 @dataclass(frozen=True)
