@@ -16,13 +16,14 @@ from tonesieve.extractors.bayes import likelihood as module
 from tonesieve.extractors.bayes import limit as bayes_limit
 from tonesieve.extractors.bayes import posterior_mean
 from tonesieve.extractors.bayes.likelihood import densities, noise_sigma, positions
-from tonesieve.extractors.bayes.limit import ObservationWindow, limit, view_of
+from tonesieve.extractors.bayes.limit import ObservationWindow, limit, observation_window
 from tonesieve.extractors.bayes.posterior_mean import (
     StartPosterior,
     mmse_extractor,
     random_phase_kalman,
 )
-from tonesieve.signals.synthesis import draw_records, tone_response
+from tonesieve.signals.signal_model import tone_response
+from tonesieve.signals.synthesis import draw_records
 
 KEPT = Path(__file__).parent.parent / "docs" / "results"
 EXERCISE = DataSettings(start="random")
@@ -396,7 +397,7 @@ def test_the_response_is_the_mean_of_what_is_drawn() -> None:
 
 def test_what_the_presets_see() -> None:
     seen = {
-        name: view_of(load_config(name)) for name in ("sieve", "window10", "config-l1", "journey")
+        name: observation_window(load_config(name)) for name in ("sieve", "window10", "config-l1", "journey")
     }
     assert seen == {
         "sieve": ObservationWindow(),
@@ -405,9 +406,9 @@ def test_what_the_presets_see() -> None:
         "journey": ObservationWindow(51, 2, told=False),
     }
     mean = load_config("window10", ["evaluation.join=mean"])
-    assert view_of(mean) == ObservationWindow(9, 9)
+    assert observation_window(mean) == ObservationWindow(9, 9)
     with pytest.raises(UserError, match="strided lanes with taps"):
-        view_of(load_config("config-l1", ["model.taps=1"]))
+        observation_window(load_config("config-l1", ["model.taps=1"]))
 
 
 def test_no_kept_result_beats_the_limit() -> None:

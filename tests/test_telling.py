@@ -15,7 +15,7 @@ from tonesieve.extractors.filters.kalman import FrequencyTrackingKalman, Oscilla
 from tonesieve.extractors.filters.registry import build_filter
 from tonesieve.extractors.noise_bands import SidebandNoise, noise_gain
 from tonesieve.extractors.source import Source
-from tonesieve.signals.synthesis import pink_noise
+from tonesieve.signals.record_noise import pink_noise
 
 RATE = 200.0
 
