@@ -100,7 +100,9 @@ def test_gaps_leave_the_estimate_finite(name: str) -> None:
     assert np.isfinite(extractor(name).extract(mixture)).all()
 
 
-@pytest.mark.parametrize("name", [n for n in ALL if n != "random"])  # it draws for all streams at once
+@pytest.mark.parametrize(
+    "name", [n for n in ALL if n != "random"]
+)  # it draws for all streams at once
 def test_streams_do_not_mix(name: str) -> None:
     mixture = noise(3, 40)
     one = extractor(name)

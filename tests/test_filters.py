@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import signal
@@ -13,6 +15,9 @@ from tonesieve.extractors.filters.baseband import AdaptiveWiener, LockIn
 from tonesieve.extractors.filters.kalman import OscillatorKalman
 from tonesieve.extractors.filters.least_squares import HarmonicLeastSquares
 from tonesieve.extractors.filters.registry import FILTERS, build_filter, is_filter, parameters_of
+from tonesieve.extractors.pretrained.extractor import PretrainedExtractor
+from tonesieve.extractors.source import make_source
+from tonesieve.extractors.streaming import Stream, fingerprint
 from tonesieve.signals.signal_model import tone_response
 from tonesieve.signals.synthesis import draw_records
 
@@ -122,7 +127,9 @@ def test_a_kalman_filter_of_walking_tones_is_a_conditioned_gaussian() -> None:
     samples = np.random.default_rng(2).normal(size=n_samples)
     process_noise = 2 * noise / (memory_s * RATE) ** 2
     rows, times = design(n_samples), np.arange(1, n_samples + 1)
-    growth = 1 + process_noise * np.minimum.outer(times, times)  # covariance of a coefficient over time
+    growth = 1 + process_noise * np.minimum.outer(
+        times, times
+    )  # covariance of a coefficient over time
     prior = (rows @ rows.T) * growth
     estimate = OscillatorKalman(TONES, RATE, 1.0, memory_s=memory_s, noise=noise).extract(
         samples[None]
@@ -246,3 +253,56 @@ def test_names_and_parameters() -> None:
     assert not is_filter("runs/lock-in")
     assert parameters_of("butterworth") == ["bandwidth_hz", "order"]
     assert build_filter("lock-in:order=2", TONES, RATE).order == 2
+
+
+def test_an_earlier_name_of_a_parameter_gives_the_same_filter() -> None:
+    earlier, present = (
+        build_filter(f"tracker:{name}=0.1", TONES, RATE) for name in ("pull_hz", "max_pull_hz")
+    )
+    assert earlier == present
+    with pytest.raises(UserError, match="lock-in: no parameter 'pull_hz'; there is time_s, order"):
+        build_filter("lock-in:pull_hz=0.1", TONES, RATE)
+
+
+# Fingerprints in streams that were saved before classes and parameters had their present names, of
+# tones at 5 and 12 Hz, rate 200 Hz, gain 0.5.
+FINGERPRINTS = {
+    "tracker": "6c48c81d3f834032",
+    "kalman": "b661a9ae04c09857",
+    "least-squares": "2a7323306aeac09e",
+    "least-squares-growing": "bfe6eb678471499f",
+    "lock-in": "2ae3ad893c3658a1",
+    "butterworth": "76cc11d01ca19ef8",
+    "zero-phase": "84ef0c4da6eeb687",
+    "fft-mask": "0f32d4bda29c2ee7",
+    "wiener": "70916daa64e78124",
+    "mean": "4d2e036f7aae54c6",
+    "random": "16a854369d4a6625",
+    "tracker:memory_s=2,pull_hz=0.1": "64598439bfba25ad",
+}
+
+
+@pytest.mark.parametrize("name", FINGERPRINTS)
+def test_the_fingerprint_of_a_saved_stream_stays(name: str) -> None:
+    assert fingerprint(build_filter(name, TONES, RATE, gain=0.5)) == FINGERPRINTS[name]
+    assert set(FILTERS) <= set(FINGERPRINTS)
+
+
+def test_the_pretrained_fingerprint_names_its_first_class() -> None:
+    identity = PretrainedExtractor(TONES, RATE, 0.5, weights="w", ahead_s=2.0).identity
+    assert identity == (
+        "Pretrained Pretrained(frequencies_hz=(5.0, 12.0), rate_hz=200.0, gain=0.5, weights='w', "
+        "ahead_s=2.0)"
+    )
+
+
+def test_an_earlier_stream_is_restored() -> None:
+    # Saved after 200 samples under the earlier names, by commit 4c2cb6d.
+    samples = np.sin(2 * np.pi * 5.03 * np.arange(300) / 200) * [[1.0], [2.0]] + 3
+    build = make_source("tracker:memory_s=2,max_pull_hz=0.1", [5.0])
+    stream, expected = (Stream(build(RATE, "a test"), 2) for _ in range(2))
+    stream.restore(Path(__file__).parent / "data" / "tracker_pull_hz.state")
+    expected.process(samples[:, :200])
+    np.testing.assert_array_equal(
+        stream.process(samples[:, 200:]), expected.process(samples[:, 200:])
+    )

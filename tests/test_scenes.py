@@ -89,7 +89,9 @@ def test_the_snr_is_that_of_the_label(noise: str, freq_cycles: float) -> None:
     # A mean over 17 bins and 80 scenes scatters by about 4%, and a slope bends it by 2% more.
     ratios = []
     for seed in range(80):
-        scene = draw_scene((3, seed), 4096, noise=noise, freq_cycles=freq_cycles, plain=True, dynamics="steady")
+        scene = draw_scene(
+            (3, seed), 4096, noise=noise, freq_cycles=freq_cycles, plain=True, dynamics="steady"
+        )
         ratios.append(density(noise_of(scene), freq_cycles) / scene.noise_variance)
     assert np.mean(ratios) == pytest.approx(1.0, abs=0.15)
 

@@ -63,7 +63,8 @@ def test_seeds_decide_the_noise_and_nothing_else() -> None:
 
 
 def test_phase_scale_one_has_no_information_on_time() -> None:
-    # docs/exercise.md, What can be true: the limit: the density of A sin(theta + phi) does not depend on theta.
+    # docs/exercise.md, What can be true: the limit. The density of A sin(theta + phi)
+    # does not depend on theta.
     data = DataSettings(phase_scale=1.0, frequencies_hz=(1.0,), duration_s=40)
     mixture = draw_exercise(data, seed=1).mixture.reshape(-1, 1000)
     low, high = mixture[:, 0:250].ravel(), mixture[:, 500:750].ravel()
