@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 
 from tonesieve import UserError, extract
-from tonesieve.extraction.pipeline import choose_tones, extract_recording, filter_source
+from tonesieve.extraction.pipeline import extract_recording
 from tonesieve.extractors.demodulation import ToneDemodulator
 from tonesieve.extractors.filters.kalman import FrequencyTrackingKalman, OscillatorKalman
 from tonesieve.extractors.filters.registry import build_filter
 from tonesieve.extractors.noise_bands import SidebandNoise, noise_gain
-from tonesieve.extractors.source import Source
+from tonesieve.extractors.source import Source, choose_tones, make_source
 from tonesieve.signals.record_noise import pink_noise
 
 RATE = 200.0
@@ -176,7 +176,7 @@ def test_nine_of_ten_lie_in_the_band(name: str, exponent: float, tmp_path: Path)
 @pytest.mark.parametrize("rate_hz", [100.0, 800.0])
 def test_nine_of_ten_at_another_rate(rate_hz: float, tmp_path: Path) -> None:
     # A source of its own rate: the recording is resampled to it and back.
-    built = filter_source("kalman", [20.0])(RATE, "a test")
+    built = make_source("kalman", [20.0])(RATE, "a test")
     assert isinstance(built, Source)
     rng, n = np.random.default_rng(6), round(40 * rate_hz)
     t, names = np.arange(n) / rate_hz, [f"c{i}" for i in range(12)]
@@ -227,7 +227,7 @@ def test_tones_too_close_for_the_recording_are_reported(tmp_path: Path) -> None:
 
 
 def test_frequencies_of_any_size_are_distinguished(tmp_path: Path) -> None:
-    built = filter_source("kalman", [2.67e-8])(1 / 86400, "a test")
+    built = make_source("kalman", [2.67e-8])(1 / 86400, "a test")
     with pytest.raises(UserError, match=r"knows 2.67e-08 Hz"):
         choose_tones(built, [3.17e-8])  # type: ignore[arg-type]
 
@@ -305,7 +305,7 @@ def test_other_formats_and_several_channels(tmp_path: Path) -> None:
     t = np.arange(4000) / RATE
     table = pd.DataFrame({"t": t, "a": np.sin(2 * np.pi * 5 * t), "b": 2 * np.cos(12 * np.pi * t)})
     table.to_csv(tmp_path / "x.csv", index=False)
-    source = filter_source("kalman", [5.0, 6.0])
+    source = make_source("kalman", [5.0, 6.0])
     for ending in ("parquet", "npz", "csv"):
         result = extract_recording(
             tmp_path / "x.csv", source, columns=["a", "b"], out=tmp_path / f"y.{ending}"
