@@ -327,9 +327,11 @@ def test_blocks_and_stretches_leave_no_seam(
         for name in ("tracker", "zero-phase"):
             result = extract(path, [49.93], with_=name, full=True, force=True)
             found[name] = pd.read_csv(result["out"])
-        for module, size in ( ("extraction.tone_parameters.LEAST", 100), ("extraction.tone_parameters.BLOCK", 512),
-                             ("recordings.reader.ROWS", 300),
-                             ("extraction.passes.STRETCH", 3000), ("extraction.passes.SHARED", 800)):  # fmt: skip
+        for module, size in (
+            ("extraction.tone_parameters.LEAST", 100), ("extraction.tone_parameters.BLOCK", 512),
+            ("recordings.reader.ROWS", 300),
+            ("extraction.passes.STRETCH", 3000), ("extraction.passes.SHARED", 800),
+        ):  # fmt: skip
             monkeypatch.setattr(f"tonesieve.{module}", size)
     for name in whole:
         tolerance = 0.02 if name == "zero-phase" else 1e-9

@@ -45,7 +45,9 @@ def limit(
         overrides = (*overrides, f"data.phase_scale={phase_scale!r}")
     config = load_config(source, overrides)
     view = (
-        bayes_limit.observation_window(config) if window is None else bayes_limit.ObservationWindow(window - 1)
+        bayes_limit.observation_window(config)
+        if window is None
+        else bayes_limit.ObservationWindow(window - 1)
     )
     with (reporter or Reporter()).task("drawing records", 1000) as task:
         best = bayes_limit.limit(

@@ -239,7 +239,8 @@ class ToneParameters:
         """On the start of the channel that has most to hear; what is causal gets a made-up one."""
         source, recording = self.source, self.recording
         quick = source.handles_nan or isinstance(source.extractor, CompiledNetwork)
-        n = min(recording.n_samples, int((MAX_PROBE_SAMPLES if quick else FEW) / max(1.0, self._ratio)))
+        n_probe = MAX_PROBE_SAMPLES if quick else FEW
+        n = min(recording.n_samples, int(n_probe / max(1.0, self._ratio)))
         rng = np.random.default_rng(0)
         if self.causal:
             t = np.arange(n) / source.data.rate_hz

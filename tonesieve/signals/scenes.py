@@ -10,8 +10,8 @@ property        what is drawn (the ranges are in `dynamics`, `noise_models` and 
 frequency       3 in 4: log-uniform 0.01 to 0.49 cycles a sample; else 0.0001 to 0.01
 SNR             -15 to 30 dB: the tone's power (bursts: where on) over that of white noise as
                 strong as the noise at the tone, averaged over a step; impulses are not counted
-dynamics        steady, walk, steps, fades, bursts, drift; the frequency is wrong by a constant in 2 of
-                5 scenes of walk, steps, fades and bursts
+dynamics        steady, walk, steps, fades, bursts, drift; the frequency is wrong by a constant in
+                2 of 5 scenes of walk, steps, fades and bursts
 noise           white, red, lines, impulses, at most 90 dB over the tone on average
 known tones     7 in 10: one; else two to four: near, far or harmonics, -20 to 20 dB, mild dynamics
 offset          1 in 2: 0.01 to 1000 times the rms of all the rest

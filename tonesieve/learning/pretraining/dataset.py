@@ -97,8 +97,9 @@ def draw(seed: Sequence[int], n_steps: int) -> Scene:
     turn = fast if place < FAST_SHARE else slow if place < FAST_SHARE + SLOW_SHARE else None
     if plain < PLAIN_SHARE:
         return draw_scene(
-            (SCENES, *seed), n_steps, plain=True, dynamics=DYNAMICS[0], noise=NOISES[0], freq_cycles=turn
-        )
+            (SCENES, *seed), n_steps, plain=True, dynamics=DYNAMICS[0], noise=NOISES[0],
+            freq_cycles=turn,
+        )  # fmt: skip
     return draw_scene((SCENES, *seed), n_steps, freq_cycles=turn)
 
 
