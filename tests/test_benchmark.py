@@ -74,7 +74,7 @@ def test_other_seeds_are_other_scenes() -> None:
 
 
 def test_nmse_is_what_it_is_by_hand() -> None:
-    scene = draw_scene(3, 1000, turn=0.1, **FIXED)
+    scene = draw_scene(3, 1000, freq_cycles=0.1, **FIXED)
     true = scene.tones[:, 0]
     wrong = true.copy()
     wrong[:200] = np.nan  # the start-up is not scored
@@ -88,7 +88,7 @@ def test_nmse_is_what_it_is_by_hand() -> None:
 
 
 def test_bursts_count_by_the_power_of_the_record() -> None:
-    scene = draw_scene(4, 1000, turn=0.1, snr_db=5.0, dynamics="bursts", plain=True)
+    scene = draw_scene(4, 1000, freq_cycles=0.1, snr_db=5.0, dynamics="bursts", plain=True)
     true = scene.tones[:, 0]
     error = 0.1 * np.sqrt(np.mean(true**2)) * np.ones_like(true)
     assert benchmark.scene_nmse_db(true + error, scene) == pytest.approx(-20.0)
@@ -105,7 +105,7 @@ def test_every_extractor_has_a_score_on_every_scene(
 
 
 def test_the_default_is_the_filter_as_it_is() -> None:
-    scene = draw_scene(5, 1000, turn=0.13, **FIXED)
+    scene = draw_scene(5, 1000, freq_cycles=0.13, **FIXED)
     default = next(r for r in classical_baselines() if (r.name, r.setting) == ("kalman", "default"))
     away = scene.samples - scene.samples[0]
     expected = filtered(scene.freq_cycles).extract(away[None])[0]
@@ -152,7 +152,7 @@ def test_the_oracle_filters_are_as_good_as_theory_predicts() -> None:
     # that is 2 / (n snr); the smoother has it at the end's n throughout. Means of 60 scenes.
     filtered_mse, smoothed_mse = [], []
     for seed in range(60):
-        scene = draw_scene((6, seed), 2000, turn=0.13, **FIXED)
+        scene = draw_scene((6, seed), 2000, freq_cycles=0.13, **FIXED)
         kalman, smoother = (one.estimate(scene)[:, 0] for one in oracle_kalman())
         power, true = np.mean(scene.tones**2), scene.tones[:, 0]
         filtered_mse.append(np.mean((kalman - true)[1500:] ** 2) / power)
@@ -163,7 +163,7 @@ def test_the_oracle_filters_are_as_good_as_theory_predicts() -> None:
 
 
 def test_a_candidate_that_cannot_handle_nan_is_given_none() -> None:
-    seeds = (draw_scene((7, n), 300, turn=0.1) for n in range(100))
+    seeds = (draw_scene((7, n), 300, freq_cycles=0.1) for n in range(100))
     scene = next(scene for scene in seeds if "lost" in scene.about)
     wrap_extractor("nothing", Nothing).estimate(scene)
     with pytest.raises(AssertionError):
@@ -247,7 +247,7 @@ def test_coverage_counts_samples_within_the_band() -> None:
             estimate = np.zeros((*mixture.shape, self.n))
             return estimate, estimate + size / np.sqrt(2)
 
-    scene: Scene = draw_scene(8, 3000, turn=0.101, **FIXED)
+    scene: Scene = draw_scene(8, 3000, freq_cycles=0.101, **FIXED)
     size = np.abs(scene.phasors).max()
     table = benchmark.coverage(Half, [benchmark.Case(0, "5 to 15", scene)])
     # A sine is within 1/sqrt(2) for half of the time.

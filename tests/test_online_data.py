@@ -48,7 +48,7 @@ def test_the_fast_targets_are_the_posterior_means(data: DataSettings) -> None:
 
 def test_where_steps_are_not_whole_the_targets_are_exact() -> None:
     data = DataSettings(rate_hz=48000.7, start="random", noise="fresh")
-    assert not StartPosterior(data).steps_are_whole
+    assert not StartPosterior(data).has_integer_advance
     mixture = draw_records(data, 2, 50, rng=rng()).mixture
     np.testing.assert_array_equal(
         mmse_targets(data, mixture), StartPosterior(data).extract(mixture)

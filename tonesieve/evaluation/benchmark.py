@@ -34,7 +34,7 @@ from tonesieve.evaluation.benchmark_scenes import (
     settling_samples,
     test_scenes,
 )
-from tonesieve.signals.noise_models import log_uniform
+from tonesieve.signals.distributions import log_uniform
 from tonesieve.signals.scenes import Scene, draw_scene
 from tonesieve.util.files import replacing
 
@@ -242,7 +242,7 @@ def steady_curve(
             freq_cycles = log_uniform(CURVE_FREQ_CYCLES, rng)
             scene = draw_scene(
                 (TEST_SEED, seed, number, 3), math.ceil(CURVE_WINDOW * max(ages)), snr_db=snr_db,
-                dynamics="steady", noise="white", turn=freq_cycles, plain=True,
+                dynamics="steady", noise="white", freq_cycles=freq_cycles, plain=True,
             )  # fmt: skip
             total += [_at_ages(entry.estimate(scene)[:, 0], scene, ages) for entry in entries]
         nmse_db = 10 * np.log10(total / n_scenes)

@@ -28,7 +28,12 @@ from tonesieve.evaluation.metrics import (
     spectrum_check,
     standard_error,
 )
-from tonesieve.extractors.bayes.limit import BayesLimit, ObservationWindow, limit, view_of
+from tonesieve.extractors.bayes.limit import (
+    BayesLimit,
+    ObservationWindow,
+    limit,
+    observation_window,
+)
 from tonesieve.extractors.protocol import Extractor
 from tonesieve.signals.synthesis import Records, draw_exercise, draw_records, of_part
 
@@ -228,7 +233,7 @@ def random_start_samples(config: Config) -> int:
     """
     if config.stateful:
         return config.data.n_samples
-    view = view_of(config)
+    view = observation_window(config)
     before = max(settle_samples(config), view.past or 0)
     return min(config.data.n_samples, before + WINDOWS_PER_RECORD + (view.future or 0))
 
@@ -237,7 +242,7 @@ def _limit_of(config: Config) -> tuple[ObservationWindow, BayesLimit | None, str
     """What the model observes, and the limit for it or the reason why none is known."""
     n_samples = random_start_samples(config)
     try:
-        view = view_of(config)
+        view = observation_window(config)
         if (view.past or 0) + (view.future or 0) >= n_samples:
             raise UserError("data.duration_s: the record is shorter than what the model observes")
         best = limit(config.data, view, n_samples, settle=settle_samples(config))

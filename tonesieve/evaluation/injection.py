@@ -35,7 +35,7 @@ from tonesieve.evaluation.metrics import band_rms
 from tonesieve.extractors.filters.base import ToneFilter
 from tonesieve.extractors.filters.registry import FILTERS, build_filter
 from tonesieve.extractors.protocol import Extractor
-from tonesieve.signals.backgrounds import Background, centred, draw_levels
+from tonesieve.signals.backgrounds import Background, centred, draw_phasors
 from tonesieve.signals.synthesis import Records, background_of, inject
 
 # Chosen, not tuned: the band of the noise, over the tone's frequency.
@@ -203,7 +203,7 @@ def draw_test(data: DataSettings, background: Background) -> InjectionTest:
     noise = centred(part[starts[:, None] + np.arange(n)]).repeat(TONES_PER_SEGMENT, axis=0)
     rng = np.random.default_rng([data.test_seed, 9])
     shape = (len(noise), n, data.n_components)
-    phasors = draw_levels(data.background, data.rate_hz, shape, rng=rng)
+    phasors = draw_phasors(data.background, data.rate_hz, shape, rng=rng)
     phasors /= np.sqrt(np.mean(np.abs(phasors) ** 2, axis=1, keepdims=True))
     rms = _noise_rms(data, background)
     snrs = test_snrs_db(data, background)

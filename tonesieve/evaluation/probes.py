@@ -18,10 +18,8 @@ from jaxtyping import Float, Int
 from tonesieve.config.config import Config, DataSettings
 from tonesieve.evaluation.metrics import mse
 from tonesieve.extractors.protocol import Extractor, is_causal
-from tonesieve.signals.synthesis import (
-    draw_records,
-    even_starts,
-)
+from tonesieve.signals.signal_model import even_starts
+from tonesieve.signals.synthesis import draw_records
 
 # Guard against cost: start times, evenly over the common period; fewer for windows, which are slow
 # and carry no state.

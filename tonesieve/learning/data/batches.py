@@ -24,7 +24,8 @@ from tonesieve.learning.data.features import (
 )
 from tonesieve.learning.data.lanes import Rows, Segment, lanes, row_order, segments
 from tonesieve.learning.data.online import fresh_lanes, fresh_shape, online_windows
-from tonesieve.signals.synthesis import Records, Rng, draw_records
+from tonesieve.signals.distributions import Rng
+from tonesieve.signals.synthesis import Records, draw_records
 
 
 def epoch_batches(config: Config, *, epoch: int, device: torch.device) -> Iterator[Batch]:
