@@ -7,7 +7,7 @@ import pytest
 from scipy.special import comb
 
 from tonesieve.config.config import DataSettings, ModelSettings
-from tonesieve.kernels.multiscale_fit import N_FITS, RIDGE, STAGES, fit, n_features, n_state
+from tonesieve.kernels.multiscale_fit import N_FITS, RIDGE, STAGES, fit, n_features, state_size
 from tonesieve.learning.models.multiscale_bank import N_TIMES, TABLES, bank_tables
 
 HZ, RATE = (3.0, 3.7), 50.0
@@ -21,7 +21,7 @@ def averaged(
     """Every fit's tones (T, K, M), and the features."""
     tables = bank_tables(ModelSettings(kind="bank", selector="readout", whitening=whitening), DATA)
     n, k = len(samples), len(HZ)
-    state = np.zeros((1, n_state(k, N_TIMES, len(whitening))))
+    state = np.zeros((1, state_size(k, N_TIMES, len(whitening))))
     features = np.empty((1, n, k, n_features(N_TIMES)), dtype=np.float32)
     averages = np.empty((1, n, k, N_FITS * N_TIMES, 2), dtype=np.float32)
     carriers = np.empty((1, n, k, 2), dtype=np.float32)

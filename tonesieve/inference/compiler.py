@@ -14,7 +14,8 @@ from jaxtyping import Float32, Float64, Int32, Int64
 from tonesieve.config.config import Config
 from tonesieve.inference.weights import take_tensor
 from tonesieve.kernels.network_vm import opcodes as codes
-from tonesieve.kernels.network_vm.opcodes import LINE, N_CLOCKS, WIDE
+from tonesieve.kernels.network_vm.opcodes import N_AGE_FEATURES
+from tonesieve.kernels.tiling import LINE, TILE_WIDTH
 
 SAMPLE = 0  # where the mixture's sample stands in memory
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}
@@ -208,7 +209,7 @@ class _Packing:
 
     def _observer(self) -> int:
         n_tones, size = self.config.data.n_components, self._width
-        n_clocks, width = N_CLOCKS, 2 * n_tones
+        n_clocks, width = N_AGE_FEATURES, 2 * n_tones
         shapes = {
             "clocks": n_clocks,
             "seen": width,
@@ -342,8 +343,8 @@ class _Packing:
     def _keep_map(self, bias: np.ndarray, weight: np.ndarray) -> int:
         """Where an affine map begins: its bias, and its matrix (outputs, inputs)."""
         rows = np.pad(weight.T, ((0, 0), (0, -len(weight) % LINE)))
-        tiled = rows.shape[1] - rows.shape[1] % WIDE
-        tiles = rows[:, :tiled].reshape(len(rows), -1 if tiled else 0, WIDE)
+        tiled = rows.shape[1] - rows.shape[1] % TILE_WIDTH
+        tiles = rows[:, :tiled].reshape(len(rows), -1 if tiled else 0, TILE_WIDTH)
         lines = rows[:, tiled:].reshape(len(rows), (rows.shape[1] - tiled) // LINE, LINE)
         at = self._keep(bias)
         self._keep(tiles.transpose(1, 0, 2), lines.transpose(1, 0, 2))

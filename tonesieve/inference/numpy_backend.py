@@ -14,7 +14,7 @@ from jaxtyping import Float32
 
 from tonesieve.inference.compiler import Program
 from tonesieve.kernels.network_vm import opcodes as codes
-from tonesieve.kernels.network_vm.opcodes import LINE, WIDE
+from tonesieve.kernels.tiling import LINE, TILE_WIDTH
 
 Memory = Float32[np.ndarray, "R M"]
 Instruction = Callable[[Memory], None]
@@ -79,9 +79,9 @@ def _affine(
 ) -> tuple[Float32[np.ndarray, "N M"], Float32[np.ndarray, " M"]]:
     """Matrix (inputs, outputs) and bias, out of tiles and lines."""
     whole = -(-m // LINE) * LINE
-    tiled = whole - whole % WIDE
+    tiled = whole - whole % TILE_WIDTH
     begin = at + whole
-    tiles = weights[begin : begin + tiled * n].reshape(tiled // WIDE, n, WIDE)
+    tiles = weights[begin : begin + tiled * n].reshape(tiled // TILE_WIDTH, n, TILE_WIDTH)
     lines = weights[begin + tiled * n : begin + whole * n]
     lines = lines.reshape((whole - tiled) // LINE, n, LINE)
     parts = [part.transpose(1, 0, 2).reshape(n, -1) for part in (tiles, lines) if len(part)]

@@ -17,7 +17,7 @@ from tonesieve.inference.compiler import GATES
 from tonesieve.inference.onnx.graph import Graph
 from tonesieve.inference.onnx.states import States
 from tonesieve.inference.weights import take_tensor
-from tonesieve.kernels.network_vm.opcodes import EPSILON, N_CLOCKS
+from tonesieve.kernels.network_vm.opcodes import EPSILON, N_AGE_FEATURES
 
 OPERATORS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}
 # PyTorch's gates in the order that ONNX has them: i f g o as i o f c; r z n as z r h.
@@ -235,17 +235,17 @@ class LayerWriter:
         """By a small network, which hears clocks that rise from 0 to 1 as the stream grows old."""
         g, gain = self.graph, "parts.observer.gain"
         one = g.constant(1.0)
-        rates = g.constant(-1 / self.take("parts.observer.clocks", N_CLOCKS))
+        rates = g.constant(-1 / self.take("parts.observer.clocks", N_AGE_FEATURES))
         age = g.op("Add", g.cast(g.counting(g.length(x, 0))), one)
         age = g.reshape(age, -1, 1, 1)
-        begun = self.states.begin("clocks", (N_CLOCKS,))
+        begun = self.states.begin("clocks", (N_AGE_FEATURES,))
         left = g.op("Mul", g.op("Sub", one, begun), g.op("Exp", g.op("Mul", age, rates)))
         clocks = g.op("Sub", one, left)
         first = g.op("Unsqueeze", begun, g.constant([0]))
         last = g.last(g.op("Concat", first, clocks, axis=0), 1)
-        self.states.keep("clocks", g.op("Squeeze", last, g.constant([0])), (N_CLOCKS,))
+        self.states.keep("clocks", g.op("Squeeze", last, g.constant([0])), (N_AGE_FEATURES,))
         hidden = g.op("Sub", g.op("Mul", clocks, g.constant(2.0)), one)
-        n_inputs = N_CLOCKS
+        n_inputs = N_AGE_FEATURES
         for n in range(n_layers):
             hidden = self.gelu(self.linear(hidden, f"{gain}.{2 * n}", n_inputs, size))
             n_inputs = size

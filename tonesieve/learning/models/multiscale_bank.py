@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tonesieve.config.config import DataSettings, ModelSettings
-from tonesieve.kernels.multiscale_fit import N_FITS, fit, n_features, n_state
+from tonesieve.kernels.multiscale_fit import N_FITS, fit, n_features, state_size
 from tonesieve.learning.models.base import State, StreamingLayer
 from tonesieve.learning.models.recurrent import Recurrent
 
@@ -53,7 +53,7 @@ class MultiscaleBank(StreamingLayer):
         with torch.no_grad():  # begins with a mean of the averages, and no correction
             self.answer.weight[-2:] = 0
             self.answer.bias[-3:] = torch.tensor([NOTHING, 0.0, 0.0])
-        n_numbers = n_state(n, N_TIMES, len(tables["whitening"]) - 1)
+        n_numbers = state_size(n, N_TIMES, len(tables["whitening"]) - 1)
         # Twice: what float32 holds of a number, and the rest; else chunks would not equal one pass.
         carried = (n * settings.n_layers, size)
         self.state_shapes = ((2, n_numbers), carried, carried)
