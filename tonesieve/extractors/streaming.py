@@ -158,9 +158,9 @@ def fingerprint(extractor: Extractor) -> str:
     config = getattr(extractor, "config", extractor)
     digest = getattr(extractor, "digest", "")
     found = hashlib.sha256(f"{type(extractor).__name__} {config!r}{digest}".encode())
-    packed, network = getattr(extractor, "packed", None), getattr(extractor, "network", None)
-    if packed is not None:
-        found.update(packed.weights.tobytes() + packed.program.tobytes())
+    program, network = getattr(extractor, "program", None), getattr(extractor, "network", None)
+    if program is not None:
+        found.update(program.weights.tobytes() + program.instructions.tobytes())
     if network is not None:
         for name, tensor in network.state_dict().items():
             found.update(name.encode() + tensor.cpu().numpy().tobytes())

@@ -9,9 +9,9 @@ from numba import njit
 
 from tonesieve.kernels.tiling import LINE
 
-# tanh(x) as x P(x^2) / Q(x^2), of degrees 13 and 6 in x, for |x| below where float32 has 1. Derived:
-# the coefficients of Eigen's generic_fast_tanh_float (eigen.tuxfamily.org, MathFunctionsImpl.h);
-# the error is a few units of the last place.
+# Derived: tanh(x) as x P(x^2) / Q(x^2), of degrees 13 and 6 in x, for |x| below where float32 has
+# 1, with the coefficients of Eigen's generic_fast_tanh_float (MathFunctionsImpl.h); the error is a
+# few units of the last place.
 _P = tuple(
     np.float32(c)
     for c in (

@@ -157,9 +157,9 @@ class _IrBuilder:
         self.builder.store(result, total)
 
 
-# y = b + W x for 1 or 4 streams, a tile or a line of outputs. Arguments: outputs, offset of the first
-# stream's and stride to the next one's; the same of the inputs; weights, offset of b and of W, a
-# row an input; number of inputs.
+# y = b + W x for 1 or 4 streams, a tile or a line of outputs. Arguments: outputs, offset of the
+# first stream's and stride to the next one's; the same of the inputs; weights, offset of b and of
+# W, a row an input; number of inputs.
 gemv_tile_1, gemv_tile_4, gemv_line_1, gemv_line_4 = (
     _intrinsic(partial(_write_gemv, n_streams=p, n_lines=n)) for n in (TILE, 1) for p in (1, 4)
 )

@@ -12,7 +12,7 @@ from tonesieve.learning.models.fused_lstm import is_supported, run_lstm
 SHAPES = [(1, 1, 1, 16), (5, 7, 1, 64), (4, 20, 3, 96), (6, 33, 64, 32), (32, 100, 1, 64)]
 
 
-def answers(run: str, shape: tuple[int, int, int, int]) -> list[Tensor]:
+def outputs_and_gradients(run: str, shape: tuple[int, int, int, int]) -> list[Tensor]:
     """Hidden states, states after, and the gradients of a sum of all with random weights."""
     n_streams, n_samples, n_features, size = shape
     torch.manual_seed(1)
@@ -20,20 +20,20 @@ def answers(run: str, shape: tuple[int, int, int, int]) -> list[Tensor]:
     inputs = torch.randn(n_streams, n_samples, n_features, requires_grad=True)
     h, c = (torch.randn(n_streams, size, requires_grad=True) for _ in range(2))
     if run == "ours":
-        found = run_lstm(cell, inputs, h, c)
+        results = run_lstm(cell, inputs, h, c)
     else:
         hidden, (last_h, last_c) = cell(inputs, (h[None], c[None]))
-        found = (hidden, last_h[0], last_c[0])
-    loss = sum((torch.randn(part.shape) * part).sum() for part in found)
+        results = (hidden, last_h[0], last_c[0])
+    loss = sum((torch.randn(part.shape) * part).sum() for part in results)
     assert isinstance(loss, Tensor)
     loss.backward()  # type: ignore[no-untyped-call]
-    given = (inputs, h, c, *cell.parameters())
-    return [*(part.detach() for part in found), *(g.grad for g in given if g.grad is not None)]
+    leaves = (inputs, h, c, *cell.parameters())
+    return [*(part.detach() for part in results), *(g.grad for g in leaves if g.grad is not None)]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_numbers_and_gradients_are_pytorchs(shape: tuple[int, int, int, int]) -> None:
-    ours, theirs = answers("ours", shape), answers("theirs", shape)
+    ours, theirs = outputs_and_gradients("ours", shape), outputs_and_gradients("theirs", shape)
     assert len(ours) == len(theirs) == 3 + 3 + 4
     for one, other in zip(ours, theirs, strict=True):
         scale = float(other.abs().max())
@@ -41,10 +41,12 @@ def test_numbers_and_gradients_are_pytorchs(shape: tuple[int, int, int, int]) ->
 
 
 def test_a_wrong_gradient_is_noticed() -> None:
-    ours = answers("ours", SHAPES[1])
+    ours = outputs_and_gradients("ours", SHAPES[1])
     ours[6] = ours[6] * (1 + 1e-4)
     with pytest.raises(AssertionError, match="close"):
-        torch.testing.assert_close(ours[6], answers("theirs", SHAPES[1])[6], rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            ours[6], outputs_and_gradients("theirs", SHAPES[1])[6], rtol=0, atol=1e-5
+        )
 
 
 @pytest.mark.parametrize(
