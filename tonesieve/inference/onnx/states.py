@@ -63,6 +63,7 @@ class ExternalState(States):
     def read(
         self, name: str, shape: tuple[int, ...], initial: Float[np.ndarray, "P ..."] | None = None
     ) -> str:
+        """Declare an input of the graph, and return the state of all rows."""
         about = "of every pass, 0 at the start"
         state = self.graph.input(PREFIX + name, ("batch", self.n_passes, *shape), about)
         if initial is not None:
@@ -72,6 +73,7 @@ class ExternalState(States):
         return self.graph.reshape(state, -1, *shape)
 
     def write(self, name: str, value: str, shape: tuple[int, ...]) -> None:
+        """Set the output that `finish` declares."""
         by_pass = self.graph.reshape(value, -1, self.n_passes, *shape)
         self._written.append((name, by_pass, (self.n_passes, *shape)))
 
@@ -116,6 +118,7 @@ class WindowState(States):
     def read(
         self, name: str, shape: tuple[int, ...], initial: Float[np.ndarray, "P ..."] | None = None
     ) -> str:
+        """Return the initial state of all rows."""
         full_shape = (self.n_passes, *shape)
         values = np.zeros(full_shape) if initial is None else initial.reshape(full_shape)
         start = self.graph.constant(values)
@@ -124,4 +127,4 @@ class WindowState(States):
         return self.graph.reshape(self.graph.op("Expand", start, sizes), -1, *shape)
 
     def write(self, name: str, value: str, shape: tuple[int, ...]) -> None:
-        return
+        """Drop the state."""
