@@ -34,7 +34,7 @@ from tonesieve.inference.run_directory import (
     CONFIG,
     WEIGHTS,
     as_compiled,
-    memory_of,
+    memory_samples,
     read_run,
     run_folder,
 )
@@ -392,4 +392,4 @@ def source_of(folder: str | Path) -> Iterator[Source]:
     loaded = load_run(folder)
     config = loaded.config
     with threads(config):
-        yield network_source(loaded.extractor, config.data, memory_of(config), str(folder))
+        yield network_source(loaded.extractor, config.data, memory_samples(config), str(folder))

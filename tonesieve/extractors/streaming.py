@@ -159,9 +159,9 @@ def fingerprint(extractor: Extractor) -> str:
     digest = getattr(extractor, "digest", "")
     identity = getattr(extractor, "identity", None) or f"{type(extractor).__name__} {config!r}"
     found = hashlib.sha256(f"{identity}{digest}".encode())
-    packed, network = getattr(extractor, "packed", None), getattr(extractor, "network", None)
-    if packed is not None:
-        found.update(packed.weights.tobytes() + packed.program.tobytes())
+    program, network = getattr(extractor, "program", None), getattr(extractor, "network", None)
+    if program is not None:
+        found.update(program.weights.tobytes() + program.instructions.tobytes())
     if network is not None:
         for name, tensor in network.state_dict().items():
             found.update(name.encode() + tensor.cpu().numpy().tobytes())

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from tonesieve.kernels import lstm as kernels
-from tonesieve.kernels.network_vm.opcodes import LINE, WIDE
+from tonesieve.kernels.tiling import LINE, TILE_WIDTH
 
 
 def is_supported(cell: nn.Module, inputs: Tensor) -> bool:
@@ -81,10 +81,10 @@ def run_lstm(
 def _in_tiles(rows: Float[Tensor, "N M"]) -> Tensor:
     """Zeros in place of a bias, then a matrix (inputs, outputs) as `kernels.gemv` takes it."""
     n, m = rows.shape
-    tiled = m - m % WIDE
-    tiles = rows[:, :tiled].reshape(n, tiled // WIDE, WIDE).transpose(0, 1)
+    tiled = m - m % TILE_WIDTH
+    tiles = rows[:, :tiled].reshape(n, tiled // TILE_WIDTH, TILE_WIDTH).transpose(0, 1)
     lines = rows[:, tiled:].reshape(n, (m - tiled) // LINE, LINE).transpose(0, 1)
-    return torch.cat([rows.new_zeros(WIDE), tiles.flatten(), lines.flatten()])
+    return torch.cat([rows.new_zeros(TILE_WIDTH), tiles.flatten(), lines.flatten()])
 
 
 class _Lstm(torch.autograd.Function):

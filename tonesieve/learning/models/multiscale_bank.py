@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tonesieve.config.config import DataSettings, ModelSettings
-from tonesieve.kernels.multiscale_fit import N_FITS, fit, n_features, n_state
+from tonesieve.kernels.multiscale_fit import N_FITS, fit, n_features, state_size
 from tonesieve.learning.models.base import State, StreamingLayer
 from tonesieve.learning.models.recurrent import Recurrent
 
@@ -67,7 +67,7 @@ class MultiscaleBank(StreamingLayer):
         with torch.no_grad():  # starts with a mean of the fits, and no correction
             self.answer.weight[-2:] = 0
             self.answer.bias[-3:] = torch.tensor([ZERO_LOGIT, 0.0, 0.0])
-        fit_size = n_state(n, N_TIMES, len(tables["whitening"]) - 1)
+        fit_size = state_size(n, N_TIMES, len(tables["whitening"]) - 1)
         recurrent_shape = (n * settings.n_layers, size)
         # The fits' state is float64, kept as a float32 and its remainder: chunks equal one pass.
         self.state_shapes = ((2, fit_size), recurrent_shape, recurrent_shape)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from tonesieve.config.config import DataSettings, ModelSettings
-from tonesieve.kernels.network_vm.opcodes import N_CLOCKS
+from tonesieve.kernels.network_vm.opcodes import N_AGE_FEATURES
 from tonesieve.kernels.observer import observer_backward, observer_forward
 from tonesieve.learning.models.base import State, StreamingLayer
 
@@ -61,12 +61,12 @@ class Observer(StreamingLayer):
         super().__init__()
         n = data.n_components
         self.width = 2 * n
-        self.state_shapes = ((1, 2 * n), (1, N_CLOCKS))
+        self.state_shapes = ((1, 2 * n), (1, N_AGE_FEATURES))
         omega = 2 * math.pi * torch.tensor(data.frequencies_hz, dtype=torch.float64) / data.rate_hz
         self.register_buffer("cosines", torch.cos(omega).float())
         self.register_buffer("sines", torch.sin(omega).float())
         longest = LONGEST_PERIODS * data.rate_hz / min(data.frequencies_hz)
-        log_times = torch.linspace(math.log(SHORTEST_SAMPLES), math.log(longest), N_CLOCKS)
+        log_times = torch.linspace(math.log(SHORTEST_SAMPLES), math.log(longest), N_AGE_FEATURES)
         # The names in saved files: clocks for the time constants of the age features, in samples;
         # heard for the input taps, seen for the output weights c.
         self.register_buffer("clocks", torch.exp(log_times))
@@ -76,7 +76,7 @@ class Observer(StreamingLayer):
         in_phase = torch.cat([torch.ones(n), torch.zeros(n)])
         self.seen = nn.Parameter(in_phase / math.sqrt(n))
         layers: list[nn.Module] = []
-        for width in (N_CLOCKS, *[size] * (n_layers - 1)):
+        for width in (N_AGE_FEATURES, *[size] * (n_layers - 1)):
             layers += [nn.Linear(width, size), nn.GELU()]
         last = nn.Linear(size, 2 * n + 1)
         with torch.no_grad():

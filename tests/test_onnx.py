@@ -133,7 +133,7 @@ def test_every_recurrent_and_convolutional_kind_is_exported() -> None:
 
 
 @pytest.mark.parametrize(("name", "selector"), CASES)
-def test_answers_what_torch_answers_in_any_chunks(name: str, selector: str) -> None:
+def test_estimates_what_torch_estimates_in_any_chunks(name: str, selector: str) -> None:
     session, torches = both(name, selector, 1)
     rng = np.random.default_rng(len(name))
     expected = torches.extract(mixture())
@@ -225,7 +225,7 @@ def test_the_others_say_why_not() -> None:
     assert refused == {name for name in ZOO if unsupported_reason(configured(name) or Config())}
     taps = make_config({"model": {"taps": 2, "window": 5}})
     mean = make_config({"model": {"window": 5}, "evaluation": {"join": "mean"}})
-    assert "hears 2 samples to come" in str(unsupported_reason(taps))
+    assert "needs 2 samples to come" in str(unsupported_reason(taps))
     assert "mean over windows" in str(unsupported_reason(mean))
 
 
@@ -288,7 +288,7 @@ def finished(tmp_path: Path) -> Path:
     return saved(tmp_path / "run", model=SMALL)
 
 
-def test_the_file_tells_all_about_itself(finished: Path, tmp_path: Path) -> None:
+def test_the_file_describes_itself(finished: Path, tmp_path: Path) -> None:
     file = tmp_path / "a.onnx"
     result = tonesieve.export(finished, onnx=file)
     assert result["bytes"] == file.stat().st_size
