@@ -92,7 +92,7 @@ def _judged(name: str, weights: str, folder: Path) -> dict[str, Any]:
             "rows": _compact(table),
             "verdict": injection.network_vs_filters([mine, *alike], test),
         }
-    found = own.found
+    found = own.properties
     return {
         "title": title,
         "recording": path.name,

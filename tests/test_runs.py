@@ -18,7 +18,7 @@ from filelock import FileLock
 from matplotlib.image import imread
 
 import tonesieve
-from tonesieve.commands.train import load_run
+from tonesieve.commands.run_files import load_run
 from tonesieve.errors import UserError
 from tonesieve.inference.weights import load_weights, save_weights
 from tonesieve.signals.synthesis import draw_exercise
@@ -145,7 +145,7 @@ def test_warnings_are_heard(tmp_path: Path) -> None:
 
 
 def test_refusals(finished: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="exists; choose another --out, or go on with --resume"):
+    with pytest.raises(UserError, match="exists; choose another --out, or continue: --resume"):
         tonesieve.run("sieve", SHORT, out=finished)
     (tmp_path / "file").write_text("x")
     with pytest.raises(UserError, match="exists"):
