@@ -203,12 +203,12 @@ class Impatient(Reporter):
 
     @contextmanager
     def task(self, title: str, total: int) -> Iterator[Task]:
-        def reach(n_done: int) -> None:
+        def update(n_done: int) -> None:
             if n_done > total / 2:
                 raise Killed
 
         task = Task()
-        task.reach = reach  # type: ignore[method-assign]
+        task.update = update  # type: ignore[method-assign]
         yield task
 
 

@@ -58,11 +58,11 @@ class Interrupting(Reporter):
     def task(self, title: str, total: int) -> Iterator[Task]:
         task = Task()
 
-        def reach(n_done: int) -> None:
+        def update(n_done: int) -> None:
             if title == "pretraining" and n_done == self._at:
                 raise KeyboardInterrupt
 
-        task.reach = reach  # type: ignore[method-assign]
+        task.update = update  # type: ignore[method-assign]
         yield task
 
 

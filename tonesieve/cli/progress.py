@@ -17,10 +17,10 @@ class _BarTask(Task):
     def __init__(self, bar: Progress, task: TaskID) -> None:
         self._bar, self._task = bar, task
 
-    def reach(self, n_done: int) -> None:
+    def update(self, n_done: int) -> None:
         self._bar.update(self._task, completed=n_done)
 
-    def note(self, text: str) -> None:
+    def set_text(self, text: str) -> None:
         self._bar.update(self._task, note=text)
 
 

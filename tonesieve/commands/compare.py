@@ -101,7 +101,7 @@ def compare(
             n_records=records,
             n_samples=n_samples,
             settle=settle_samples(config),
-            on_part=task.reach,
+            on_part=task.update,
         )
     folder = Path(runs[0]) if out is None else Path(out)
     (folder / FIGURES).mkdir(parents=True, exist_ok=True)

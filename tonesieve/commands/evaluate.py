@@ -83,7 +83,7 @@ def evaluate_and_plot(
 ) -> Evaluation:
     """Evaluate an extractor on the exercise's records, and draw its figures."""
     with threads(config), reporter.task("evaluating", N_PARTS) as task:
-        evaluation = evaluate_extractor(extractor, config, on_part=task.reach)
+        evaluation = evaluate_extractor(extractor, config, on_part=task.update)
     _plot(folder, config, evaluation)
     _plot_attention(folder, config, extractor, evaluation)
     return evaluation
@@ -97,7 +97,7 @@ def evaluate_on_recording(
         return {}
     with threads(config), reporter.task("comparing", train_on_recording.n_parts()) as task:
         metrics, figure = train_on_recording.evaluate_on_recording(
-            folder, config, extractor, on_part=task.reach
+            folder, config, extractor, on_part=task.update
         )
     save_figure(folder, "injected", figure, config)
     return metrics

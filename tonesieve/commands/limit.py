@@ -83,7 +83,7 @@ def limit(
             config.data.n_samples,
             settle=settle_samples(config),
             stderr=stderr,
-            on_share=lambda share: task.reach(round(1000 * share)),
+            on_share=lambda share: task.update(round(1000 * share)),
         )
     return {
         "name": config.name,

@@ -45,5 +45,5 @@ def probe(folder: str | Path, *, reporter: Reporter | None = None) -> dict[str, 
     run = load_run(folder)
     check_synthetic("probe", folder, run.config)
     with threads(run.config), (reporter or Reporter()).task("probing", N_PROBES) as task:
-        probes = probe_extractor(run.extractor, run.config, on_part=task.reach)
+        probes = probe_extractor(run.extractor, run.config, on_part=task.update)
     return {"run": str(folder), "name": run.config.name, **probes}

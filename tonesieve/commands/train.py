@@ -230,15 +230,15 @@ def _train(
 
         def on_epoch(history: History) -> None:
             write_text(folder / HISTORY, to_table(history).to_csv(index=False))
-            task.reach(len(history) * n_batches)
+            task.update(len(history) * n_batches)
             last = history[-1]
-            task.note(
+            task.set_text(
                 f"{last.epoch}/{n_epochs} loss {last.train_loss:.1e} val {last.validation_loss:.1e}"
             )
             after_epoch(history)
 
         def on_batch(n_epochs_done: int, n_batches_done: int) -> None:
-            task.reach(n_epochs_done * n_batches + n_batches_done)
+            task.update(n_epochs_done * n_batches + n_batches_done)
 
         checkpoint = folder / CHECKPOINT
         return train(config, checkpoint=checkpoint, on_epoch=on_epoch, on_batch=on_batch)

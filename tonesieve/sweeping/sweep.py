@@ -118,12 +118,12 @@ class _Sweep:
         tasks = [Task(self._address, p.name, to_yaml(p.config)) for p in left]
         with self.reporter.task(f"sweep {self.plan.name}", len(points)) as bar:
             n_before = len(points) - len(left)
-            bar.reach(n_before)
+            bar.update(n_before)
 
             def on_done(task: Task, outcome: Outcome) -> None:
                 self._note(task, outcome)
-                bar.reach(n_before + self.begun_now)
-                bar.note(f"{task.name}: {outcome.status}")
+                bar.update(n_before + self.begun_now)
+                bar.set_text(f"{task.name}: {outcome.status}")
 
             self._through(engine, doing, tasks, on_done)
 
@@ -150,8 +150,8 @@ class _Sweep:
                 metrics = metrics_of(self.shelf, task.name)
                 value = metric_of(self.plan.metric, outcome, metrics)
                 tell(study, task, outcome, value)
-                bar.reach(sum(trial.state.is_finished() for trial in study.trials))
-                bar.note(f"{task.name}: {outcome.status}")
+                bar.update(sum(trial.state.is_finished() for trial in study.trials))
+                bar.set_text(f"{task.name}: {outcome.status}")
 
             if any(not t.state.is_finished() for t in study.trials) or (
                 len(study.trials) < search.trials

@@ -123,12 +123,12 @@ def pretrain(
             reporter.task("pretraining", n_steps) as task,
             _lessons(recipe, LEARNING, range(progress.step, n_steps), n_workers, place) as lessons,
         ):
-            task.reach(progress.step)
+            task.update(progress.step)
             for lesson in lessons:
                 progress.learn(lesson)
-                task.reach(progress.step)
+                task.update(progress.step)
                 if progress.step % TELL_EVERY == 0:
-                    task.note(progress.note())
+                    task.set_text(progress.note())
                 if progress.step % save_every == 0:
                     progress.save(part)
         progress.save(part)
@@ -282,7 +282,7 @@ def _judged(
             # Directions take turns; backwards alone is what nobody is answered.
             forwards = (part if part.dim() == 0 else part[::2] for part in alone)
             yield LossTerms(*forwards), both
-            task.reach(done)
+            task.update(done)
 
 
 def _calibrate(weigher: GatingNetwork, **given: Any) -> dict[str, float]:
