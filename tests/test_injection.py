@@ -253,5 +253,5 @@ def test_the_command_line_shows_the_table(
     out = capsys.readouterr().out
     assert not caught.value.code
     assert "NMSE, dB" in out
-    assert "verdict:" in out
+    assert "result:" in out
     assert "dB over the noise" in out
