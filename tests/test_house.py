@@ -48,7 +48,8 @@ OLD_MODULES = """
 def layout(text: str) -> dict[str, set[str]]:
     """Packages of CONTRIBUTING's table, from the bottom up, and the modules in their row."""
     layers: dict[str, set[str]] = {}
-    for package, row in TABLE_ROW.findall(text):
+    section = text.partition("## Layout\n")[2].partition("\n## ")[0]
+    for package, row in TABLE_ROW.findall(section):
         assert package not in layers, f"{package} has two rows"
         layers[package] = set()
         folder = package
