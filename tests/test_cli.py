@@ -150,7 +150,7 @@ def test_export(tonesieve, trained: Path, tmp_path: Path) -> None:
     code, out, _ = tonesieve("export", trained, "--onnx", tmp_path / "a.onnx")
     assert code == 0
     assert "state_lstm_1_c       batch x 1 x 4" in out
-    assert "from the run's own answers" in out
+    assert "from the run's own estimates" in out
     result = json.loads(
         tonesieve("export", trained, "--onnx", tmp_path / "a.onnx", "--force", "--json")[1]
     )
