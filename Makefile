@@ -40,7 +40,7 @@ own-noise: $(STAMP)  ## write the page on training in a recording's noise, from 
 	$(BIN)/python docs/own_noise.py
 
 pretrained: $(STAMP)  ## evaluate the pretrained extractor (five minutes; twenty the first time); write its model card
-	$(BIN)/python docs/pretrained.py judge
+	$(BIN)/python docs/pretrained.py evaluate
 	$(BIN)/python docs/pretrained.py real
 	$(BIN)/python docs/tables.py
 
