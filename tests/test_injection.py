@@ -159,7 +159,7 @@ def test_runs_move_and_are_judged_again(finished: Path, tmp_path: Path) -> None:
     assert tonesieve.resume(moved)["injected"] == before["injected"]
     assert tonesieve.describe(moved)["parameters"] == before["training"]["parameters"]
     for verb in (tonesieve.probe, lambda run: tonesieve.compare([run])):
-        with pytest.raises(UserError, match="was trained in a recording's noise; `tonesieve evaluate"):
+        with pytest.raises(UserError, match="trained in a recording's noise; `tonesieve evaluate"):
             verb(moved)
     (moved / "background.npz").unlink()
     with pytest.raises(UserError, match="no such file; the background"):
