@@ -16,7 +16,7 @@ from tonesieve.util.progress import Reporter
 
 # Ages of which the limit is listed: all of them, or about ten a decade. Chosen, not tuned.
 MAX_AGES, AGES_PER_DECADE = 200, 10
-# Guard against a table of the posterior that does not fit into memory.
+# Guard: time and memory grow with the window.
 MAX_WINDOW = 100_000
 
 
