@@ -48,8 +48,7 @@ OLD_MODULES = """
 def layout(text: str) -> dict[str, set[str]]:
     """Packages of CONTRIBUTING's table, from the bottom up, and the modules in their row."""
     layers: dict[str, set[str]] = {}
-    section = text.partition("## Layout\n")[2].partition("\n## ")[0]
-    for package, row in TABLE_ROW.findall(section):
+    for package, row in TABLE_ROW.findall(text):
         assert package not in layers, f"{package} has two rows"
         layers[package] = set()
         folder = package
@@ -63,7 +62,8 @@ def layout(text: str) -> dict[str, set[str]]:
     return layers
 
 
-LAYERS = layout((REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+CONTRIBUTING = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
+LAYERS = layout(CONTRIBUTING.partition("## Layout\n")[2].partition("\n## ")[0])
 ORDER = list(LAYERS)
 
 
@@ -122,7 +122,7 @@ def test_the_import_reader_finds_a_violation(tmp_path: Path) -> None:
     assert "torch" in imported(bad)
 
 
-def test_the_layout_reader_refuses_a_module_named_twice() -> None:
+def test_the_layout_reader_refuses_a_module_listed_twice() -> None:
     assert layout("| `util` | `files`, `util/sub`: `files` |") == {
         "util": {"util.files", "util.sub.files"}
     }
