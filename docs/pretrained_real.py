@@ -94,7 +94,7 @@ def _results_of(name: str, weights: str, folder: Path) -> dict[str, Any]:
             "rows": _compact(table),
             "verdict": injection_scores.network_vs_filters([mine, *alike], test),
         }
-    found = own.found
+    found = own.properties
     return {
         "title": title,
         "recording": path.name,

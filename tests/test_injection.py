@@ -162,7 +162,7 @@ def test_runs_move_and_are_evaluated_again(finished: Path, tmp_path: Path) -> No
     assert tonesieve.resume(moved)["injected"] == before["injected"]
     assert tonesieve.describe(moved)["parameters"] == before["training"]["parameters"]
     for verb in (tonesieve.probe, lambda run: tonesieve.compare([run])):
-        with pytest.raises(UserError, match="learned in a recording's noise; `tonesieve evaluate"):
+        with pytest.raises(UserError, match="trained in a recording's noise; `tonesieve evaluate"):
             verb(moved)
     (moved / "background.npz").unlink()
     with pytest.raises(UserError, match="no such file; the background"):
@@ -256,5 +256,5 @@ def test_the_command_line_shows_the_table(
     out = capsys.readouterr().out
     assert not caught.value.code
     assert "NMSE, dB" in out
-    assert "verdict:" in out
+    assert "result:" in out
     assert "dB over the noise" in out

@@ -385,7 +385,7 @@ def test_windows_are_tried_where_there_is_torch(
     def missing(run: Path) -> None:
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
-    monkeypatch.setattr(export, "_by_torch", missing)
+    monkeypatch.setattr(export, "_torch_extractor", missing)
     folder = saved(tmp_path / "run", model={**SMALL, "window": 5})
     assert tonesieve.export(folder, onnx=tmp_path / "a.onnx")["difference"] is None
 

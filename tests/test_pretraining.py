@@ -389,6 +389,6 @@ def test_the_command_says_what_came_out(
     with pytest.raises(SystemExit) as caught:
         app.main()
     assert not caught.value.code
-    assert "both ways" in capsys.readouterr().out
+    assert "whole recording" in capsys.readouterr().out
     assert (given["n_steps"], given["n_hidden"], given["seed"]) == (9, 16, 0)
     assert given["out"] == Path("pretrained.safetensors")

@@ -40,7 +40,7 @@ def source_at(
     if compiled is not None:
         config = compiled.config
         return nullcontext(network_source(compiled, config.data, memory_samples(config), str(with_)))
-    from tonesieve.commands.train import (
+    from tonesieve.commands.run_files import (
         source_of,  # PyTorch is for what the compiled core does not know
     )
 

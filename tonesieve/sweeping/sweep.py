@@ -13,7 +13,7 @@ import pandas as pd
 from filelock import FileLock, Timeout
 from matplotlib.figure import Figure
 
-from tonesieve.commands.train import FIGURES
+from tonesieve.commands.run_files import FIGURES
 from tonesieve.config.config import from_yaml, to_yaml
 from tonesieve.errors import UserError
 from tonesieve.evaluation.plots import sweep_plots

@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tonesieve.commands.train import CHECKPOINT, HISTORY, METRICS, load_run, resume, run
+from tonesieve.commands.run_files import CHECKPOINT, HISTORY, METRICS, load_run
+from tonesieve.commands.train import resume, run
 from tonesieve.config.config import Config, from_yaml
 from tonesieve.evaluation.comparison import us_per_sample
 from tonesieve.extractors.protocol import Extractor
@@ -158,7 +159,7 @@ def _attempt(
             if speed > task.most_us_per_sample:
                 return Outcome(PRUNED, f"{speed:.3g} us a sample", speed, 0)
         if (folder / CONFIG).is_file():
-            resume(folder, on_epoch=report, patience_s=LOCK_TIMEOUT_S)
+            resume(folder, on_epoch=report, wait_s=LOCK_TIMEOUT_S)
         else:
             run(config, out=folder, on_epoch=report)
         return Outcome(FINISHED, "", speed or _speed(config, folder))
