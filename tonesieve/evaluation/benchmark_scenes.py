@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from tonesieve.signals.dynamics import DYNAMICS
 from tonesieve.signals.distributions import log_uniform
+from tonesieve.signals.dynamics import DYNAMICS
 from tonesieve.signals.noise_models import NOISES
 from tonesieve.signals.scenes import Scene, draw_scene
 
