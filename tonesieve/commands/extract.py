@@ -31,12 +31,14 @@ def source_at(
     """A run's extractor, or the filter of that name for the tones at ``hz``."""
     if not Path(with_).is_dir():
         return nullcontext(make_source(str(with_), hz))
-    from tonesieve.inference.run_directory import load_compiled, memory_samples  # filters begin without
+    # Imported here, since a filter runs without it.
+    from tonesieve.inference.run_directory import load_compiled, memory_samples
 
     compiled = load_compiled(with_)
     if compiled is not None:
         config = compiled.config
-        return nullcontext(network_source(compiled, config.data, memory_samples(config), str(with_)))
+        memory = memory_samples(config)
+        return nullcontext(network_source(compiled, config.data, memory, str(with_)))
     from tonesieve.commands.train import (
         source_of,  # PyTorch is for what the compiled core does not know
     )
