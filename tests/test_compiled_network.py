@@ -76,14 +76,14 @@ def compiled(name: str, selector: str) -> CompiledNetwork:
 
 def test_every_plain_recurrent_model_is_compiled() -> None:
     names = {name for name, _ in CASES}
-    assert {"lstm", "lstm, 3 layers, dropout", "gru", "rnn", "oscillators", "observer"} <= names
+    assert {"lstm", "lstm, 3 layers, dropout", "gru", "rnn", "lru", "observer"} <= names
     assert {"cnn-lstm", "residual", "layer norm", "recurrent dropout"} <= names
     assert {ZOO[name].model.get("kind", "lstm") for name in names} == set(KINDS)
 
 
 def rounding(name: str) -> float:
-    """What single precision may differ by; the oscillators' long sums gather more of it."""
-    return 1e-5 if "oscillators" in name else 2e-6
+    """What single precision may differ by; the linear recurrence's long sums gather more of it."""
+    return 1e-5 if "lru" in name else 2e-6
 
 
 @pytest.mark.parametrize(("name", "selector"), CASES)
@@ -169,7 +169,7 @@ def test_the_core_takes_over_where_numpy_has_stopped(monkeypatch: pytest.MonkeyP
     assert np.abs(estimate[:, :150] - expected[:, :150]).max() > 0
 
 
-@pytest.mark.parametrize("name", ["lstm", "oscillators", "observer", "cnn-lstm", "layer norm"])
+@pytest.mark.parametrize("name", ["lstm", "lru", "observer", "cnn-lstm", "layer norm"])
 @pytest.mark.parametrize("selector", ["readout", "film"])
 def test_weights_that_do_not_fit_are_refused(name: str, selector: str) -> None:
     reference = both(name, selector)[1]

@@ -17,7 +17,8 @@ from tonesieve.errors import UserError
 from tonesieve.extraction.pipeline import extract_array, extract_recording
 from tonesieve.extractors.source import Source
 from tonesieve.extractors.streaming import running_standardise
-from tonesieve.signals.synthesis import draw_records, tone_gain
+from tonesieve.signals.signal_model import tone_gain
+from tonesieve.signals.synthesis import draw_records
 
 
 @dataclass(frozen=True)

@@ -208,7 +208,7 @@ def test_a_window_of_any_learned_length(span: float) -> None:
 
 REFUSED = {
     "attention": ["attention, weighted", "attention, pooled", "attention, memory", "transformer",
-                  "attention, 4 heads", "oscillators, norm, attention", "every option"],
+                  "attention, 4 heads", "lru, norm, attention", "every option"],
     "fitted by least squares": ["bank"],
     "begins anew at every sample": ["multi-scale"],
     "reads both ways": ["bidirectional lstm", "bidirectional gru, 2 layers"],
@@ -251,7 +251,7 @@ def test_one_graph_of_standard_operators(name: str, window: int) -> None:
     assert len(given) > 1
 
 
-@pytest.mark.parametrize("name", ["lstm", "gru", "residual", "oscillators", "observer", "tcn",
+@pytest.mark.parametrize("name", ["lstm", "gru", "residual", "lru", "observer", "tcn",
                                   "adaptive", "feed-forward", "cnn-lstm"])  # fmt: skip
 def test_weights_that_do_not_fit_are_refused(name: str) -> None:
     config = configured(name, model={"selector": "film"})
@@ -385,7 +385,7 @@ def test_windows_are_tried_where_there_is_torch(
     def missing(run: Path) -> None:
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
-    monkeypatch.setattr(export, "_by_torch", missing)
+    monkeypatch.setattr(export, "_torch_extractor", missing)
     folder = saved(tmp_path / "run", model={**SMALL, "window": 5})
     assert tonesieve.export(folder, onnx=tmp_path / "a.onnx")["difference"] is None
 

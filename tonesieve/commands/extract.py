@@ -31,15 +31,16 @@ def source_at(
     """A run's extractor, or the filter of that name for the tones at ``hz``."""
     if not Path(with_).is_dir():
         return nullcontext(make_source(str(with_), hz))
-    # Imported here, since a filter runs without it.
-    from tonesieve.inference.run_directory import load_compiled, memory_samples
+    from tonesieve.inference.run_directory import (  # filters begin without
+        load_compiled,
+        memory_samples,
+    )
 
     compiled = load_compiled(with_)
     if compiled is not None:
         config = compiled.config
-        memory = memory_samples(config)
-        return nullcontext(network_source(compiled, config.data, memory, str(with_)))
-    from tonesieve.commands.train import (
+        return nullcontext(network_source(compiled, config.data, memory_samples(config), str(with_)))
+    from tonesieve.commands.run_files import (
         source_of,  # PyTorch is for what the compiled core does not know
     )
 

@@ -24,7 +24,7 @@ from tonesieve.recordings.recording import Recording
 from tonesieve.recordings.resampling import resample
 from tonesieve.recordings.spool import Spool
 from tonesieve.recordings.statistics import ChannelStats, power_of_two
-from tonesieve.signals.synthesis import input_rms
+from tonesieve.signals.signal_model import input_rms
 
 # Numbers of a channel's state and answer, about: so many samples less are taken of many channels.
 WIDTH = 16

@@ -34,7 +34,7 @@ from tonesieve.recordings.recording import (
     tone_names,
 )
 from tonesieve.recordings.statistics import ChannelStats, survey
-from tonesieve.signals.synthesis import tone_gain
+from tonesieve.signals.signal_model import tone_gain
 from tonesieve.util.files import refuse_existing, write_text
 from tonesieve.util.progress import Reporter
 
@@ -103,14 +103,14 @@ def extract_recording(
     n_passes = n_steps(whole, source, causal=causal)
     with reporter.task("extracting", n_passes + whole.n_samples) as task:
         taken = run_over_recording(
-            whole, surveys, source, causal=causal, scratch=target.parent, on_samples=task.reach
+            whole, surveys, source, causal=causal, scratch=target.parent, on_samples=task.update
         )
         readings = ToneParameters(
             whole, surveys, taken, source, chosen, causal=causal, bands=full, band_hz=band_hz
         )
         names = _columns(whole, surveys, frequencies, output, target)
         with open_writer(whole, names, target, force=force) as sink:
-            _write(readings, sink, surveys, output, target, lambda n: task.reach(n_passes + n))
+            _write(readings, sink, surveys, output, target, lambda n: task.update(n_passes + n))
             result = {
                 "recording": str(path),
                 "out": str(target),
@@ -168,7 +168,7 @@ def pull_array(
             source,
             causal=causal,
             scratch=whole.rows.folder,
-            on_samples=task.reach,
+            on_samples=task.update,
         )
     found = tones.read(0, len(tones))[:, list(chosen)]
     return found, None if band is None else band.read(0, len(band))[:, list(chosen)]

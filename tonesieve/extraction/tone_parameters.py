@@ -21,14 +21,20 @@ from tonesieve.extraction.passes import (
 )
 from tonesieve.extractors.demodulation import ToneDemodulator
 from tonesieve.extractors.filters.base import ToneFilter
-from tonesieve.extractors.noise_bands import LONGEST, Z90, NoiseGain, SidebandNoise, noise_gain
+from tonesieve.extractors.noise_bands import (
+    MAX_PROBE_SAMPLES,
+    Z90,
+    NoiseGain,
+    SidebandNoise,
+    noise_gain,
+)
 from tonesieve.extractors.source import Source
 from tonesieve.inference.compiled_network import CompiledNetwork
 from tonesieve.recordings.reader import rows_in_block
 from tonesieve.recordings.recording import Recording
 from tonesieve.recordings.resampling import resample
 from tonesieve.recordings.statistics import ChannelStats, power_of_two
-from tonesieve.signals.synthesis import input_rms
+from tonesieve.signals.signal_model import input_rms
 
 # Samples of all channels together that are read at once; of one channel no fewer than the last.
 BLOCK, LEAST = 2**16, 2**10
@@ -124,14 +130,14 @@ class ToneParameters:
         """Amplitude, phase and frequency of the k-th chosen tone."""
         n, step = self.recording.n_samples, self._steps[k]
         reader = ToneDemodulator(self.frequencies_hz[k], self.recording.rate_hz / step)
-        first = max(0, start // step - reader.reach - 1)
+        first = max(0, start // step - reader.support - 1)
         last = -(-stop // step) + 1
         if not self.causal:
-            last += reader.reach
+            last += reader.support
         last = min(last, -(-n // step))
         tone = self._thinned(k, first, last)
         unit = power_of_two(float(np.max(np.abs(tone), initial=0.0)))
-        amplitude, phase, hz = reader.read(tone / unit, first, centred=not self.causal)
+        amplitude, phase, hz = reader.demodulate(tone / unit, first, centred=not self.causal)
         if step == 1:
             part = slice(start - first, stop - first)
             return amplitude[:, part] * unit, phase[:, part], hz[:, part]
@@ -215,7 +221,7 @@ class ToneParameters:
         # Ages as the extractor counts them; white noise of one density has more power at its rate.
         gains = self._gain.at(age * self._ratio) * self.source.gain**2 * self._ratio
         unit = np.array([[power_of_two(s.rms)] for s in self.surveys])
-        levels = [level.take(residual / unit) for level in self._levels]
+        levels = [level.update(residual / unit) for level in self._levels]
         variance = np.stack(levels, axis=2) * gains[:, self._chosen]
         return Z90 * np.sqrt(variance) * unit[..., None]
 
@@ -233,7 +239,8 @@ class ToneParameters:
         """On the start of the channel that has most to hear; what is causal gets a made-up one."""
         source, recording = self.source, self.recording
         quick = source.handles_nan or isinstance(source.extractor, CompiledNetwork)
-        n = min(recording.n_samples, int((LONGEST if quick else FEW) / max(1.0, self._ratio)))
+        n_probe = MAX_PROBE_SAMPLES if quick else FEW
+        n = min(recording.n_samples, int(n_probe / max(1.0, self._ratio)))
         rng = np.random.default_rng(0)
         if self.causal:
             t = np.arange(n) / source.data.rate_hz
@@ -251,7 +258,7 @@ class ToneParameters:
             lambda mixture: extract_array(source, mixture, causal=self.causal),
             heard,
             min(memory, n_heard),
-            both=self._both,
+            two_sided=self._both,
             rng=rng,
         )
 
@@ -264,17 +271,17 @@ class ToneParameters:
         recording, source = self.recording, self.source
         f = self.frequencies_hz[k]
         # A real tone's band, of noise within half the rate.
-        band_hz = float(self._gain.settled[self._chosen[k]]) * source.data.rate_hz / 2
+        band_hz = float(self._gain.steady_state[self._chosen[k]]) * source.data.rate_hz / 2
         others = ToneFilter(source.frequencies_hz, recording.rate_hz)
         spacing_hz = float(others.spacing_hz[self._chosen[k]])
         band_hz = min(max(band_hz, 1e-9 * f), spacing_hz)
         level = SidebandNoise(f, recording.rate_hz, band_hz, spacing_hz, len(self.surveys))
         unit = np.array([[power_of_two(s.rms)] for s in self.surveys])
-        n = 0 if self.causal else min(level.settling, recording.n_samples)
+        n = 0 if self.causal else min(level.settling_samples, recording.n_samples)
         for start in range(0, n, BLOCK):
             stop = min(start + BLOCK, n)
             residual = recording.read(start, stop) - self.tones(start, stop).sum(axis=2)
-            level.take(residual / unit)
+            level.update(residual / unit)
         return level
 
     def _followed(self, k: int) -> list[dict[str, float | None]]:

@@ -13,10 +13,15 @@ from tonesieve.config.config import DataSettings
 from tonesieve.config.presets import PRETRAINED
 from tonesieve.errors import UserError
 from tonesieve.extractors.filters.base import ToneFilter
-from tonesieve.extractors.filters.registry import FILTERS, build_filter, is_filter
+from tonesieve.extractors.filters.registry import (
+    FILTERS,
+    build_filter,
+    is_filter,
+    parse_parameters,
+)
 from tonesieve.extractors.pretrained.extractor import PretrainedExtractor
 from tonesieve.extractors.protocol import Extractor
-from tonesieve.signals.synthesis import tone_gain
+from tonesieve.signals.signal_model import tone_gain
 
 
 @dataclass(frozen=True)
@@ -101,21 +106,16 @@ def make_source(name: str, hz: Sequence[float]) -> SourceFactory:
 
 
 def _built(name: str, tones: tuple[float, ...], rate_hz: float, gain: float) -> ToneFilter:
-    word, _, given = name.partition(":")
+    word = name.partition(":")[0]
     if word != PRETRAINED:
         return build_filter(name, tones, rate_hz, gain=gain)
-    knobs: dict[str, str] = {}
-    for setting in given.split(",") if given else []:
-        knob, _, value = setting.partition("=")
-        if knob not in ("weights", "ahead_s"):
-            raise UserError(f"{word}: no knob {knob!r}; there are weights and ahead_s")
-        knobs[knob] = value
+    given = parse_parameters(name, ("weights", "ahead_s"))
     try:
-        ahead_s = float(knobs["ahead_s"]) if "ahead_s" in knobs else None
+        ahead_s = float(given["ahead_s"]) if "ahead_s" in given else None
     except ValueError:
-        raise UserError(f"{word}: ahead_s={knobs['ahead_s']}: not a number") from None
+        raise UserError(f"{word}: ahead_s={given['ahead_s']}: not a number") from None
     return PretrainedExtractor(
-        tones, rate_hz, gain, weights=knobs.get("weights", ""), ahead_s=ahead_s
+        tones, rate_hz, gain, weights=given.get("weights", ""), ahead_s=ahead_s
     )
 
 

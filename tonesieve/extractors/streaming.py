@@ -25,7 +25,7 @@ from tonesieve.extractors.protocol import (
     ToneEstimate,
 )
 from tonesieve.extractors.source import Source
-from tonesieve.signals.synthesis import input_rms
+from tonesieve.signals.signal_model import input_rms
 from tonesieve.util.files import replacing
 
 FORMAT = "tonesieve-stream"
@@ -157,7 +157,8 @@ def fingerprint(extractor: Extractor) -> str:
     """The same for the same extractor, knobs, settings, weights and all, and for no other."""
     config = getattr(extractor, "config", extractor)
     digest = getattr(extractor, "digest", "")
-    found = hashlib.sha256(f"{type(extractor).__name__} {config!r}{digest}".encode())
+    identity = getattr(extractor, "identity", None) or f"{type(extractor).__name__} {config!r}"
+    found = hashlib.sha256(f"{identity}{digest}".encode())
     program, network = getattr(extractor, "program", None), getattr(extractor, "network", None)
     if program is not None:
         found.update(program.weights.tobytes() + program.instructions.tobytes())
