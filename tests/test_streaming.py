@@ -59,7 +59,8 @@ def network(kind: str, **training: object) -> Source:
         torch.manual_seed(0)
         built = build_network(config).eval()
     compiled = as_compiled(to_arrays(built.state_dict()), config)
-    return Source(compiled or as_extractor(built, config), config.data, memory_samples(config), kind)
+    extractor = compiled or as_extractor(built, config)
+    return Source(extractor, config.data, memory_samples(config), kind)
 
 
 SOURCES: dict[str, Callable[[], Source]] = {

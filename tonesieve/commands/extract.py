@@ -39,7 +39,8 @@ def source_at(
     compiled = load_compiled(with_)
     if compiled is not None:
         config = compiled.config
-        return nullcontext(network_source(compiled, config.data, memory_samples(config), str(with_)))
+        memory = memory_samples(config)
+        return nullcontext(network_source(compiled, config.data, memory, str(with_)))
     from tonesieve.commands.run_files import (
         source_of,  # PyTorch is for what the compiled core does not know
     )
