@@ -161,11 +161,11 @@ def day() -> dict[str, Any]:
 
 def samples_in(state: Path) -> int:
     """How many lines a saved state has answered."""
-    from tonesieve.extraction.pipeline import filter_source
+    from tonesieve.extraction.pipeline import make_source
     from tonesieve.extractors.source import Source
     from tonesieve.extractors.streaming import Stream
 
-    source = filter_source(BY, [HZ])(RATE, "the day")
+    source = make_source(BY, [HZ])(RATE, "the day")
     assert isinstance(source, Source)
     found = Stream(source)
     found.restore(state)

@@ -21,7 +21,7 @@ import pandas as pd
 from scipy import signal
 
 import tonesieve
-from tonesieve.extraction.pipeline import extract_array, filter_source
+from tonesieve.extraction.pipeline import extract_array, make_source
 from tonesieve.recordings.recording import read_recording
 from tonesieve.util.files import write_text
 
@@ -91,7 +91,7 @@ def compare(trials: Sequence[Trial], *, names: Sequence[str]) -> list[dict[str, 
 
 
 def _ours(trial: Trial, name: str, *, causal: bool) -> np.ndarray:
-    source = filter_source(name, trial.frequencies_hz)(trial.rate_hz, name)
+    source = make_source(name, trial.frequencies_hz)(trial.rate_hz, name)
     return extract_array(trial.samples, trial.rate_hz, source, causal=causal)
 
 

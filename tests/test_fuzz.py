@@ -25,7 +25,9 @@ from pyarrow import parquet
 from test_formats import write_edf
 
 from tonesieve.errors import UserError
-from tonesieve.extraction.pipeline import extract_recording, filter_source
+from tonesieve.extraction.options import ExtractOptions
+from tonesieve.extraction.pipeline import extract_recording
+from tonesieve.extractors.source import make_source
 from tonesieve.recordings import reader
 from tonesieve.recordings.reader import Channel
 from tonesieve.recordings.recording import open_writer, read_recording
@@ -376,16 +378,17 @@ def test_a_small_file_that_would_fill_the_disk(
 def test_a_full_disk(tmp_path: Path, ending: str) -> None:
     # in a process that may write no file of over 100 kB
     soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).normal(size=10**5) / 9, 100)
+    module = {".csv": "csv_file", ".npz": "npz_file"}.get(ending, "edf_file")
     code = (
         "import resource, sys; from pathlib import Path\n"
         "from tonesieve.errors import UserError\n"
-        "from tonesieve.recordings.recording import read_recording, writing\n"
+        "from tonesieve.recordings.recording import open_writer, read_recording\n"
         "r = read_recording(Path('a.wav'))\n"
-        f"import tonesieve.recordings.{ {'.csv': 'text', '.npz': 'arrays'}.get(ending, 'edf') }\n"
+        f"import tonesieve.recordings.{module}\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (10**5, 10**5))\n"
         "try:\n"
-        f"    with writing(r, r.channels, Path('b{ending}')) as sink:\n"
-        "        for n in range(0, 10**5, 10**4): sink.write(n, r.read(n, n + 10**4).T)\n"
+        f"    with open_writer(r, r.channels, Path('b{ending}')) as writer:\n"
+        "        for n in range(0, 10**5, 10**4): writer.write(n, r.read(n, n + 10**4).T)\n"
         "except UserError as error:\n"
         "    print(error); sys.exit(0 if str(error).isprintable() else 1)\n"
         "sys.exit(9)\n"
@@ -458,7 +461,7 @@ def test_extraction_of_hostile_values(
         return
     np.savez(tmp_path / "a.npz", x=VALUES[name], rate_hz=1000.0)
     out = tmp_path / f"b{ending}"
-    extract_recording(tmp_path / "a.npz", filter_source(kind, [3.0]), out=out, **how)
+    extract_recording(tmp_path / "a.npz", make_source(kind, [3.0]), ExtractOptions(out=out, **how))
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
         ["a.npz", out.name, f"{out.name}.json"]
     )
@@ -482,8 +485,8 @@ def test_the_pretrained_extractor_on_hostile_values(
 ) -> None:
     x = VALUES[name][500:2000]  # with a number in it, of each
     np.savez(tmp_path / "a.npz", x=x, rate_hz=1000.0)
-    source, out = filter_source("pretrained", [7.0]), tmp_path / "b.csv"
-    extract_recording(tmp_path / "a.npz", source, out=out, causal=causal, full=True)
+    source, out = make_source("pretrained", [7.0]), tmp_path / "b.csv"
+    extract_recording(tmp_path / "a.npz", source, ExtractOptions(out=out, causal=causal, full=True))
     table = pd.read_csv(out)
     assert len(table) == len(x)
     # What is told of the tone, its bands too, are numbers everywhere.
@@ -501,7 +504,7 @@ def test_extraction_of_next_to_nothing(tmp_path: Path, n: int, kind: str) -> Non
     np.savez(tmp_path / "a.npz", x=np.ones((n, 1)) if n > 1 else np.ones(1), rate_hz=1000.0)
     out, refused = tmp_path / "b.csv", ""
     try:
-        extract_recording(tmp_path / "a.npz", filter_source(kind, [3.0]), out=out)
+        extract_recording(tmp_path / "a.npz", make_source(kind, [3.0]), ExtractOptions(out=out))
     except UserError as error:
         refused = str(error)
     if refused:
@@ -515,13 +518,14 @@ def test_what_is_too_large_is_named(tmp_path: Path) -> None:
     x = np.where(TONE > 0, 1.79e308, -1.79e308)
     np.savez(tmp_path / "a.npz", x=x, rate_hz=1000.0)
     with pytest.raises(UserError, match=r"x reaches from -1.79e\+308 to 1.79e\+308; scale it"):
-        extract_recording(tmp_path / "a.npz", filter_source("lock-in", [3.0]))
+        extract_recording(tmp_path / "a.npz", make_source("lock-in", [3.0]))
     assert [p.name for p in tmp_path.iterdir()] == ["a.npz"]
 
 
 def test_a_channel_of_nothing_is_named(tmp_path: Path) -> None:
     x = np.stack([TONE, TONE * np.nan], axis=1)
     np.savez(tmp_path / "a.npz", x=x, rate_hz=1000.0)
+    options = ExtractOptions(columns=["all"])
     with pytest.raises(UserError, match="x_2 holds no number at all"):
-        extract_recording(tmp_path / "a.npz", filter_source("lock-in", [3.0]), columns=["all"])
+        extract_recording(tmp_path / "a.npz", make_source("lock-in", [3.0]), options)
     assert [p.name for p in tmp_path.iterdir()] == ["a.npz"]

@@ -25,12 +25,13 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from tonesieve.commands.line_stream import Lines, feed_of, run_stream
+from tonesieve.commands.line_stream import Lines, open_byte_source, run_stream
 from tonesieve.config.config import DataSettings, make_config
 from tonesieve.config.presets import FILTER_NAMES, PRETRAINED
 from tonesieve.errors import UserError
-from tonesieve.extraction.pipeline import extract_recording, filter_source
-from tonesieve.extractors.source import Source
+from tonesieve.extraction.options import ExtractOptions
+from tonesieve.extraction.pipeline import extract_recording
+from tonesieve.extractors.source import Source, make_source
 from tonesieve.extractors.streaming import Stream
 from tonesieve.inference.run_directory import as_compiled, memory_of
 from tonesieve.learning.loop.checkpoints import to_arrays
@@ -42,7 +43,7 @@ CAUSAL = [n for n in FILTER_NAMES if n not in ("zero-phase", "fft-mask", "wiener
 
 
 def source(name: str) -> Source:
-    built = filter_source(name, TONES)(RATE, "a test")
+    built = make_source(name, TONES)(RATE, "a test")
     assert isinstance(built, Source)
     return built
 
@@ -166,7 +167,7 @@ def test_a_frequency_that_was_found_outlasts_a_gap() -> None:
     truth = np.sin(2 * np.pi * 5.05 * t)
     heard = truth + rng.standard_normal((6, t.size))
     heard[:, 30_000:80_000] = np.nan  # many memories
-    built = filter_source("tracker", [5.0])(RATE, "a test")
+    built = make_source("tracker", [5.0])(RATE, "a test")
     assert isinstance(built, Source)
     answer = Stream(built, 6).process(heard)[..., 0]
     error = np.mean((answer - truth)[:, 80_000:86_000] ** 2, axis=1) / 0.5
@@ -239,7 +240,8 @@ def test_a_file_gives_what_a_stream_gives(name: str, tmp_path: Path) -> None:
     samples = holed(3000, 1)
     lines = "x\n" + "".join(f"{v!r}\n" if np.isfinite(v) else "\n" for v in samples[0].tolist())
     (tmp_path / "log.csv").write_text(lines)
-    extract_recording(tmp_path / "log.csv", source(name), rate_hz=RATE, causal=True)
+    options = ExtractOptions(rate_hz=RATE, causal=True)
+    extract_recording(tmp_path / "log.csv", source(name), options)
     table = np.genfromtxt(tmp_path / "log.tone.csv", delimiter=",", names=True)
     streamed = Stream(source(name)).process(samples)[0]
     np.testing.assert_array_equal(table["tone_7Hz"], streamed[:, 0])
@@ -260,7 +262,7 @@ def test_lines_are_the_same_however_they_come(
     lines, parts = Lines(1), []
     edges = [0, *sorted(min(cut, len(raw)) for cut in cuts), len(raw)]
     for start, stop in pairwise(edges):
-        parts.append(lines.take(raw[start:stop]))
+        parts.append(lines.parse(raw[start:stop]))
     parts.append(lines.finish())
     samples = np.concatenate(parts, axis=1)[0]
     values = {b"1": 1.0, b" -2.5e3 ": -2500.0}
@@ -270,7 +272,7 @@ def test_lines_are_the_same_however_they_come(
 
 def test_bad_lines_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     lines = Lines(2)
-    samples = lines.take(b"1,2\n3\n4;5\n6 7\n8,9,10\n11,nan\n")
+    samples = lines.parse(b"1,2\n3\n4;5\n6 7\n8,9,10\n11,nan\n")
     expected = [[1, np.nan, 4, 6, np.nan, 11], [2, np.nan, 5, 7, np.nan, np.nan]]
     np.testing.assert_array_equal(samples, expected)
     err = capsys.readouterr().err
@@ -280,7 +282,7 @@ def test_bad_lines_are_named(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_line_without_an_end_is_one_bad_line() -> None:
     lines = Lines(1)
-    found = [lines.take(raw) for raw in (b"1\n", *[b"2" * 30_000] * 9, b"\n3\n")]
+    found = [lines.parse(raw) for raw in (b"1\n", *[b"2" * 30_000] * 9, b"\n3\n")]
     np.testing.assert_array_equal(np.concatenate(found, axis=1)[0], [1, np.nan, 3])
 
 
@@ -313,7 +315,7 @@ def test_one_line_for_one_line_as_they_come() -> None:
 
 
 def test_killed_and_restored_as_though_nothing_had_been(tmp_path: Path) -> None:
-    samples = Lines(1).take(TEXT.encode())
+    samples = Lines(1).parse(TEXT.encode())
     expected = "".join(f"{v!r}\n" for v in Stream(one_tone()).process(samples)[0, :, 0].tolist())
     state, out = tmp_path / "state", tmp_path / "out.txt"
     lines = TEXT.splitlines(keepends=True)
@@ -352,7 +354,7 @@ def kill_amid(lines: list[str], number: int, state: Path, out: IO[str]) -> None:
 
 
 def one_tone() -> Source:
-    built = filter_source(PRETRAINED, [7.0])(RATE, "a test")
+    built = make_source(PRETRAINED, [7.0])(RATE, "a test")
     assert isinstance(built, Source)
     return built
 
@@ -404,7 +406,7 @@ def test_a_state_that_cannot_be_written_is_told_at_once(tmp_path: Path) -> None:
 def test_of_a_runs_tones_those_that_are_named() -> None:
     lines = Lines(1)
     stream = Stream(source("kalman"))
-    whole = stream.process(lines.take(b"1\n2\n3\n"))
+    whole = stream.process(lines.parse(b"1\n2\n3\n"))
     readable, writable = os.pipe()
     chunks = [b"1\n2\n3\n", b""]
     feed = SimpleNamespace(read=lambda: chunks.pop(0), stop=readable)
@@ -431,7 +433,7 @@ def test_from_a_socket() -> None:
     out, _ = answers("", "--from", f"tcp://127.0.0.1:{port}")
     thread.join()
     server.close()
-    samples = Lines(1).take(TEXT.encode())
+    samples = Lines(1).parse(TEXT.encode())
     expected = Stream(one_tone()).process(samples)[0, :, 0].tolist()
     assert [float(line) for line in out.splitlines()] == expected
 
@@ -457,13 +459,13 @@ def test_from_lab_streaming_layer(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     monkeypatch.setitem(sys.modules, "pylsl", library)
     monkeypatch.setitem(sys.modules, "pylsl.util", SimpleNamespace(LostError=Lost))
-    with feed_of("lsl://hum", 2) as feed:
+    with open_byte_source("lsl://hum", 2) as feed:
         assert feed.rate_hz == 10.0
         raw, lines = list(iter(feed.read, b"")), Lines(2)
-    found = np.concatenate([lines.take(part) for part in raw], axis=1)
+    found = np.concatenate([lines.parse(part) for part in raw], axis=1)
     np.testing.assert_array_equal(found, [[1, 3, 5], [2, 4, np.nan]])
     for name, n, message in (("none", 2, "no such stream"), ("hum", 1, "has 2 channels")):
-        with pytest.raises(UserError, match=message), feed_of(f"lsl://{name}", n):
+        with pytest.raises(UserError, match=message), open_byte_source(f"lsl://{name}", n):
             pass
 
 

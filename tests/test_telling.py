@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from tonesieve import UserError, extract
-from tonesieve.extraction.pipeline import choose_tones, extract_recording, filter_source
+from tonesieve.extraction.options import ExtractOptions
+from tonesieve.extraction.pipeline import choose_tones, extract_recording, make_source
 from tonesieve.extractors.demodulation import ToneDemodulator
 from tonesieve.extractors.filters.kalman import FrequencyTrackingKalman, OscillatorKalman
 from tonesieve.extractors.filters.registry import build_filter
@@ -172,14 +173,15 @@ def test_nine_of_ten_lie_in_the_band(name: str, exponent: float, tmp_path: Path)
 @pytest.mark.parametrize("rate_hz", [100.0, 800.0])
 def test_nine_of_ten_at_another_rate(rate_hz: float, tmp_path: Path) -> None:
     # A source of its own rate: the recording is resampled to it and back.
-    built = filter_source("kalman", [20.0])(RATE, "a test")
+    built = make_source("kalman", [20.0])(RATE, "a test")
     assert isinstance(built, Source)
     rng, n = np.random.default_rng(6), round(40 * rate_hz)
     t, names = np.arange(n) / rate_hz, [f"c{i}" for i in range(12)]
     truth = np.sin(2 * np.pi * 20 * t[:, None] + rng.random(12) * 6.28)
     heard = truth + rng.standard_normal(truth.shape)
     pd.DataFrame(heard, columns=names).to_csv(tmp_path / "a.csv", index=False)
-    extract_recording(tmp_path / "a.csv", built, columns=["all"], rate_hz=rate_hz, full=True)
+    options = ExtractOptions(columns=["all"], rate_hz=rate_hz, full=True)
+    extract_recording(tmp_path / "a.csv", built, options)
     table = pd.read_csv(tmp_path / "a.tone.csv")
     low, high = (table[[f"{c}_tone_{end}" for c in names]].to_numpy() for end in ("low", "high"))
     inside = ((low <= truth) & (truth <= high))[n // 5 : -n // 5]
@@ -216,14 +218,14 @@ def test_a_slow_tone_is_read_thinly(causal: bool, tmp_path: Path) -> None:
 def test_tones_too_close_for_the_recording_are_told(tmp_path: Path) -> None:
     path, _ = hum(tmp_path)
     answer = extract(path, [50.0, 50.01])
-    assert "50 and 50.01 Hz are told apart only after 100 s, and the" in answer["warnings"][0]
+    assert "50 and 50.01 Hz are resolved only after 100 s, and the" in answer["warnings"][0]
     answer = extract(path, [50.0, 50.0000001], out=tmp_path / "one.csv")
     assert [tone["hz"] for tone in answer["tones"]] == [50.0]
     assert answer["tones"][0]["amplitude"] == pytest.approx(3.0, rel=0.03)
 
 
 def test_frequencies_of_any_size_are_told_apart(tmp_path: Path) -> None:
-    built = filter_source("kalman", [2.67e-8])(1 / 86400, "a test")
+    built = make_source("kalman", [2.67e-8])(1 / 86400, "a test")
     with pytest.raises(UserError, match=r"knows 2.67e-08 Hz"):
         choose_tones(built, [3.17e-8])  # type: ignore[arg-type]
 
@@ -301,11 +303,10 @@ def test_other_formats_and_several_channels(tmp_path: Path) -> None:
     t = np.arange(4000) / RATE
     table = pd.DataFrame({"t": t, "a": np.sin(2 * np.pi * 5 * t), "b": 2 * np.cos(12 * np.pi * t)})
     table.to_csv(tmp_path / "x.csv", index=False)
-    source = filter_source("kalman", [5.0, 6.0])
+    source = make_source("kalman", [5.0, 6.0])
     for ending in ("parquet", "npz", "csv"):
-        answer = extract_recording(
-            tmp_path / "x.csv", source, columns=["a", "b"], out=tmp_path / f"y.{ending}"
-        )
+        options = ExtractOptions(columns=["a", "b"], out=tmp_path / f"y.{ending}")
+        answer = extract_recording(tmp_path / "x.csv", source, options)
         assert answer["columns"] == ["a_tone_5Hz", "a_tone_6Hz", "b_tone_5Hz", "b_tone_6Hz"]
     found = pd.read_parquet(tmp_path / "y.parquet")
     assert nmse_db(found["b_tone_6Hz"], table["b"]) < -30
@@ -325,7 +326,7 @@ def test_blocks_and_stretches_leave_no_seam(
             found[name] = pd.read_csv(answer["out"])
         for module, size in ( ("extraction.tone_parameters.LEAST", 100), ("extraction.tone_parameters.BLOCK", 512),
                              ("recordings.reader.ROWS", 300),
-                             ("extraction.passes.STRETCH", 3000), ("extraction.passes.SHARED", 800)):  # fmt: skip
+                             ("extraction.passes.STRETCH", 3000), ("extraction.passes.OVERLAP", 800)):  # fmt: skip
             monkeypatch.setattr(f"tonesieve.{module}", size)
     for name in whole:
         tolerance = 0.02 if name == "zero-phase" else 1e-9

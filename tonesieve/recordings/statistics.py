@@ -53,7 +53,7 @@ class Intervals:
         if len(holds):
             self._open = bool(holds[-1])
 
-    def figures(self, rate_hz: float) -> dict[str, Any]:
+    def metrics(self, rate_hz: float) -> dict[str, Any]:
         """Counts, and the first stretches as start and length in seconds."""
         return {
             "samples": self.n_samples,

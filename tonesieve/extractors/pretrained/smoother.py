@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ from tonesieve.extractors.pretrained.extractor import (
     weighted_phasors,
 )
 from tonesieve.extractors.pretrained.front_end import ToneGroup
+from tonesieve.extractors.protocol import ToneBlock
 from tonesieve.kernels.kalman_bank.filter import GATING_INTERVAL
 from tonesieve.kernels.kalman_bank.gating import UNHEARD, fuse_directions
 from tonesieve.kernels.simd import WIDTH
@@ -255,3 +257,39 @@ class _Group:
             for side, part in zip((past, future), own, strict=True)
         )
         return one + two, by_stream(np.exp(band), self._n_streams)[:, places]
+
+
+@dataclass(frozen=True)
+class PretrainedSmoother:
+    """`smooth_blocks` as a `BlockSmoother`.
+
+    Parameters
+    ----------
+    extractor : PretrainedExtractor
+        The extractor whose forward and backward runs are joined.
+    """
+
+    extractor: PretrainedExtractor
+
+    @property
+    def ahead_s(self) -> float | None:
+        """Seconds of the future that an estimate rests on at least; None: the whole recording."""
+        return self.extractor.ahead_s
+
+    def run_blocks(
+        self,
+        read: Read,
+        n_samples: int,
+        n_streams: int,
+        *,
+        on_samples: Callable[[int], None],
+    ) -> Iterator[ToneBlock]:
+        """Yield tones and bands of blocks in turn, each from both directions."""
+        ahead = None
+        if self.ahead_s is not None:
+            ahead = round(min(self.ahead_s * self.extractor.rate_hz, n_samples))
+        blocks = smooth_blocks(
+            self.extractor, read, n_samples, n_streams, ahead=ahead, on_samples=on_samples
+        )
+        for start, block in blocks:
+            yield ToneBlock(start, self.extractor.tones(block.phasors, start), block.band)
