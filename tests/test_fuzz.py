@@ -30,7 +30,8 @@ from tonesieve.extraction.pipeline import extract_recording
 from tonesieve.extractors.source import make_source
 from tonesieve.recordings import reader
 from tonesieve.recordings.reader import Channel
-from tonesieve.recordings.recording import open_writer, read_recording
+from tonesieve.recordings.recording import read_recording
+from tonesieve.recordings.recording_writer import open_writer
 
 MANY = pytest.param(3000, marks=pytest.mark.slow)
 # At most twice the file and so many bytes more, libraries not counted.
@@ -289,11 +290,11 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes]]] = {
     "infinite.csv": ("", lambda: ROWS + b"50,1e999\n51,-1e999\n52,1\n"),
     "control.csv": ("'[31mx' is not", lambda: ROWS + b"50,\x1b[31mx\n"),
     "year.csv": ("neither a number", lambda: b"time,x\n99999-01-01,1\n99999-01-02,2\n"),
-    "equal.csv": ("time does not go on", lambda: b"time,x\n" + b"5,1\n" * 99),
+    "equal.csv": ("time does not increase", lambda: b"time,x\n" + b"5,1\n" * 99),
     "back.csv": ("uneven", lambda: b"time,x\n5,1\n4,1\n3,1\n"),
-    "huge times.csv": ("tell no rate", lambda: b"time,x\n-1e308,1\n1e308,1\n"),
+    "huge times.csv": ("give no rate", lambda: b"time,x\n-1e308,1\n1e308,1\n"),
     "days.csv": ("no time stamps", lambda: b"time_d,x\n1e305,1\n1.1e305,1\n"),
-    "tiny times.csv": ("tell no rate", lambda: b"time,x\n0,1\n5e-324,1\n1e-323,1\n"),
+    "tiny times.csv": ("give no rate", lambda: b"time,x\n0,1\n5e-324,1\n1e-323,1\n"),
     "no times.csv": ("no time stamps", lambda: b"time,x\n" + b",1\n" * 99),
     "far.csv": ("pauses of", lambda: b"time,x\n0,1\n1,1\n2,1\n1e18,1\n"),
     "ten.csv": ("", lambda: b"time,x\n0,1\n1,1\n2,1\n30,1\n"),
@@ -382,7 +383,8 @@ def test_a_full_disk(tmp_path: Path, ending: str) -> None:
     code = (
         "import resource, sys; from pathlib import Path\n"
         "from tonesieve.errors import UserError\n"
-        "from tonesieve.recordings.recording import open_writer, read_recording\n"
+        "from tonesieve.recordings.recording import read_recording\n"
+        "from tonesieve.recordings.recording_writer import open_writer\n"
         "r = read_recording(Path('a.wav'))\n"
         f"import tonesieve.recordings.{module}\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (10**5, 10**5))\n"
@@ -412,9 +414,9 @@ def test_stopped_midway(tmp_path: Path, ending: str) -> None:
     recording = read_recording(tmp_path / "a.wav")
     with (
         pytest.raises(KeyboardInterrupt),
-        open_writer(recording, [Channel("x")], tmp_path / f"b{ending}") as sink,
+        open_writer(recording, [Channel("x")], tmp_path / f"b{ending}") as writer,
     ):
-        stop(sink.write(0, np.zeros((500, 1))))
+        stop(writer.write(0, np.zeros((500, 1))))
     assert [p.name for p in tmp_path.iterdir()] == ["a.wav"]
 
 

@@ -27,12 +27,10 @@ from tonesieve.recordings.recording import (
     FORMATS,
     TABLES,
     Recording,
-    RecordingWriter,
     from_array,
-    open_writer,
     read_recording,
-    tone_names,
 )
+from tonesieve.recordings.recording_writer import RecordingWriter, open_writer, tone_names
 from tonesieve.recordings.statistics import ChannelStats, survey
 from tonesieve.signals.synthesis import tone_gain
 from tonesieve.util.files import refuse_existing, write_text
@@ -204,7 +202,7 @@ def _columns(
         if options.full:
             columns.append(Channel(f"{head}{'tones' if options.remove else 'residual'}", unit))
         if one.gaps.n_samples and target.suffix.lower() in TABLES:
-            columns.append(Channel(f"{head}gap", whole=True))
+            columns.append(Channel(f"{head}gap", integer=True))
     return columns
 
 

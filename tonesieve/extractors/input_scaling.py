@@ -28,7 +28,7 @@ LARGE_PEAK, LARGE_UNIT = 1e140, 1e150
 class ScalingState(NamedTuple):
     """What is known of every channel so far, in the order in which saved streams hold it.
 
-    Attributes
+    Parameters
     ----------
     n_valid : ndarray, shape (C, 1)
         Samples that were finite.
@@ -55,7 +55,7 @@ class ScalingState(NamedTuple):
 class InputState(NamedTuple):
     """What goes from block to block: of the gap filler, and of a scaling by what came so far.
 
-    Attributes
+    Parameters
     ----------
     gap_filler : KalmanState or None
         None where the extractor handles NaN itself.
@@ -96,7 +96,9 @@ class InputScaling:
         self._gap_filler = None if source.handles_nan else GapFiller(source.frequencies_hz, rate_hz)
 
     @classmethod
-    def from_statistics(cls, source: Source, rate_hz: float, stats: Sequence[ChannelStats]) -> InputScaling:
+    def from_statistics(
+        cls, source: Source, rate_hz: float, stats: Sequence[ChannelStats]
+    ) -> InputScaling:
         """Fix the scale by the statistics of a whole recording.
 
         Parameters

@@ -92,7 +92,7 @@ def is_causal(extractor: Extractor) -> TypeGuard[CausalExtractor]:
 class ToneBlock(NamedTuple):
     """Tones of a stretch of a recording.
 
-    Attributes
+    Parameters
     ----------
     start : int
         Number of the first sample.

@@ -42,7 +42,7 @@ Estimate = TypeVar("Estimate")
 class StreamState(NamedTuple):
     """All that goes from block to block, in the order in which saved streams hold it.
 
-    Attributes
+    Parameters
     ----------
     gap_filler : KalmanState or None
         None where the extractor handles NaN itself.
