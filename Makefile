@@ -39,8 +39,8 @@ examples: $(STAMP)  ## three real recordings worked through, and their page
 own-noise: $(STAMP)  ## the page on training in a recording's own noise, from the kept results
 	$(BIN)/python docs/own_noise.py
 
-pretrained: $(STAMP)  ## the pretrained extractor judged (five minutes; twenty the first time), and its model card
-	$(BIN)/python docs/pretrained.py judge
+pretrained: $(STAMP)  ## evaluates the pretrained extractor (five minutes; twenty the first time) and writes its model card
+	$(BIN)/python docs/pretrained.py evaluate
 	$(BIN)/python docs/pretrained.py real
 	$(BIN)/python docs/tables.py
 

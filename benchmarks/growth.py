@@ -95,7 +95,7 @@ rng, state, left = np.random.default_rng(0), network.initial_state(1), int(sys.a
 began = time.perf_counter()
 while left:
     n = min(left, 2**16)
-    answer, state = network.step(rng.standard_normal((1, n)), state)
+    _, state = network.step(rng.standard_normal((1, n)), state)
     left -= n
 seconds = time.perf_counter() - began
 peak = memory_mb("VmHWM")

@@ -40,7 +40,7 @@ def machine() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """Model, as Linux tells it."""
+    """Model, as Linux reports it."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     found: dict[str, str] = {}
@@ -52,7 +52,7 @@ def _processor() -> str:
 
 
 def memory_mb(name: str = "VmRSS") -> float:
-    """What this process holds now (VmRSS), or held at most (VmHWM), as Linux tells it."""
+    """What this process holds now (VmRSS), or held at most (VmHWM), as Linux reports it."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(float(line.split()[1]) for line in lines if line.startswith(f"{name}:")) / 1024
 

@@ -1,8 +1,8 @@
 """What the write-ups do, as plainly as they do it: a dataset of items, a DataLoader, nn.LSTM, Adam.
 
-Their settings (SPEC, section 5), none of ours: no buffers, no fused anything, nothing fresh. The
-record, its noise and the test are the exercise's own. ``python benchmarks/plain.py NAME`` prints
-test MSE and seconds of training after every epoch.
+Their settings (docs/exercise.md, The five write-ups), none of ours: no buffers, no fused kernels,
+no fresh noise. The record, its noise and the test are the exercise's own. ``python
+benchmarks/plain.py NAME`` prints test MSE and seconds of training after every epoch.
 """
 
 from __future__ import annotations
@@ -137,13 +137,13 @@ def _test(network: PlainLSTM, test: Records, recipe: Recipe) -> float:
         target = torch.from_numpy(test.targets[0, :, tone]).float()
         if length > 1:
             windows = rows.unfold(0, length, 1).transpose(1, 2)
-            answers = [network(part)[0][:, -1, 0] for part in windows.split(2048)]
-            errors.append((torch.cat(answers) - target[length - 1 :]) ** 2)
-        else:  # lane p heard rows p, p + B, ...; what is left of 10,000 rows is left out
+            estimates = [network(part)[0][:, -1, 0] for part in windows.split(2048)]
+            errors.append((torch.cat(estimates) - target[length - 1 :]) ** 2)
+        else:  # lane p sees rows p, p + B, ...; what is left of 10,000 rows is left out
             n = len(rows) // recipe.batch * recipe.batch
             lanes = rows[:n].unflatten(0, (-1, recipe.batch)).transpose(0, 1)
-            answer = network(lanes)[0][:, :, 0].T.flatten()
-            errors.append((answer - target[:n]) ** 2)
+            estimate = network(lanes)[0][:, :, 0].T.flatten()
+            errors.append((estimate - target[:n]) ** 2)
     return float(torch.cat(errors).mean())
 
 

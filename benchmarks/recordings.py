@@ -24,7 +24,7 @@ from kept import keep
 
 COMMAND = [sys.executable, "-m", "tonesieve"]
 RATE, HZ = 1000, 50.0
-# The fastest that needs no knobs; the pretrained extractor has its cost on its own page.
+# The fastest that needs no parameters; the pretrained extractor has its cost on its own page.
 BY = "tracker"
 LENGTHS = (10**6, 10**7, 10**8)
 DAY = 24 * 3600 * RATE  # samples
@@ -42,9 +42,9 @@ def measured(words: list[str]) -> tuple[float, float]:
 
 
 def peak_mb(process: subprocess.Popen[bytes]) -> float:
-    """What a process holds at most until it ends, as Linux tells it every little while.
+    """What a process holds at most until it ends, as Linux reports it at short intervals.
 
-    Not as it is told at the end: that counts what its parent held when it was begun.
+    Not the figure reported at the end: that counts what its parent held when it was started.
     """
     peak = 0.0
     while process.poll() is None:
@@ -114,7 +114,7 @@ def send(lines: list[bytes], first: int, to: IO[bytes]) -> None:
 
 
 def stream(lines: list[bytes], first: int, out: Path, *words: str) -> subprocess.Popen[bytes]:
-    """The command at work on the day from a line on, its answers going to a file."""
+    """The command at work on the day from a line on, its output going to a file."""
     command = [*COMMAND, "stream", "--hz", f"{HZ:g}", "--rate", str(RATE), "--with", BY, *words]
     with out.open("wb") as file:
         process = subprocess.Popen(
@@ -160,9 +160,8 @@ def day() -> dict[str, Any]:
 
 
 def samples_in(state: Path) -> int:
-    """How many lines a saved state has answered."""
-    from tonesieve.extraction.pipeline import make_source
-    from tonesieve.extractors.source import Source
+    """Count the lines that a saved state has processed."""
+    from tonesieve.extractors.source import Source, make_source
     from tonesieve.extractors.streaming import Stream
 
     source = make_source(BY, [HZ])(RATE, "the day")

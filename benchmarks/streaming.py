@@ -51,7 +51,7 @@ def ours() -> tuple[CompiledNetwork, nn.Module]:
 def one_step(compiled: CompiledNetwork, network: Any) -> dict[str, tuple[Way, int]]:
     """One stream, one sample a call: a way, and how many samples it takes.
 
-    Every way gets its samples ready made, and leaves its answers where they come to lie.
+    Every way gets its samples ready made, and leaves its estimates in place.
     """
     samples = np.random.default_rng(0).standard_normal(N_STEPS)
     numbers = samples.tolist()
@@ -140,8 +140,8 @@ def streams(compiled: CompiledNetwork, network: Any) -> dict[str, tuple[Way, int
     }
 
 
-def _discard(answer: Any) -> None:
-    del answer
+def _discard(estimate: Any) -> None:
+    del estimate
 
 
 @torch.inference_mode()
@@ -220,7 +220,7 @@ def timed(ways: dict[str, tuple[Way, int]]) -> dict[str, Any]:
 
 
 def agreement(compiled: CompiledNetwork, network: Any) -> dict[str, float]:
-    """Largest differences of the answers to one record."""
+    """Largest differences of the estimates for one record."""
     samples = np.random.default_rng(3).standard_normal((1, 1000))
     ours = compiled.extract(samples)
     single = samples.astype(np.float32)
@@ -262,14 +262,14 @@ import numpy as np
 from tonesieve.inference.run_directory import load_compiled
 network = load_compiled(sys.argv[1])
 samples = np.sin(np.arange(500.0))[None]
-answer, state = network.step(samples[:, :1], network.initial_state(1))
+first, state = network.step(samples[:, :1], network.initial_state(1))
 print(time.time())
 rest, state = network.step(samples[:, 1:], state)
 from tonesieve.inference.compiled_network import compiled_core
 compiled_core()
 print(time.time(), "torch" in sys.modules)
 whole = network.extract(samples)
-print(np.abs(np.concatenate([answer, rest], axis=1) - whole).max())
+print(np.abs(np.concatenate([first, rest], axis=1) - whole).max())
 """
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 import sweep_tables
 import yaml
+from markdown import render, table
 from scipy.stats import spearmanr
 from tables import kept
 
@@ -24,9 +25,9 @@ from tonesieve.util.text_table import number
 
 DOCS = Path(__file__).parent
 PAGE = DOCS / "claims.md"
-# A figure this near to the claimed one is the same.
+# A figure within this fraction of the claimed one counts as the same.
 NEAR = 0.15
-# A claim this far below the limit is below it: several times the limit's own error.
+# A claim below this fraction of the limit is below it: several standard errors of the limit.
 BELOW = 0.95
 NAMES = {
     "test_mse": "test",
@@ -36,21 +37,7 @@ NAMES = {
     "best_validation_loss": "validation",
 }
 SHOWN = ("test_mse", "train_mse")  # for every row
-HEAD = f"""# What the write-ups claim
-
-Made by `make claims` from the kept results; [sweeps.md](sweeps.md) has the whole tables. MSE is the
-mean over the four tones on a record of 10 s that begins at time 0, unless it says otherwise.
-
-- *here*: the same settings, run again. *random start*: the same network on records that begin at a
-  random time, so that a clock has nothing to go by.
-- *limit*: the least MSE that anyone can have from what the model hears, random start.
-- **reproduced**: within {NEAR:.0%} of the claim (R2 as the MSE that goes with it, (1 - R2) / 2).
-  **better**, **not reproduced**: further below, further above.
-- **impossible**: the claim lies below the limit of a model that carries no state. One that carries
-  its state could run as a clock from time 0, so for it nothing is impossible on that record; where
-  the write-up means a model that listens, it says **only by a clock**.
-- *epochs*: "2 of 50" is what was cut; each table says why.
-"""
+COLUMNS = ("setting", "claimed", "here", "epochs", "s", "seeds", "limit", "verdict")
 
 
 @dataclass(frozen=True)
@@ -148,8 +135,8 @@ def _main_figure(figures: dict[str, Any]) -> float | None:
     return None if r2 is None else (1 - float(r2)) / 2
 
 
-def verdict(case: Case, *, heard_alone: bool = False) -> str:
-    """What became of a claim."""
+def verdict(case: Case, *, input_only: bool = False) -> str:
+    """Compare a claim with what came out here, in a word or two."""
     claimed = _main_figure(case.claimed)
     if claimed is None:
         return case.judged or "no figure"
@@ -161,21 +148,21 @@ def verdict(case: Case, *, heard_alone: bool = False) -> str:
         found = "reproduced"
     else:
         found = "better" if here < claimed else "not reproduced"
-    return f"{found}; only by a clock" if below and heard_alone else found
+    return f"{found}; only by a clock" if below and input_only else found
 
 
-def _row(case: Case, *, heard_alone: bool) -> str:
+def _row(case: Case, *, input_only: bool) -> list[str]:
     here = case.here
-    told = {k: v for k, v in case.claimed.items() if k in NAMES}
-    claimed = ", ".join(f"{NAMES[k]} {number(v)}" for k, v in told.items()) or "-"
-    mine = ["test_mse", "train_mse", *(k for k in told if k not in SHOWN)]
+    stated = {k: v for k, v in case.claimed.items() if k in NAMES}
+    claimed = ", ".join(f"{NAMES[k]} {number(v)}" for k, v in stated.items()) or "-"
+    mine = ["test_mse", "train_mse", *(k for k in stated if k not in SHOWN)]
     figures = [f"{NAMES[k]} {number(here[k])}" for k in mine if here.get(k) is not None]
     figures.append(f"random start {number(here['shifted_mse'])}")
     seeds = str(here["finished"])
     if here["finished"] > 1 and here.get("lowest") is not None:
         seeds += f" ({number(here['lowest'])} to {number(here['highest'])})"
     epochs = f"{here['epochs']:.0f} of {case.epochs}"
-    cells = [
+    return [
         case.label,
         claimed,
         ", ".join(figures),
@@ -183,9 +170,8 @@ def _row(case: Case, *, heard_alone: bool) -> str:
         f"{here['seconds']:.0f}",
         seeds,
         number(here["limit"]),
-        verdict(case, heard_alone=heard_alone),
+        verdict(case, input_only=input_only),
     ]
-    return "| " + " | ".join(cells) + " |"
 
 
 def _order(cases: list[Case]) -> str | None:
@@ -209,7 +195,7 @@ def _ratios(entry: dict[str, Any]) -> list[str]:
     for claim in entry["ratios"]:
         over, under = (_quantity(entry["sweep"], claim[k], claim["of"]) for k in ("over", "under"))
         lines.append(
-            f"- {claim['of']}, *{claim['over']}* over *{claim['under']}*: claimed "
+            f"{claim['of']}, *{claim['over']}* over *{claim['under']}*: claimed "
             f"{claim['claimed']}, here {number(over / under)} = {number(over)} / {number(under)}."
         )
     return lines
@@ -227,58 +213,51 @@ def _quantity(sweep: str, label: str, name: str) -> float:
     return float(QUANTITIES[name](_finished(sweep, label)).astype(float).mean())
 
 
-def _evidence(entry: dict[str, Any]) -> list[str]:
-    """What else could have given a claimed figure: other settings, each beside that figure."""
-    named = entry["evidence"]
-    cases = [c for name in named["sweeps"] for c in _cases({"sweep": name})]
-    cases += [_preset_case({"preset": p, "claimed": {}}) for p in named.get("presets", [])]
+def _evidence(entry: dict[str, Any]) -> dict[str, str]:
+    """Other settings that could have given a claimed figure, each beside that figure."""
+    chosen = entry["evidence"]
+    cases = [c for name in chosen["sweeps"] for c in _cases({"sweep": name})]
+    cases += [_preset_case({"preset": p, "claimed": {}}) for p in chosen.get("presets", [])]
     (asked,) = _cases(entry)
     claimed = _main_figure(asked.claimed)
-    assert claimed is not None
-    lines = [f"What else could give {number(claimed)}:", ""]
-    lines += [
-        "| instead | test | train | random start | limit | test over claim |",
-        "|---" * 6 + "|",
-    ]
+    if claimed is None:
+        raise SystemExit(f"{entry['source']}: {entry['setting']}: evidence for no figure")
+    rows = []
     for case in cases:
-        if case.label == named["of"]:
+        if case.label == chosen["of"]:
             continue
         figures = [case.here[k] for k in ("test_mse", "train_mse", "shifted_mse", "limit")]
-        near = case.here["test_mse"] / claimed
-        cells = [case.label, *map(number, figures), number(near)]
-        lines.append("| " + " | ".join(cells) + " |")
-    for name, mse in (kept("rescored") if named.get("rescored") else {}).items():
-        lines.append(f"| {name} | {number(mse)} | - | - | - | {number(mse / claimed)} |")
-    return [*lines, ""]
+        rows.append([case.label, *map(number, figures), number(case.here["test_mse"] / claimed)])
+    for name, mse in (kept("rescored") if chosen.get("rescored") else {}).items():
+        rows.append([name, number(mse), "-", "-", "-", number(mse / claimed)])
+    head = ["instead", "test", "train", "random start", "limit", "test over claim"]
+    return {"claimed": number(claimed), "table": table(rows, head)}
 
 
-def _section(entry: dict[str, Any]) -> str:
+def _section(entry: dict[str, Any]) -> dict[str, Any]:
     cases = _cases(entry)
-    heard_alone = entry.get("heard_alone", False)
-    lines = [f"### {entry['source']}: {entry['setting']}", ""]
-    lines.append("| setting | claimed | here | epochs | s | seeds | limit | verdict |")
-    lines.append("|---" * 8 + "|")
-    lines += [_row(case, heard_alone=heard_alone) for case in cases]
-    lines.append("")
+    input_only = entry.get("input_only", False)
+    findings = []
     if len(cases) == 1:
         tones = ", ".join(number(x) for x in cases[0].tones)
-        lines.append(f"- Test MSE per tone (1, 3, 5, 7 Hz) here: {tones}.")
-    order = _order(cases)
-    if order:
-        lines.append(f"- {order}")
-    if "ratios" in entry:
-        lines += _ratios(entry)
-    if "evidence" in entry:
-        lines += ["", *_evidence(entry)]
+        findings.append(f"Test MSE per tone (1, 3, 5, 7 Hz) here: {tones}.")
+    findings += [order for order in (_order(cases),) if order]
+    findings += _ratios(entry) if "ratios" in entry else []
+    notes = []
     for key, words in (("also", "Also claimed"), ("why", "Why")):
         if key in entry:
-            told = entry[key].format_map(_Figures())
-            lines.append(f"- *{words}:* {told.rstrip('.')}.")
+            notes.append(f"*{words}:* {entry[key].format_map(_Figures()).rstrip('.')}.")
     if "sweep" in entry and (cut := _plan(entry["sweep"])[0].cut):
-        lines.append(f"- *Cut:* {cut.rstrip('.')}.")
-    command = f"run {entry['preset']}" if "preset" in entry else f"sweep {entry['sweep']}"
-    lines.append(f"- `tonesieve {command}`")
-    return "\n".join(lines) + "\n"
+        notes.append(f"*Cut:* {cut.rstrip('.')}.")
+    return {
+        "source": entry["source"],
+        "setting": entry["setting"],
+        "table": table([_row(case, input_only=input_only) for case in cases], COLUMNS),
+        "findings": findings,
+        "evidence": _evidence(entry) if "evidence" in entry else None,
+        "notes": notes,
+        "command": f"run {entry['preset']}" if "preset" in entry else f"sweep {entry['sweep']}",
+    }
 
 
 def entries() -> list[dict[str, Any]]:
@@ -290,8 +269,8 @@ def entries() -> list[dict[str, Any]]:
 
 
 def page() -> str:
-    """The whole page."""
-    return "\n".join([HEAD, *map(_section, entries())])
+    """Fill the template with every claim."""
+    return render("claims", near=f"{NEAR:.0%}", entries=[_section(entry) for entry in entries()])
 
 
 def main() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
+
+import markdown
 
 from tonesieve.evaluation.benchmark import AGES, BEST, ORACLE
 from tonesieve.signals import dynamics, noise_models, scenes
@@ -13,8 +15,11 @@ Kept = dict[str, Any]
 NAME = "pretrained"
 WAYS = {"causal": "causal", "whole": "whole record"}
 CALLED = {"causal": "causal", "whole": "zero-phase"}
+# The oracle Kalman filter and smoother, as the kept results call them; their label here.
+KNOWN = {"causal": "kalman told", "whole": "smoother told"}
+LABELS = {"kalman told": "oracle Kalman filter", "smoother told": "oracle Kalman smoother"}
 # The goals that were set before it was trained.
-OVER_BEST, OVER_TOLD, STEADY, WORST_CELL = 4.0, 1.5, 0.5, 1.0
+OVER_BEST, OVER_KNOWN, STEADY, WORST_CELL = 4.0, 1.5, 0.5, 1.0
 COVERED, CELL_COVERED = (0.88, 0.92), (0.80, 0.97)
 COST_US, FIRST_S, BYTES = 3.0, 1.0, 1_000_000
 AXES = {
@@ -22,23 +27,21 @@ AXES = {
     "dynamics": "dynamics",
     "noise": "noise",
     "frequency": "frequency (slow: below 0.01 cycles a sample)",
-    "known tones": "tones that are asked for",
+    "known tones": "tones estimated together",
     "clipping": "samples clipped",
 }
 
 
 class Goal(NamedTuple):
-    """What was wanted, what was found, whether that is enough."""
+    """A goal, what was found, and whether it is met."""
 
     wanted: str
     found: str
     met: bool
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return markdown.table(rows, head)
 
 
 def db(value: float | None, sign: str = "") -> str:
@@ -70,7 +73,7 @@ def goals(kept: Kept) -> list[Goal]:
         *found,
         Goal(f"at most {COST_US:g} µs a sample (one tone, {one['how']})", f"{us:.2f} µs",
              us <= COST_US),
-        Goal(f"a stream's first answer after at most {FIRST_S:g} s", f"{first:.2f} s",
+        Goal(f"a stream's first estimate after at most {FIRST_S:g} s", f"{first:.2f} s",
              first <= FIRST_S),
         Goal(f"weights of at most {BYTES / 1e6:g} MB", f"{cost['bytes'] / 1e6:.3f} MB",
              cost["bytes"] <= BYTES),
@@ -91,26 +94,26 @@ def _level(kept: Kept, who: str, way: str) -> dict[str, Any]:
 
 
 def _levels(kept: Kept, way: str, shown: str) -> list[Goal]:
-    told = {"causal": "kalman told", "whole": "smoother told"}[way]
-    what = {"causal": "told Kalman filter", "whole": "told Kalman smoother"}[way]
+    known = KNOWN[way]
+    what = {"causal": "oracle Kalman filter", "whole": "oracle Kalman smoother"}[way]
     own = _level(kept, NAME, way)["nmse_db"]
-    better = {who: _level(kept, who, way)["nmse_db"] - own for who in (BEST, ORACLE, told)}
+    better = {who: _level(kept, who, way)["nmse_db"] - own for who in (BEST, ORACLE, known)}
     return [
         Goal(f"{shown}: {OVER_BEST:g} dB better than the best fixed setting",
              _better(better[BEST]), better[BEST] >= OVER_BEST),
         Goal(f"{shown}: no worse than the oracle", _better(better[ORACLE]),
              better[ORACLE] >= 0),
-        Goal(f"{shown}: {OVER_TOLD:g} dB better than the {what}",
-             _better(better[told]), better[told] >= OVER_TOLD),
+        Goal(f"{shown}: {OVER_KNOWN:g} dB better than the {what}",
+             _better(better[known]), better[known] >= OVER_KNOWN),
     ]  # fmt: skip
 
 
 def _steady(kept: Kept) -> Goal:
-    over = [(r[NAME] - r["kalman told"], r) for r in kept["curve"]]
+    over = [(r[NAME] - r[KNOWN["causal"]], r) for r in kept["curve"]]
     worst, at = max(over, key=lambda pair: pair[0])
     missed = sum(gap > STEADY for gap, _ in over)
     return Goal(
-        f"steady tones: within {STEADY:g} dB of the told Kalman filter at every age up to "
+        f"steady tones: within {STEADY:g} dB of the oracle Kalman filter at every age up to "
         f"{max(AGES):,} samples",
         f"{len(over) - missed} of {len(over)} ages and SNRs; farthest {db(worst, '+')} dB, at "
         f"{at['snr_db']:g} dB, {at['age']:,} samples",
@@ -154,7 +157,7 @@ def family_tables() -> str:
     """What a scene of the family is drawn from, as the modules themselves say it."""
     parts = []
     for module, head in ((scenes, "axis"), (dynamics, "dynamics"), (noise_models, "noise")):
-        parts.append(table((head, "what is drawn"), _listed(module)))
+        parts.append(_table((head, "what is drawn"), _listed(module)))
     return "\n".join(parts)
 
 
@@ -174,7 +177,7 @@ def _listed(module: ModuleType) -> list[tuple[str, str]]:
 
 
 def recipe(notes: dict[str, Any]) -> str:
-    """How these very weights came about."""
+    """List how these weights were made."""
     made, figures = notes["recipe"], notes["figures"]
     words = {"causal": "causal", "both_ways": "both ways"}
     sizes = "; ".join(
@@ -194,7 +197,7 @@ def recipe(notes: dict[str, Any]) -> str:
             for key, shown in words.items()
         ),
     ]  # fmt: skip
-    return table(("what", "value"), rows)
+    return _table(("what", "value"), rows)
 
 
 def summary_table(kept: Kept) -> str:
@@ -202,21 +205,21 @@ def summary_table(kept: Kept) -> str:
     rows = []
     for row in kept["summary"]:
         own = row["extractor"] == NAME
-        name = f"**{NAME}**" if own else row["extractor"]
+        name = f"**{NAME}**" if own else LABELS.get(row["extractor"], row["extractor"])
         way = "causal" if row["way"] == "causal" else "whole record"
         worst = "" if row["worst_db"] is None or row["extractor"] == BEST else (
             f"{row['worst_cell']}: {db(row['worst_db'], '+')}"
         )  # fmt: skip
         over = "" if row["extractor"] == BEST else db(row["over_best_db"], "+")
         rows.append((name, way, row["who"], db(row["nmse_db"]), over, worst))
-    head = ("extractor", "hears", "setting", "NMSE (dB)", "over best fixed", "worst cell (dB over)")
-    return table(head, sorted(rows, key=lambda row: row[1]))
+    head = ("extractor", "input", "setting", "NMSE (dB)", "over best fixed", "worst cell (dB over)")
+    return _table(head, sorted(rows, key=lambda row: row[1]))
 
 
 def goal_table(kept: Kept) -> str:
     """Met or missed."""
     rows = [(g.wanted, g.found, "met" if g.met else "**missed**") for g in goals(kept)]
-    return table(("goal", "found", ""), rows)
+    return _table(("goal", "found", ""), rows)
 
 
 def axis_tables(kept: Kept) -> str:
@@ -230,9 +233,9 @@ def axis_tables(kept: Kept) -> str:
                 cells += [db(row[f"{way} {who}"]) for who in (NAME, "best", "oracle", "told")]
                 cells.append(f"{100 * row[f'{way} covered']:.0f}%")
             rows.append(cells)
-        own = ("best fixed", "oracle", "told", "in band")
+        own = ("best fixed", "oracle", "oracle Kalman", "in band")
         parts.append(
-            table((shown, "scenes", "causal", *own, "whole record", *own), rows)
+            _table((shown, "scenes", "causal", *own, "whole record", *own), rows)
         )  # fmt: skip
     return "\n".join(parts)
 
@@ -248,7 +251,7 @@ def covered_table(kept: Kept) -> str:
         return " / ".join(_share(row[way]["covered"]) for way in WAYS)
 
     body = [(*place, *(shown(by[(*place, kind)]) for kind in kinds)) for place in places]
-    return table(("SNR (dB)", "dynamics", *kinds), body)
+    return _table(("SNR (dB)", "dynamics", *kinds), body)
 
 
 def unclipped_lines(kept: Kept) -> str:
@@ -271,21 +274,22 @@ def _share(covered: float) -> str:
     return text if CELL_COVERED[0] <= covered <= CELL_COVERED[1] else f"**{text}**"
 
 
-def worst_tables(kept: Kept, why: Callable[[str], str]) -> str:
-    """The scenes of the worst cells, and why they are so."""
-    parts = []
+def worst_cells(kept: Kept) -> list[dict[str, str]]:
+    """The worst cell of each way of running, and its scenes."""
+    found = []
     for way, shown in WAYS.items():
-        scenes = kept["worst"][way]
         cell = max(kept["cells"], key=lambda row: float(row[way]["over_db"]))
         rows = [
             (str(s["scene"]), db(s["snr_db"]), f"{s['turn']:.3g}", f"{s['samples']:,}",
              str(s["known_tones"]), *(db(s[who]) for who in (NAME, "best", "oracle", "told")))
-            for s in scenes
+            for s in kept["worst"][way]
         ]  # fmt: skip
         head = ("scene", "SNR (dB)", "cycles a sample", "samples", "known tones", NAME,
-                "best fixed", "oracle", "told")  # fmt: skip
-        parts.append(f"Worst cell, {shown}: {_called(cell)}.\n\n{table(head, rows)}\n{why(way)}\n")
-    return "\n".join(parts)
+                "best fixed", "oracle", "oracle Kalman")  # fmt: skip
+        found.append(
+            {"key": way, "way": shown, "cell": _called(cell), "table": _table(head, rows).rstrip()}
+        )
+    return found
 
 
 def limits_tables(kept: Kept) -> str:
@@ -297,7 +301,7 @@ def limits_tables(kept: Kept) -> str:
             for row in kept["limits"]
             if row["what"] == what
         ]
-        parts.append(table((what, "causal", "whole record", "tracker (causal)"), rows))
+        parts.append(_table((what, "causal", "whole record", "tracker (causal)"), rows))
     return "\n".join(parts)
 
 
@@ -317,7 +321,7 @@ def lost_lines(kept: Kept) -> str:
 
 
 def real_sections(kept: Kept) -> str:
-    """A table a recording and way to hear, and what it says."""
+    """One table for each recording and way of running."""
     return "\n".join(_real(found) for found in kept.values())
 
 
@@ -329,7 +333,7 @@ def _real(found: dict[str, Any]) -> str:
         f"{found['stretches']} stretches of {found['periods_a_stretch']:.0f} periods "
         f"({found['independent_stretches']:.1f} side by side), {found['draws']} draws in each.\n",
     ]
-    head = ("extractor", "knobs", *(f"{snr:g} dB" for snr in found["snr_db"]))
+    head = ("extractor", "parameters", *(f"{snr:g} dB" for snr in found["snr_db"]))
     for way, shown in WAYS.items():
         rows = []
         for row in found[way]["rows"]:
@@ -343,13 +347,13 @@ def _real(found: dict[str, Any]) -> str:
                     rows.append(("network trained in this noise", "learned", *trained))
             elif row["knobs"] in ("default", "tuned"):
                 rows.append((row["extractor"], row["knobs"], *cells))
-        parts.append(f"{shown.capitalize()}:\n\n{table(head, rows)}")
+        parts.append(f"{shown.capitalize()}:\n\n{_table(head, rows)}")
         parts.append(_against(found[way]["verdict"]))
     return "\n".join(parts)
 
 
 def _against(verdict: list[dict[str, Any]]) -> str:
-    """The pretrained over the best filter under each choice of its knobs."""
+    """The pretrained over the best filter under each choice of its parameters."""
     choices = {
         "tuned": "the one setting that is best over all SNRs",
         "by SNR": "the best setting at each SNR",
@@ -363,7 +367,7 @@ def _against(verdict: list[dict[str, Any]]) -> str:
         for choice, shown in choices.items()
     ]  # fmt: skip
     head = (f"{NAME} over (less than 0: better)", *(f"{r['snr_db']:g} dB" for r in verdict))
-    return table(head, rows)
+    return _table(head, rows)
 
 
 def cost_table(kept: Kept) -> str:
@@ -375,12 +379,12 @@ def cost_table(kept: Kept) -> str:
         for r in cost["rows"]
     ]  # fmt: skip
     rows += [
-        ("from the start of `tonesieve stream` to the first answer",
+        ("from the start of `tonesieve stream` to the first estimate",
          f"{_spread(cost['first_answer_s'])} s"),
         ("`tonesieve extract` on 5,000 rows of CSV, all of it", f"{_spread(cost['extract_s'])} s"),
         ("weights", f"{cost['numbers']:,} numbers, {cost['bytes']:,} bytes"),
     ]  # fmt: skip
-    return table(("what", "median of 7 (least to most)"), rows)
+    return _table(("what", "median of 7 (least to most)"), rows)
 
 
 def _spread(found: dict[str, float]) -> str:

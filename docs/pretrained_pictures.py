@@ -1,6 +1,6 @@
 """Pictures of the pretrained extractor: results or made-up signals in, figures out.
 
-Lines differ in dash and width as well as in colour, so that they can be told apart in grey.
+Lines differ in dash and width as well as in colour, so that they can be distinguished in grey.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from pretrained_judging import heard, source
+from pretrained_evaluation import extract_tones, source
 
 from tonesieve.evaluation.plots.run_plots import BLUE, GREY, INK, ORANGE, save_figure
 from tonesieve.extractors.protocol import ToneEstimate
@@ -35,8 +35,8 @@ def draw_kept(kept: dict[str, Any]) -> None:
     save_figure(limits(kept["limits"]), path_of("limits"), dpi=DPI)
 
 
-def draw_heard(weights: str) -> None:
-    """The pictures for which the extractor hears something."""
+def draw_examples(weights: str) -> None:
+    """Draw the examples, for which the extractor runs."""
     for name, draw in (("hum", hum), ("burst", burst), ("close", close)):
         save_figure(draw(weights), path_of(name), dpi=DPI)
 
@@ -86,7 +86,7 @@ def _frame(j: int, i: int) -> Any:
 
 
 def steady(rows: list[dict[str, Any]]) -> Figure:
-    """NMSE of a steady tone by age, and that of the filter that is told everything."""
+    """NMSE of a steady tone by age, and that of the oracle Kalman filter."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     snrs = sorted({row["snr_db"] for row in rows})
@@ -100,7 +100,7 @@ def steady(rows: list[dict[str, Any]]) -> Figure:
             ages, [row["kalman told"] for row in mine], color=colour, linestyle=(0, (4, 2)),
             linewidth=1.2,
         )  # fmt: skip
-    axes.plot([], [], color=GREY, linestyle=(0, (4, 2)), label="told Kalman filter")
+    axes.plot([], [], color=GREY, linestyle=(0, (4, 2)), label="oracle Kalman filter")
     axes.set(
         xlabel="age (samples)",
         ylabel="NMSE (dB)",
@@ -133,11 +133,13 @@ def limits(rows: list[dict[str, Any]]) -> Figure:
         axes.grid(alpha=0.3)
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
-    figure.suptitle("Beyond what it was trained on; at 0 dB an answer is worth no more than none")
+    figure.suptitle("Beyond what it was trained on; 0 dB is the error of an estimate of zero")
     return figure
 
 
-def _told(weights: str, hz: tuple[float, ...], rate_hz: float, samples: np.ndarray) -> ToneEstimate:
+def _detailed(
+    weights: str, hz: tuple[float, ...], rate_hz: float, samples: np.ndarray
+) -> ToneEstimate:
     return Stream(source(weights, hz, rate_hz)).process_detailed(samples[None])
 
 
@@ -155,18 +157,18 @@ def hum(weights: str) -> Figure:
     hz = 50 + 0.1 * np.sin(2 * np.pi * t / 40)
     true = np.sin(2 * np.pi * np.cumsum(hz) / rate)
     samples = true + rng.standard_normal(n) / np.sqrt(2)
-    told = _told(weights, (50.0,), rate, samples)
+    estimate = _detailed(weights, (50.0,), rate, samples)
     figure = Figure(figsize=(9, 6.5), layout="constrained")
     upper, lower = figure.subplots(2, 1)
     upper.plot(t, hz, color=INK, linewidth=2, label="true")
     thin = slice(500, None, 20)
-    upper.plot(t[thin], told.hz[0, thin, 0], color=ORANGE, linewidth=1, label="followed")
+    upper.plot(t[thin], estimate.hz[0, thin, 0], color=ORANGE, linewidth=1, label="tracked")
     upper.set(xlabel="time (s)", ylabel="frequency (Hz)", ylim=(49.8, 50.2))
     upper.set_title("A hum that drifts between 49.9 and 50.1 Hz, asked for as 50 Hz; SNR 0 dB")
     upper.legend(frameon=False, loc="lower left", ncols=2)
     upper.grid(alpha=0.3)
     near = slice(50_000, 50_120)
-    tone, half = told.tones[0, near, 0], told.band[0, near, 0]
+    tone, half = estimate.tones[0, near, 0], estimate.band[0, near, 0]
     lower.plot(t[near], samples[near], color=GREY, linewidth=0.8, label="samples")
     _band(lower, t[near], tone, half, BLUE)
     lower.plot(t[near], true[near], color=INK, linewidth=2, label="true tone")
@@ -194,7 +196,7 @@ def burst(weights: str) -> Figure:
     top.plot(t[shown], true[shown], color=INK, linewidth=1.4, label="true tone")
     top.set_title("A burst of 20 Hz at 1,000 samples a second; SNR 0 dB while it is on")
     for axes, way, colour in zip(panels, WAYS, (ORANGE, BLUE), strict=True):
-        tones, bands = heard(weights, (20.0,), way == "whole", samples, rate)
+        tones, bands = extract_tones(weights, (20.0,), way == "whole", samples, rate)
         tone, half = tones[shown, 0], bands[shown, 0]
         _band(axes, t[shown], tone, half, colour)
         axes.plot(t[shown], true[shown], color=INK, linewidth=1.6, label="true tone")
@@ -218,7 +220,7 @@ def close(weights: str) -> Figure:
     true = np.stack([1 + 0.4 * np.sin(2 * np.pi * t / 45), np.where(t < 30, 0.6, 0.25)], axis=1)
     tones = true * np.sin(2 * np.pi * np.array(pair) * t[:, None] + np.array([0.3, 1.9]))
     samples = tones.sum(axis=1) + rng.standard_normal(n)
-    told = _told(weights, pair, rate, samples)
+    estimate = _detailed(weights, pair, rate, samples)
     from tonesieve.extractors.demodulation import ToneDemodulator
     from tonesieve.extractors.filters.registry import build_filter
 
@@ -234,12 +236,12 @@ def close(weights: str) -> Figure:
         )
         axes.plot(t, true[:, k], color=INK, linewidth=2.2, label="true")
         axes.plot(
-            t[thin], told.amplitude[0, thin, k], color=ORANGE, linewidth=1.4,
+            t[thin], estimate.amplitude[0, thin, k], color=ORANGE, linewidth=1.4,
             linestyle=(0, (4, 2)), label="pretrained\n(causal)",
         )  # fmt: skip
         axes.set(ylabel=f"amplitude at {pair[k]:g} Hz", ylim=(0, 2.2))
         axes.grid(alpha=0.3)
         axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    panels[0].set_title("Two tones 0.5 Hz apart in noise of standard deviation 1, told apart")
+    panels[0].set_title("Two tones 0.5 Hz apart in noise of standard deviation 1")
     panels[-1].set_xlabel("time (s)")
     return figure

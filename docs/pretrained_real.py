@@ -25,7 +25,7 @@ from tonesieve.signals.synthesis import background_of
 
 DOCS = Path(__file__).parent
 EXAMPLES = DOCS.parent / "examples"
-# Title; recording, tones, and what `prepare` is told beside, as in docs/own_noise.py.
+# Title; recording, tones, and the other arguments of `prepare`, as in docs/own_noise.py.
 RECORDINGS: dict[str, tuple[str, Path, list[float], dict[str, Any]]] = {
     "seismometer": (
         "Mains hum in a seismometer",
@@ -66,12 +66,12 @@ class Fitted:
         return np.concatenate([made.tones(a.phasors, start) for start, a in blocks], axis=1)
 
 
-def judged_recordings(weights: str, folder: Path) -> dict[str, Any]:
+def recordings_results(weights: str, folder: Path) -> dict[str, Any]:
     """All figures; the backgrounds are made anew in ``folder``."""
-    return {name: _judged(name, weights, folder / name) for name in RECORDINGS}
+    return {name: _results_of(name, weights, folder / name) for name in RECORDINGS}
 
 
-def _judged(name: str, weights: str, folder: Path) -> dict[str, Any]:
+def _results_of(name: str, weights: str, folder: Path) -> dict[str, Any]:
     title, path, hz, given = RECORDINGS[name]
     if not path.is_file():
         raise UserError(f"{path}: missing; `git checkout examples` brings it back")
@@ -110,13 +110,13 @@ def _judged(name: str, weights: str, folder: Path) -> dict[str, Any]:
 
 
 def _compact(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """A row an extractor and choice of knobs, its figures by rising SNR."""
+    """A row an extractor and choice of parameters, its figures by rising SNR."""
     rows = []
     table = table.sort_values("snr_db", kind="stable")
-    for (name, knobs), mine in table.groupby(["extractor", "knobs"], sort=False):
+    for (name, choice), mine in table.groupby(["extractor", "knobs"], sort=False):
         figures = {key: [round(x, 3) for x in mine[key]] for key in ("nmse_db", "stderr_db")}
         setting = str(mine["setting"].iloc[0])
-        rows.append({"extractor": name, "knobs": knobs, "setting": setting, **figures})
+        rows.append({"extractor": name, "knobs": choice, "setting": setting, **figures})
     return rows
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from markdown import render
 
 from tonesieve.config.presets import shipped_experiments
 from tonesieve.sweeping.plan import Plan, read_plan, slug
@@ -22,14 +23,6 @@ from tonesieve.sweeping.worker import FINISHED, PRUNED
 DOCS = Path(__file__).parent
 KEPT = DOCS / "results" / "sweeps"
 PAGE = DOCS / "sweeps.md"
-HEAD = """# The shipped sweeps
-
-Made by `make sweeps`: every table is what `tonesieve sweep NAME` ends with, on two cores, one
-thread a run. MSE is the mean over the four tones. test_mse: the whole fixed-start record.
-shifted_mse: 32 records with random start, beside the limit for what the model sees. settled: after
-the first second. Seconds and us/sample were taken while other runs shared the machine: they tell
-the order of magnitude.
-"""
 
 
 def keep(folder: Path) -> None:
@@ -84,7 +77,7 @@ def _table(name: str, plan: Plan) -> str:
     pruned = status.count(PRUNED)
     words = f"{status.count(FINISHED)} of {len(rows)} runs finished"
     if pruned:
-        words += f", {pruned} given up as hopeless"
+        words += f", {pruned} pruned as hopeless"
     text = search_text(result) if plan.search else points_text(result)
     return f"{text.rstrip()}\n{words}"
 
@@ -101,22 +94,19 @@ def _about(text: str) -> str:
 
 
 def page() -> str:
-    """All sweeps of which results are kept."""
-    parts = [HEAD]
+    """Fill the template with all sweeps of which results are kept."""
+    sweeps = []
     for name, text in shipped_experiments().items():
-        if not (KEPT / f"{name}.csv").exists():
-            continue
-        plan, _ = read_plan(name)
-        parts.append(f"## {name}\n\n{_about(text)}\n")
-        if plan.cut:
-            parts.append(f"*Cut:* {plan.cut}.\n")
-        parts.append(f"```text\n$ tonesieve sweep {name}\n{_table(name, plan)}\n```\n")
-        parts.append(f"![{name}](figures/sweep-{name}.png)\n")
-    return "\n".join(parts)
+        if (KEPT / f"{name}.csv").exists():
+            plan, _ = read_plan(name)
+            sweeps.append(
+                {"name": name, "about": _about(text), "cut": plan.cut, "table": _table(name, plan)}
+            )
+    return render("sweeps", sweeps=sweeps)
 
 
 def main(folders: list[str]) -> None:
-    """Keep what is given, then write the page."""
+    """Keep the results of the folders given, then write the page."""
     for folder in folders:
         keep(Path(folder))
     PAGE.write_text(page(), encoding="utf-8")

@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from markdown import table
+
 import tonesieve
 
 DOCS = Path(__file__).parent
@@ -80,50 +82,52 @@ def keep_limits() -> None:
 
 
 def presets_table() -> str:
-    """A row a preset."""
-    head = (
-        "| preset | parameters | epochs | seconds | train MSE | test MSE | per tone | "
-        "random start | limit | ratio | settled |\n" + "|---" * 11 + "|"
-    )
-    return "\n".join(
-        [head, *(_preset_row(kept(n)) for n in ORDER if (KEPT / f"{n}.json").exists())]
-    )
+    """Write a row a preset."""
+    head = [
+        "preset", "parameters", "epochs", "seconds", "train MSE", "test MSE", "per tone",
+        "random start", "limit", "ratio", "settled",
+    ]  # fmt: skip
+    names = [name for name in ORDER if (KEPT / f"{name}.json").exists()]
+    return table([_preset_row(kept(name)) for name in names], head)
 
 
-def _preset_row(result: dict[str, Any]) -> str:
+def _preset_row(result: dict[str, Any]) -> list[str]:
     training, shifted = result["training"], result["shifted"]
-    per_tone = ", ".join(f"{c['mse']:.2g}" for c in result["test"]["per_component"])
-    epochs = f"{training['epochs']} of {result['preset_epochs']}"
-    return (
-        f"| `{result['preset']}` | {training['parameters']:,} | {epochs} | "
-        f"{training['seconds']:.0f} | {result['train']['mse']:.3g} | {result['test']['mse']:.3g} | "
-        f"{per_tone} | {shifted['mse']:.3g} ± {shifted['stderr']:.1g} | {shifted['limit']:.3g} | "
-        f"{shifted['ratio']:.3g} | {shifted['settled_mse']:.3g} |"
-    )
+    return [
+        f"`{result['preset']}`",
+        f"{training['parameters']:,}",
+        f"{training['epochs']} of {result['preset_epochs']}",
+        f"{training['seconds']:.0f}",
+        f"{result['train']['mse']:.3g}",
+        f"{result['test']['mse']:.3g}",
+        ", ".join(f"{c['mse']:.2g}" for c in result["test"]["per_component"]),
+        f"{shifted['mse']:.3g} ± {shifted['stderr']:.1g}",
+        f"{shifted['limit']:.3g}",
+        f"{shifted['ratio']:.3g}",
+        f"{shifted['settled_mse']:.3g}",
+    ]
 
 
 def compare_table() -> str:
-    """Random start: a row an extractor, the best first."""
+    """Write a row an extractor, random start, the best first."""
     result = kept("compare")
     (scene,) = (s for s in result["scenes"] if s["scene"] == "random start")
-    head = (
-        "| extractor | MSE | settled | limit | ratio | causal | delay | µs a sample |\n"
-        + "|---" * 8
-        + "|"
-    )
+    head = ["extractor", "MSE", "settled", "limit", "ratio", "causal", "delay", "µs a sample"]
     rows = sorted(scene["rows"], key=lambda row: (not row["causal"], row["mse"]))
-    return "\n".join([head, *map(_compare_row, rows)])
+    return table([_compare_row(row) for row in rows], head)
 
 
-def _compare_row(row: dict[str, Any]) -> str:
-    ratio = "" if row["ratio"] is None else _with_error(row["ratio"], row["ratio_stderr"])
-    limit = "" if row["limit"] is None else f"{row['limit']:.3g}"
-    delay = "grows" if row["delay_samples"] is None else f"{row['delay_samples']:,}"
-    return (
-        f"| {row['name']} | {_with_error(row['mse'], row['stderr'])} | {row['settled_mse']:.3g} | "
-        f"{limit} | {ratio} | {'yes' if row['causal'] else 'no'} | {delay} | "
-        f"{row['us_per_sample']:.2g} |"
-    )
+def _compare_row(row: dict[str, Any]) -> list[str]:
+    return [
+        row["name"],
+        _with_error(row["mse"], row["stderr"]),
+        f"{row['settled_mse']:.3g}",
+        "" if row["limit"] is None else f"{row['limit']:.3g}",
+        "" if row["ratio"] is None else _with_error(row["ratio"], row["ratio_stderr"]),
+        "yes" if row["causal"] else "no",
+        "grows" if row["delay_samples"] is None else f"{row['delay_samples']:,}",
+        f"{row['us_per_sample']:.2g}",
+    ]
 
 
 def _with_error(value: float, stderr: float) -> str:
@@ -131,38 +135,37 @@ def _with_error(value: float, stderr: float) -> str:
 
 
 def limits_table() -> str:
-    """The limit: a row a phase_scale, a column a window."""
+    """Write the limit: a row a phase_scale, a column a window."""
     result = kept("limits")
     cells = {(row["phase_scale"], row["window"]): row for row in result["rows"]}
-    head = "| phase_scale | " + " | ".join(f"L={w}" for w in WINDOWS) + " | seconds |"
-    lines = [head, "|---" * (len(WINDOWS) + 2) + "|"]
+    lines = []
     for p in PHASE_SCALES:
         row = [cells[p, w] for w in WINDOWS]
-        figures = " | ".join(f"{c['mse']:.3g} ± {c['stderr']:.1g}" for c in row)
-        lines.append(f"| {p:g} | {figures} | {sum(c['seconds'] for c in row):.0f} |")
-    return "\n".join(lines)
+        figures = [f"{c['mse']:.3g} ± {c['stderr']:.1g}" for c in row]
+        lines.append([f"{p:g}", *figures, f"{sum(c['seconds'] for c in row):.0f}"])
+    return table(lines, ["phase_scale", *(f"L={w}" for w in WINDOWS), "seconds"])
 
 
 def pretrained_table() -> str:
-    """The pretrained extractor over the family of tests, beside who else can do it."""
+    """Write the pretrained extractor's NMSE over the test scenes, beside the filters'."""
     rows = kept("pretrained")["summary"]
     found = {(row["extractor"], row["way"]): row for row in rows}
     best = {way: found["best fixed", way] for way in ("causal", "zero-phase")}
     shown = [
         ("`pretrained`", "pretrained", "pretrained"),
-        ("best filter for every single record, chosen by the truth", "oracle", "oracle"),
+        ("best filter for every single record, chosen by the true tone", "oracle", "oracle"),
         ("the one filter and setting that is best over all", "best fixed", "best fixed"),
-        ("Kalman filter, smoother, told noise and walk", "kalman told", "smoother told"),
+        ("oracle Kalman filter, smoother: noise and drift known", "kalman told", "smoother told"),
     ]
-    lines = ["| NMSE in dB, mean over the family | causal | whole recording |", "|---|---|---|"]
+    lines = []
     for name, *keys in shown:
         cells = []
         for way, key in zip(best, keys, strict=True):
             who = best[way]["who"].split(":")[0]
             who = f" (`{who}`)" if key == "best fixed" else ""
             cells.append(f"{found[key, way]['nmse_db']:.1f}{who}")
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append([name, *cells])
+    return table(lines, ["NMSE in dB, mean over the family", "causal", "whole recording"])
 
 
 TABLES = {
@@ -174,12 +177,12 @@ TABLES = {
 
 
 def rewritten(text: str) -> str:
-    """A document with its tables as the kept results have them."""
-    for name, table in TABLES.items():
+    """Return a document with its tables as the kept results have them."""
+    for name, write in TABLES.items():
         begin, end = f"<!-- made by `make {name}` -->", f"<!-- end of {name} -->"
         if begin in text and (name == "presets" or (KEPT / f"{name}.json").exists()):
             before, rest = text.split(begin)
-            text = f"{before}{begin}\n{table()}\n{end}{rest.split(end)[1]}"
+            text = f"{before}{begin}\n{write()}{end}{rest.split(end)[1]}"
     return text
 
 

@@ -1,14 +1,15 @@
 """Three recordings worked through: mains hum, two close wobbles of the Earth's pole, an EDF file.
 
-Of each: the tones by the default extractor, with a picture; and, since nobody knows the truth of a
-real recording, known tones put into the same noise, which ours and a Butterworth band-pass then
-have to get back. `python examples/worked.py` makes docs/examples.md; --short is for the tests.
+For each: the tones by the default extractor, with a picture. The true tones of a real recording are
+unknown, so known tones are added to the same noise, and ours and a Butterworth band-pass extract
+them. `python examples/worked.py` makes docs/examples.md; --short is for the tests.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,19 +22,23 @@ import pandas as pd
 from scipy import signal
 
 import tonesieve
-from tonesieve.extraction.pipeline import extract_array, make_source
+from tonesieve.extraction.pipeline import extract_array
+from tonesieve.extractors.source import make_source
 from tonesieve.recordings.recording import read_recording
 from tonesieve.util.files import write_text
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
+sys.path.append(str(DOCS))  # the templates and their renderer
+from markdown import render, table  # noqa: E402
+
 SEISMOMETER = HERE / "seismometer" / "seismometer_200hz.csv"
 POLAR = HERE / "polar_motion" / "polar_motion_daily.csv"
 # Chandler wobble and annual wobble, cycles a year; a year has so many days.
 WOBBLES, YEAR_D = (365.25 / 433.5, 1.0), 365.25
-# Half widths that a user of a band-pass might try, as shares of the room to the next tone.
-# Who is compared where tones are steady.
+# What is compared where tones are steady.
 STEADY = ("pretrained", "tracker", "kalman", "least-squares-growing", "wiener")
+# Half widths that a user of a band-pass might try, as fractions of the spacing to the next tone.
 WIDTHS = (0.02, 0.05, 0.1, 0.2, 0.4)
 USUAL = 0.2
 
@@ -85,8 +90,8 @@ def compare(trials: Sequence[Trial], *, names: Sequence[str]) -> list[dict[str, 
         best = [
             min(t.nmse_db(butterworth(t, share, causal=causal)) for share in WIDTHS) for t in trials
         ]
-        rows.append(_row("Butterworth, as one would", causal, usual))
-        rows.append(_row("Butterworth, best width by the truth", causal, best))
+        rows.append(_row("Butterworth, usual width", causal, usual))
+        rows.append(_row("Butterworth, best width by the true tone", causal, best))
     return rows
 
 
@@ -106,23 +111,23 @@ def _row(name: str, causal: bool, found: list[float]) -> dict[str, Any]:
 
 def mains(out: Path, short: bool) -> dict[str, Any]:
     """Mains hum in a seismometer, near 50 Hz and not steady."""
-    told = tonesieve.extract(
+    found = tonesieve.extract(
         SEISMOMETER, [50.0], band_hz=(49, 51), full=True, picture=True, out=out / "hum.csv"
     )
-    amplitude = told["tones"][0]["amplitude"]
-    heard = read_recording(SEISMOMETER).samples
-    t, rng = np.arange(heard.size) / 200.0, np.random.default_rng(0)
+    amplitude = found["tones"][0]["amplitude"]
+    samples = read_recording(SEISMOMETER).samples
+    t, rng = np.arange(samples.size) / 200.0, np.random.default_rng(0)
     trials = []
     for f in (46.0, 47.0, 53.0, 54.0)[: 1 if short else 4]:
         # As steady as the grid is: its frequency wanders by 0.03 Hz within some 20 s.
         wander = signal.lfilter([1], [1, -np.exp(-1 / 4000)], rng.standard_normal(t.size))
         turn = f + 0.03 * wander / wander.std()
         tone = amplitude * np.sin(2 * np.pi * (np.cumsum(turn) / 200 + rng.random()))
-        trials.append(Trial(heard + tone, tone[:, None], 200.0, (f,), 3.0))
+        trials.append(Trial(samples + tone, tone[:, None], 200.0, (f,), 3.0))
     return {
         "title": "Mains hum in a seismometer",
         "unit": "counts",
-        "told": told["tones"],
+        "tones": found["tones"],
         "known": "a tone of the hum's own amplitude at 46, 47, 53 and 54 Hz, its frequency "
         "wandering by 0.03 Hz (s.d.) within some 20 s, a trial each",
         "rows": compare(trials, names=("pretrained", "tracker", "kalman", "lock-in", "wiener")),
@@ -131,17 +136,17 @@ def mains(out: Path, short: bool) -> dict[str, Any]:
 
 def wobble(out: Path, short: bool) -> dict[str, Any]:
     """Chandler and annual wobble in the motion of the pole, by means over 30 days."""
-    table = pd.read_csv(POLAR)
-    whole = len(table) // 30 * 30
-    means = table.iloc[:whole].groupby(np.arange(whole) // 30).mean()
+    daily = pd.read_csv(POLAR)
+    whole = len(daily) // 30 * 30
+    means = daily.iloc[:whole].groupby(np.arange(whole) // 30).mean()
     rate = YEAR_D / 30  # samples a year: all frequencies are in cycles a year
     means.to_csv(out / "means.csv", index=False)
-    told = tonesieve.extract(
+    found = tonesieve.extract(
         out / "means.csv", WOBBLES, columns=["x_arcsec"], rate_hz=rate, picture=True,
         out=out / "wobble.csv",
     )  # fmt: skip
-    heard = means["x_arcsec"].to_numpy()
-    t, rng = np.arange(heard.size) / rate, np.random.default_rng(1)
+    samples = means["x_arcsec"].to_numpy()
+    t, rng = np.arange(samples.size) / rate, np.random.default_rng(1)
     trials = []
     apart = WOBBLES[1] - WOBBLES[0]
     for f in np.linspace(1.4, 2.6, 2 if short else 8):
@@ -149,20 +154,18 @@ def wobble(out: Path, short: bool) -> dict[str, Any]:
         tones = np.stack(
             [
                 one["amplitude"] * np.sin(2 * np.pi * (hz * t + rng.random()))
-                for one, hz in zip(told["tones"], pair, strict=True)
+                for one, hz in zip(found["tones"], pair, strict=True)
             ],
             axis=1,
         )
-        trials.append(Trial(heard + tones.sum(axis=1), tones, rate, pair, apart))
+        trials.append(Trial(samples + tones.sum(axis=1), tones, rate, pair, apart))
     return {
         "title": "Chandler and annual wobble of the pole (x)",
         "unit": "arc seconds; frequencies in cycles a year",
-        "told": told["tones"],
+        "tones": found["tones"],
         "known": "two steady tones of the wobbles' own amplitudes, as close to each other as they "
         "are, at eight places between 1.4 and 2.8 cycles a year, a trial each",
-        "rows": compare(
-            trials, names=("pretrained", "tracker", "kalman", "least-squares-growing", "wiener")
-        ),
+        "rows": compare(trials, names=STEADY),
     }
 
 
@@ -176,7 +179,7 @@ def edf(out: Path, short: bool) -> dict[str, Any]:
     truth, rest = tones.read(0, n).T, noise.read(0, n)[0]
     frequencies = (8.0, 8.1777, 8.5)
     np.savez(out / "sum.npz", sum=truth.sum(axis=1) + rest, rate_hz=tones.rate_hz)
-    told = tonesieve.extract(out / "sum.npz", frequencies, picture=True, out=out / "tones.npz")
+    found = tonesieve.extract(out / "sum.npz", frequencies, picture=True, out=out / "tones.npz")
     size = n // 4
     trials = [
         Trial(
@@ -191,12 +194,10 @@ def edf(out: Path, short: bool) -> dict[str, Any]:
     return {
         "title": "Three close tones in an EDF file",
         "unit": "uV",
-        "told": told["tones"],
+        "tones": found["tones"],
         "known": f"the file's own signals {', '.join(labels)} (100 uV each), added up with its "
         "signal noise; a trial is a quarter of the ten minutes",
-        "rows": compare(
-            trials, names=("pretrained", "tracker", "kalman", "least-squares-growing", "wiener")
-        ),
+        "rows": compare(trials, names=STEADY),
     }
 
 
@@ -209,37 +210,33 @@ PICTURES = {"mains": "hum.csv.png", "wobble": "wobble.csv.png", "edf": "tones.np
 
 
 def page(results: dict[str, Any]) -> str:
-    """The results as a page of the docs."""
-    parts = [
-        "# Three recordings, worked through",
-        "",
-        "Made by `python examples/worked.py`. *Followed*: the frequency at which the tone was "
-        "found, and where nine tenths of its power lie. NMSE: squared error over the power of the "
-        "known tone, in dB, the median over the trials with their spread; the first and last "
-        "twentieth left out. Causal: by the past alone. Where frequencies are in cycles a year, "
-        "the picture's s are years.",
-    ]
-    for name, found in results.items():
-        parts += ["", f"## {found['title']}", "", f"![tone, amplitude and spectra](figures/example-"
-                  f"{name}.png)", ""]  # fmt: skip
-        parts += [f"| asked for | amplitude ({found['unit']}) | followed | from | to |",
-                  "|---|---|---|---|---|"]  # fmt: skip
-        for tone in found["told"]:
-            parts.append(
-                f"| {tone['hz']:.6g} | {tone['amplitude']:.3g} | {tone['followed_hz']:.6g} | "
-                f"{tone['lowest_hz']:.6g} | {tone['highest_hz']:.6g} |"
-            )
-        parts += ["", f"Known tones in the same noise: {found['known']}.", ""]
-        parts += ["| method | causal, NMSE dB | whole recording, NMSE dB |", "|---|---|---|"]
-        methods = list(dict.fromkeys(row["method"] for row in found["rows"]))
-        for method in methods:
-            cells = [
-                next((f"{r['nmse_db']:.1f} ± {r['spread_db']:.1f}" for r in found["rows"]
-                      if r["method"] == method and r["causal"] is causal), "")
-                for causal in (True, False)
-            ]  # fmt: skip
-            parts.append(f"| {method} | {cells[0]} | {cells[1]} |")
-    return "\n".join(parts) + "\n"
+    """Fill the template with the results."""
+    return render("examples", examples=[_example(name, found) for name, found in results.items()])
+
+
+def _example(name: str, found: dict[str, Any]) -> dict[str, str]:
+    tones = [
+        [f"{tone['hz']:.6g}", f"{tone['amplitude']:.3g}",
+         *(f"{tone[key]:.6g}" for key in ("followed_hz", "lowest_hz", "highest_hz"))]
+        for tone in found["tones"]
+    ]  # fmt: skip
+    cells = {
+        (row["method"], row["causal"]): f"{row['nmse_db']:.1f} ± {row['spread_db']:.1f}"
+        for row in found["rows"]
+    }
+    methods = list(dict.fromkeys(row["method"] for row in found["rows"]))
+    return {
+        "name": name,
+        "title": found["title"],
+        "known": found["known"],
+        "tones": table(
+            tones, ["nominal", f"amplitude ({found['unit']})", "estimated", "from", "to"]
+        ),
+        "methods": table(
+            [[m, cells.get((m, True), ""), cells.get((m, False), "")] for m in methods],
+            ["method", "causal, NMSE dB", "whole recording, NMSE dB"],
+        ),
+    }
 
 
 def main() -> None:

@@ -145,10 +145,10 @@ def test_the_worked_examples_run(tmp_path: Path) -> None:
     assert list(found) == ["mains", "wobble", "edf"]
     for name, one in found.items():
         best = {r["causal"]: r["nmse_db"] for r in one["rows"] if r["method"] == "tracker"}
-        usual = {r["causal"]: r["nmse_db"] for r in one["rows"] if "as one would" in r["method"]}
+        usual = {r["causal"]: r["nmse_db"] for r in one["rows"] if "usual width" in r["method"]}
         assert all(best[causal] < usual[causal] for causal in (True, False)), name
         assert (tmp_path / "figures" / f"example-{name}.png").stat().st_size > 50_000
-    hum, (chandler, annual) = found["mains"]["told"][0], found["wobble"]["told"]
+    hum, (chandler, annual) = found["mains"]["tones"][0], found["wobble"]["tones"]
     assert hum["followed_hz"] == pytest.approx(49.936, abs=0.005)
     assert chandler["followed_hz"] == pytest.approx(365.25 / 433, rel=0.005)
     assert annual["followed_hz"] == pytest.approx(1.0, rel=0.001)
@@ -167,7 +167,7 @@ def test_a_command_that_fails_is_noticed(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_seismometer_gives_up_its_hum(workplace: Path) -> None:
+def test_the_hum_is_extracted_from_the_seismometer(workplace: Path) -> None:
     training, extracting = commands("examples/seismometer/README.md")[:2]
     tonesieve_alone(training, workplace)
     (tone,) = json.loads(tonesieve([*extracting, "--json"], workplace))["tones"]
@@ -184,20 +184,26 @@ def test_the_default_run_is_as_good_as_the_readme_says(workplace: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_clock_and_a_deaf_model_are_found_out(workplace: Path) -> None:
+def test_a_clock_and_an_unlearnable_task_are_detected(workplace: Path) -> None:
     clock = ["tonesieve", "run", "clock", "--out", "clock", "--json"]
     result = json.loads(tonesieve_alone(clock, workplace))
-    # Far better than anything that listens could be at phase_scale 1.0.
+    # Far better than any model that follows its input could be at phase_scale 1.0.
     assert result["test"]["mse"] < 0.05 < 0.4 < result["shifted"]["limit"]
     assert "probe" in result["warnings"][0]
     assert verdict("clock", workplace) == "clock"
-    deaf = ["tonesieve", "run", "window10", "data.phase_scale=1.0", "training.epochs=5"]
-    tonesieve_alone([*deaf, "--out", "deaf"], workplace)
-    assert verdict("deaf", workplace) == "neither"
+    unlearnable = ["tonesieve", "run", "window10", "data.phase_scale=1.0", "training.epochs=5"]
+    tonesieve_alone([*unlearnable, "--out", "unlearnable"], workplace)
+    assert verdict("unlearnable", workplace) == "neither"
 
 
 def test_the_documents_name_what_is_there() -> None:
-    pages = ["docs/benchmarks.md", "docs/own-noise.md", "docs/model-card.md", "CONTRIBUTING.md"]
+    pages = [
+        "docs/benchmarks.md",
+        "docs/exercise.md",
+        "docs/own-noise.md",
+        "docs/model-card.md",
+        "CONTRIBUTING.md",
+    ]
     pages.append("CHANGELOG.md")
     for document in [*DOCUMENTS, *pages]:
         text = (REPOSITORY / document).read_text(encoding="utf-8")
@@ -256,18 +262,18 @@ def test_every_shipped_sweep_has_its_results_and_every_claim_its_row() -> None:
 def test_a_verdict_on_a_claim() -> None:
     import claims
 
-    def judged(claimed: float, here: float, stateful: bool = False, alone: bool = False) -> str:
+    def compared(claimed: float, here: float, stateful: bool = False, alone: bool = False) -> str:
         known = {"test_mse": here, "limit": 0.2}
         case = claims.Case("x", {"test_mse": claimed}, known, 1, stateful, [])
-        return str(claims.verdict(case, heard_alone=alone))
+        return str(claims.verdict(case, input_only=alone))
 
-    assert judged(0.05, 0.22) == "impossible"
-    assert judged(0.05, 0.22, stateful=True) == "not reproduced"
-    assert judged(0.05, 0.22, stateful=True, alone=True) == "not reproduced; only by a clock"
-    assert judged(0.05, 0.05, stateful=True, alone=True) == "reproduced; only by a clock"
-    assert judged(0.25, 0.22) == "reproduced"
-    assert judged(0.30, 0.22) == "better"
-    assert judged(0.21, 0.30) == "not reproduced"
+    assert compared(0.05, 0.22) == "impossible"
+    assert compared(0.05, 0.22, stateful=True) == "not reproduced"
+    assert compared(0.05, 0.22, stateful=True, alone=True) == "not reproduced; only by a clock"
+    assert compared(0.05, 0.05, stateful=True, alone=True) == "reproduced; only by a clock"
+    assert compared(0.25, 0.22) == "reproduced"
+    assert compared(0.30, 0.22) == "better"
+    assert compared(0.21, 0.30) == "not reproduced"
     by_r2 = claims.Case("x", {"r2": 0.35}, {"test_mse": 0.3, "limit": 0.04}, 1, False, [])
     assert claims.verdict(by_r2) == "reproduced"
 
@@ -306,7 +312,7 @@ def test_a_goal_of_the_model_card_is_met_or_missed_by_its_figure() -> None:
     kept["covered"]["whole"] = 0.93
     assert not changed("whole record: the band holds 88").met
     kept["cost"]["first_answer_s"]["median"] = 1.1
-    assert not changed("first answer").met
+    assert not changed("first estimate").met
 
 
 @pytest.mark.usefixtures("makers")
@@ -326,7 +332,7 @@ def test_the_model_card_lists_all_that_the_family_draws() -> None:
 def test_a_scene_in_the_figures_of_the_model_card() -> None:
     import numpy as np
     import pandas as pd
-    import pretrained_judging
+    import pretrained_evaluation
 
     rows = [
         {"scene": scene, "snr_bin": "0 to 5", "dynamics": "steady", "noise": "white",
@@ -343,7 +349,7 @@ def test_a_scene_in_the_figures_of_the_model_card() -> None:
     cell = {"snr_bin": "0 to 5", "dynamics": "steady", "noise": "white"}
     within = pd.DataFrame([{"scene": n, "covered": 0.8 + 0.2 * n, **cell} for n in range(2)])
     bands = dict.fromkeys(("causal", "whole"), within)
-    found = pretrained_judging.family_figures(pd.DataFrame(rows), bands, {1})
+    found = pretrained_evaluation.family_figures(pd.DataFrame(rows), bands, {1})
     assert found["covered"] == pytest.approx({"causal": 0.9, "whole": 0.9})
     assert found["unclipped"]["whole"]["covered"] == pytest.approx(0.8)
     (cell,) = found["cells"]

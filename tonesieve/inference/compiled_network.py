@@ -123,7 +123,7 @@ def _run(
         rest, answers = np.ascontiguousarray(samples[:, done:, None]), out[:, done:]
         found = np.empty(answers.shape, dtype=np.float32)
         program, weights, at = packed.program, packed.weights, packed.answers_at
-        cells.run(program, weights, memory, rest, at, packed.n_outputs, found)
+        cells.run_block(program, weights, memory, rest, at, packed.n_outputs, found)
         if done == 0:
             return found
         out[:, done:] = found
@@ -172,7 +172,7 @@ class SampleRunner(partial[None]):
         ints = np.concatenate([np.array(head, dtype=np.int32), packed.program.ravel()])
         first = np.pad(ints, (0, -ints.size % LINE)).view(np.float32)
         unit = aligned(np.concatenate([first, packed.weights, packed.memory.ravel()]))
-        stepper = super().__new__(cls, compiled_core().step, unit)
+        stepper = super().__new__(cls, compiled_core().run_sample, unit)
         memory = unit[-packed.memory.size :].reshape(n_passes, n_memory)
         at = packed.answers_at
         stepper.answers = memory[:, at : at + packed.n_outputs]

@@ -1,6 +1,6 @@
 """The pretrained extractor over the family of tests, steady tones, and what it costs: figures.
 
-It is heard as users hear it: `Stream` sample by sample, `run_over_recording` over a whole recording.
+It runs as users run it: causal through `Stream`, whole records through `run_over_recording`.
 """
 
 from __future__ import annotations
@@ -33,30 +33,34 @@ from tonesieve.recordings.recording import from_array
 from tonesieve.recordings.statistics import survey
 
 N_PER_CELL, SEED = 6, 0
-# Bands need no rivals, and more scenes: those above are the first of them.
+# Coverage needs no baselines but more scenes; those above are the first of them.
 N_COVERED = 24
 NAME, WAYS = "pretrained", ("causal", "whole")
-# Axes of the tables beside those of the cells: what is slow, what is heard together, what is lost.
+# Axes of the tables beside those of the cells: slow tones, tones estimated together, clipping.
 SLOW = 0.01
 AXES = ("snr_bin", "dynamics", "noise", "frequency", "known tones", "clipping")
 # Seven times each, the median; samples of a measurement.
 TIMES, TIMED = 7, 100_000
 
 
-def source(weights: str, turns: Sequence[float], rate_hz: float = 1.0) -> Source:
+def source(weights: str, freq_cycles: Sequence[float], rate_hz: float = 1.0) -> Source:
     """The extractor as the commands build it."""
     word = f"{NAME}:weights={weights}" if weights else NAME
-    return make_source(word, turns)(rate_hz, "a scene")
+    return make_source(word, freq_cycles)(rate_hz, "a scene")
 
 
-def heard(
-    weights: str, turns: Sequence[float], whole: bool, samples: np.ndarray, rate_hz: float = 1.0
+def extract_tones(
+    weights: str,
+    freq_cycles: Sequence[float],
+    whole: bool,
+    samples: np.ndarray,
+    rate_hz: float = 1.0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Tones (T, K) and half-widths of their bands, of samples (T,) as a user would have them."""
-    made = source(weights, turns, rate_hz)
+    made = source(weights, freq_cycles, rate_hz)
     if not whole:
-        told = Stream(made).process_detailed(samples[None])
-        return told.tones[0], told.band[0]
+        estimate = Stream(made).process_detailed(samples[None])
+        return estimate.tones[0], estimate.band[0]
     recording = from_array(samples, rate_hz)
     folder = Path(tempfile.gettempdir())
     tones, band = run_over_recording(
@@ -70,19 +74,19 @@ def heard(
 
 
 @lru_cache(maxsize=4)
-def _heard(
-    weights: str, turns: tuple[float, ...], whole: bool, data: bytes
+def _extract_cached(
+    weights: str, freq_cycles: tuple[float, ...], whole: bool, data: bytes
 ) -> tuple[np.ndarray, np.ndarray]:
-    return heard(weights, turns, whole, np.frombuffer(data))
+    return extract_tones(weights, freq_cycles, whole, np.frombuffer(data))
 
 
 @dataclass(frozen=True)
-class Hearer:
-    """What `generality` asks of a candidate; the figure and the band ask for the same answer."""
+class ExtractorInScene:
+    """An extractor for `evaluation.benchmark`; error and band use one cached estimate."""
 
     weights: str
     whole: bool
-    turns: tuple[float, ...]
+    freq_cycles: tuple[float, ...]
 
     def extract(self, mixture: np.ndarray) -> np.ndarray:
         """Tones (1, T, K)."""
@@ -91,20 +95,20 @@ class Hearer:
     def extract_with_bands(self, mixture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Tones and half-widths."""
         data = np.ascontiguousarray(mixture[0], dtype=float).tobytes()
-        tones, band = _heard(self.weights, self.freq_cycles, self.whole, data)
+        tones, band = _extract_cached(self.weights, self.freq_cycles, self.whole, data)
         return tones[None], band[None]
 
 
-def builder(weights: str, whole: bool) -> Callable[[Sequence[float]], Hearer]:
+def builder(weights: str, whole: bool) -> Callable[[Sequence[float]], ExtractorInScene]:
     """Builds for the tones of a scene."""
-    return lambda turns: Hearer(weights, whole, tuple(turns))
+    return lambda freq_cycles: ExtractorInScene(weights, whole, tuple(freq_cycles))
 
 
-def judged_family(weights: str, cache: Path) -> dict[str, Any]:
+def family_results(weights: str, cache: Path) -> dict[str, Any]:
     """All figures over the family of tests."""
     references = benchmark.run_baselines(N_PER_CELL, cache, seed=SEED)
     ways = {way: builder(weights, way == "whole") for way in WAYS}
-    rivals = [
+    baselines = [
         wrap_extractor(NAME, build, handles_nan=True, causal=way == "causal")
         for way, build in ways.items()
     ]
@@ -112,10 +116,10 @@ def judged_family(weights: str, cache: Path) -> dict[str, Any]:
     covered: dict[str, list[pd.DataFrame]] = {way: [] for way in WAYS}
     clipped = set()
     began = time.monotonic()
-    n_judged = N_PER_CELL * len(benchmark.cell_grid())
+    n_compared = N_PER_CELL * len(benchmark.cell_grid())
     for case in benchmark.test_scenes(N_COVERED, seed=SEED):
-        if case.number < n_judged:
-            parts.append(benchmark.run_benchmark(rivals, [case]))
+        if case.number < n_compared:
+            parts.append(benchmark.run_benchmark(baselines, [case]))
         if "clip_quantile" in case.scene.about:
             clipped.add(case.number)
         for way, build in ways.items():
@@ -172,7 +176,7 @@ def _unclipped(covered: pd.DataFrame, clipped: Collection[int]) -> dict[str, Any
 
 
 def scores_of(frame: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
-    """NMSE by scene, of both ways: the pretrained, best fixed setting, oracle, told."""
+    """NMSE by scene, causal and whole: pretrained, best fixed setting, oracle, oracle Kalman."""
     ways = {"causal": "causal", "whole": "zero-phase"}
     marked = frame["extractor"] + np.where(frame["setting"] == "", "", ": " + frame["setting"])
     scores = pd.DataFrame(index=frame["scene"].unique())
@@ -184,8 +188,8 @@ def scores_of(frame: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
         scores[f"{way} {NAME}"] = table[NAME]
         scores[f"{way} best"] = table[best["who"].iloc[0]]
         scores[f"{way} oracle"] = table[field].min(axis=1)
-        told = mine[mine["kind"] == "told"]["who"].unique()
-        scores[f"{way} told"] = table[told[0]]
+        known = mine[mine["kind"] == "told"]["who"].unique()
+        scores[f"{way} told"] = table[known[0]]
     return scores
 
 
@@ -242,14 +246,14 @@ def _rows(table: pd.DataFrame, axis: str) -> list[dict[str, Any]]:
     return table.reset_index().rename(columns={"index": axis}).to_dict("records")
 
 
-def judged_curve(weights: str, n_scenes: int = 64) -> list[dict[str, Any]]:
-    """Steady tones: NMSE by SNR and age, of the pretrained (causal) and the told."""
-    rival = wrap_extractor(NAME, builder(weights, False), handles_nan=True)
-    return benchmark.steady_curve([rival], n_scenes=n_scenes, seed=SEED).to_dict("records")
+def curve_results(weights: str, n_scenes: int = 64) -> list[dict[str, Any]]:
+    """Steady tones: NMSE by SNR and age, pretrained (causal) and oracle Kalman filter."""
+    baseline = wrap_extractor(NAME, builder(weights, False), handles_nan=True)
+    return benchmark.steady_curve([baseline], n_scenes=n_scenes, seed=SEED).to_dict("records")
 
 
 def measured_cost(weights: str) -> dict[str, Any]:
-    """Time a sample, time to the first answer."""
+    """Measure the time a sample and the time to the first estimate."""
     rng = np.random.default_rng(0)
     samples = rng.standard_normal((1, TIMED))
     rows = []
@@ -259,15 +263,15 @@ def measured_cost(weights: str) -> dict[str, Any]:
         for chunk in (1000, 100_000):
             rows.append({**what, "how": f"stream, chunks of {chunk:,}"}
                         | _timed(partial(_stepped, made, samples, chunk)))  # fmt: skip
-        rows.append({**what, "how": "whole recording"}
-                    | _timed(partial(heard, weights, tones, True, samples[0], 1000.0)))  # fmt: skip
+        whole = partial(extract_tones, weights, tones, True, samples[0], 1000.0)
+        rows.append({**what, "how": "whole recording"} | _timed(whole))
     path = Path(weights) if weights else Path(tonesieve.__file__).parent / PRETRAINED
     return {
         "machine": f"{platform.machine()}, {_processor()}, one thread",
         "numbers": sum(int(t.size) for t in load_pretrained(weights or None)[0].values()),
         "bytes": path.stat().st_size,
         "rows": rows,
-        "first_answer_s": _spread([_first_answer(weights) for _ in range(TIMES + 1)][1:]),
+        "first_answer_s": _spread([_first_estimate(weights) for _ in range(TIMES + 1)][1:]),
         "extract_s": _spread([_extract(weights) for _ in range(TIMES + 1)][1:]),
     }
 
@@ -307,8 +311,8 @@ def _command(weights: str, *words: str) -> list[str]:
     return [sys.executable, "-m", "tonesieve", *words, *with_]
 
 
-def _first_answer(weights: str) -> float:
-    """Seconds from the start of a stream, whose first sample is there, to its first answer."""
+def _first_estimate(weights: str) -> float:
+    """Seconds from the start of a stream, whose first sample is there, to its first estimate."""
     words = _command(weights, "stream", "--hz", "50", "--rate", "1000")
     began = time.perf_counter()
     with subprocess.Popen(
@@ -344,7 +348,7 @@ def _extract(weights: str) -> float:
         return time.perf_counter() - began
 
 
-def judged_limits(weights: str, n_scenes: int = 12) -> list[dict[str, Any]]:
+def limits_results(weights: str, n_scenes: int = 12) -> list[dict[str, Any]]:
     """Beyond the family, one thing at a time: NMSE by how far, beside a tracker of 300 samples.
 
     A steady tone of 10 dB a sample in white noise, but for what is said.
@@ -390,9 +394,11 @@ def _beyond(
     if beside:
         loud = np.sqrt(2 * 10 ** ((snr_db + 20) / 10))
         samples = samples + loud * np.sin(2 * np.pi * turn * (1 + beside) * t + phases[1])
-    turns = (turn * named,)
-    tracker = build_filter("tracker:memory_s=300", turns, 1.0).extract((samples - samples[0])[None])
-    estimates = [heard(weights, turns, whole, samples)[0] for whole in (False, True)]
+    freq_cycles = (turn * named,)
+    tracker = build_filter("tracker:memory_s=300", freq_cycles, 1.0).extract(
+        (samples - samples[0])[None]
+    )
+    estimates = [extract_tones(weights, freq_cycles, whole, samples)[0] for whole in (False, True)]
     late = slice(n // 4, None)
     power = float(np.mean(true[late] ** 2))
     return [
