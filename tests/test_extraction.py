@@ -25,7 +25,7 @@ from tonesieve.signals.synthesis import draw_records, tone_gain
 class LeastSquares:
     """Fits sine and cosine of every frequency to the whole record; needs the future.
 
-    Answers targets of amplitude 1, as a network would: the fit over the gain of the mixture.
+    Outputs targets of amplitude 1, as a network would: the fit over the gain of the mixture.
     """
 
     data: DataSettings
@@ -114,12 +114,12 @@ def write_csv(path: Path, seconds: float = 4.0) -> np.ndarray:
 
 def test_csv_in_csv_out_with_figures(tmp_path: Path) -> None:
     write_csv(tmp_path / "log.csv")
-    answer = extract_recording(tmp_path / "log.csv", source(), ExtractOptions([3.0]))
+    result = extract_recording(tmp_path / "log.csv", source(), ExtractOptions([3.0]))
     table = pd.read_csv(tmp_path / "log.tone.csv")
     assert list(table.columns) == ["time_s", "tone"]
-    assert len(table) == 4000 == answer["samples"]
+    assert len(table) == 4000 == result["samples"]
     np.testing.assert_allclose(table["tone"], 5 * np.sin(6 * np.pi * table["time_s"]), atol=1e-6)
-    (figures,) = answer["tones"]
+    (figures,) = result["tones"]
     assert figures["band_hz"] == pytest.approx([2.5, 3.5])
     assert figures["tone_power"] == pytest.approx(12.5, rel=1e-3)
     assert figures["reduction_db"] < -80
@@ -129,10 +129,10 @@ def test_several_tones_and_a_band(tmp_path: Path) -> None:
     write_csv(tmp_path / "log.csv")
     out = tmp_path / "both.csv"
     options = ExtractOptions([7.0, 3.0], band_hz=(2.0, 4.0), out=out)
-    answer = extract_recording(tmp_path / "log.csv", source(), options)
+    result = extract_recording(tmp_path / "log.csv", source(), options)
     assert list(pd.read_csv(out).columns) == ["time_s", "tone_7Hz", "tone_3Hz"]
-    assert answer["tones"][1]["outside_band_share"] < 1e-6
-    assert answer["tones"][0]["band_hz"] == [2.0, 4.0]
+    assert result["tones"][1]["outside_band_share"] < 1e-6
+    assert result["tones"][0]["band_hz"] == [2.0, 4.0]
 
 
 def test_wav_in_wav_out(tmp_path: Path) -> None:
@@ -223,13 +223,13 @@ def test_causal_and_resampling_exclude_each_other(tmp_path: Path) -> None:
         extract_recording(path, causal, options)
 
 
-def test_what_a_run_cannot_tell_is_said(tmp_path: Path) -> None:
+def test_what_a_run_cannot_estimate_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     write_csv(path)
     assert extract_recording(path, source(), ExtractOptions([3.0]))["warnings"] == []
     locked = source(DataSettings())
-    answer = extract_recording(path, locked, ExtractOptions([3.0], force=True))
-    assert "learned tones of one amplitude" in answer["warnings"][0]
+    result = extract_recording(path, locked, ExtractOptions([3.0], force=True))
+    assert "learned tones of one amplitude" in result["warnings"][0]
     with pytest.raises(UserError, match="the mixture holds no tone"):
         extract_recording(
             path, source(DataSettings(phase_scale=1.0)), ExtractOptions([3.0], force=True)
@@ -240,7 +240,7 @@ def test_what_a_run_cannot_tell_is_said(tmp_path: Path) -> None:
 
 def test_both_directions_meet() -> None:
     # In the free regime the running mean of two samples becomes the symmetric one of three,
-    # each direction weighted alike once both have listened long enough.
+    # each direction weighted alike once both are old enough.
     causal = Source(Smoother(), FREE, 10, "smoother")
     x = np.random.default_rng(0).normal(size=200)
     both = extract_array(x, 1000.0, causal)[:, 0]

@@ -339,7 +339,7 @@ def test_lost_samples_take_their_place_in_sound(tmp_path: Path) -> None:
     np.testing.assert_array_equal(soundfile.read(tmp_path / "b.wav")[0], np.arange(6) / 10)
     for ending in (".flac", ".edf"):
         with (
-            pytest.raises(UserError, match=r"has gaps, which .* cannot tell from zeros"),
+            pytest.raises(UserError, match=r"has gaps, which .* cannot distinguish from zeros"),
             open_writer(recording, recording.channels, tmp_path / f"c{ending}") as writer,
         ):
             writer.write(0, recording.read(0, 6).T)
@@ -485,8 +485,8 @@ def test_rows_on_the_grid_by_brute_force(pauses: list[tuple[int, int]], after: i
         expected += [-1] * int(lost[rows == row].sum()) + [row]
     for start in range(0, len(expected), 3):
         row, there = grid.rows_at(start, min(start + 5, len(expected)))
-        told = np.where(there, row, -1)
-        assert told.tolist() == expected[start : start + 5]
+        rows = np.where(there, row, -1)
+        assert actual.tolist() == expected[start : start + 5]
 
 
 @given(
@@ -526,7 +526,7 @@ maybe = st.one_of(st.floats(-1e3, 1e3), st.just(np.nan), st.just(7.0))
 
 
 @given(st.lists(maybe, min_size=1, max_size=60))
-def test_a_survey_by_brute_force(values: list[float]) -> None:
+def test_statistics_by_brute_force(values: list[float]) -> None:
     (found,) = survey(from_array(np.array(values), 10.0))
     good = np.array([v for v in values if np.isfinite(v)])
     assert found.gaps.n_samples == len(values) - len(good)

@@ -1,4 +1,4 @@
-"""Cut, garbled and hostile files: a clear error or a right answer, soon, in little memory."""
+"""Cut, garbled and hostile files: a clear error or a right result, soon, in little memory."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tonesieve.recordings.recording import read_recording
 from tonesieve.recordings.recording_writer import open_writer
 
 MANY = pytest.param(3000, marks=pytest.mark.slow)
-# At most twice the file and so many bytes more, libraries not counted.
+# At most twice the file and this many bytes more, libraries not counted.
 CONSTANT = 250 * 2**20
 SECONDS = 10.0
 N = 300
@@ -89,22 +89,22 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
 
 
 def check(worker: Worker, path: Path, **how: Any) -> dict[str, Any]:
-    """The property: a right kind of answer, in time, nothing left."""
-    told = worker.ask(path, **how)
-    assert "failed" not in told, told["failed"]
-    if "refused" in told:
-        assert told["refused"].isprintable()  # one line
-        assert str(path) in told["refused"]
-        assert len(told["refused"]) < len(str(path)) + 1000
+    """The property: a right kind of outcome, in time, nothing left."""
+    outcome = worker.ask(path, **how)
+    assert "failed" not in outcome, outcome["failed"]
+    if "refused" in outcome:
+        assert outcome["refused"].isprintable()  # one line
+        assert str(path) in outcome["refused"]
+        assert len(outcome["refused"]) < len(str(path)) + 1000
     else:
         size = path.stat().st_size
-        assert 0 < told["n_rows"] <= max(2**27, 1250 * size)
-        assert told["n_samples"] <= 11 * told["n_rows"] + 1000
-        assert 0 < told["rate_hz"] < np.inf
-        assert not told["infinite"]
-    assert told["seconds"] < SECONDS
+        assert 0 < outcome["n_rows"] <= max(2**27, 1250 * size)
+        assert outcome["n_samples"] <= 11 * outcome["n_rows"] + 1000
+        assert 0 < outcome["rate_hz"] < np.inf
+        assert not outcome["infinite"]
+    assert outcome["seconds"] < SECONDS
     assert list(worker.scratch.iterdir()) == []
-    return told
+    return outcome
 
 
 def valid_files(folder: Path) -> list[Path]:
@@ -172,8 +172,8 @@ def test_garbled(worker: Worker, tmp_path: Path, ending: str, n_examples: int) -
     @given(st.sampled_from(good), st.lists(change, min_size=1, max_size=4), rated)
     def run(raw: bytes, changes: list[tuple], how: dict[str, Any]) -> None:
         path.write_bytes(changed(raw, changes))
-        told = check(worker, path, columns=["all"], **how)
-        assert told["peak"] < worker.idle + CONSTANT
+        outcome = check(worker, path, columns=["all"], **how)
+        assert outcome["peak"] < worker.idle + CONSTANT
 
     run()
     assert sorted(p.name for p in tmp_path.iterdir()) == [path.name, "good"]
@@ -181,9 +181,9 @@ def test_garbled(worker: Worker, tmp_path: Path, ending: str, n_examples: int) -
 
 def test_good_files_are_read(worker: Worker, tmp_path: Path) -> None:
     for path in valid_files(tmp_path):
-        told = check(worker, path, columns=["all"])
-        assert "refused" not in told
-        assert N <= told["n_samples"] < 2 * N
+        outcome = check(worker, path, columns=["all"])
+        assert "refused" not in outcome
+        assert N <= outcome["n_samples"] < 2 * N
 
 
 @pytest.mark.parametrize("ending", [".parquet", ".flac", ".edf", ".npz", ".wav"])
@@ -275,7 +275,7 @@ def edf(
 
 ROWS = b"time_s,x\n" + b"".join(b"%d,1\n" % n for n in range(50))
 HOSTILE: dict[str, tuple[str, Callable[[], bytes]]] = {
-    # a refusal's words, or none where an answer is right
+    # a refusal's words, or none where a result is right
     "columns.csv": ("100000 columns", lambda: b",".join([b"x"] * 10**5) + b"\n1\n"),
     "names.csv": ("10000 in all", lambda: b",".join([b"x"] * 10**4) + b"\n1\n2\n"),
     "blank.csv": ("at once", lambda: b"x" + b",x" * 4999 + b"\n" * 10**5 + b"1"),
@@ -356,10 +356,10 @@ def test_hostile(tmp_path: Path, worker: Worker, name: str) -> None:
     columns = ["all"] if name not in ("names.csv", "path.npz") else ["nothing"]
     columns = ["../../evil"] if name == "path.npz" else columns
     how = {"rate_hz": 5.0} if name.endswith(".csv") and b"time" not in path.read_bytes()[:6] else {}
-    told = check(worker, path, columns=columns, **how)
-    assert words in told.get("refused", "") if words else True
-    assert words == "" or "refused" in told
-    assert told["peak"] < worker.idle + 2 * path.stat().st_size + CONSTANT
+    outcome = check(worker, path, columns=columns, **how)
+    assert words in outcome.get("refused", "") if words else True
+    assert words == "" or "refused" in outcome
+    assert outcome["peak"] < worker.idle + 2 * path.stat().st_size + CONSTANT
     assert [p.name for p in tmp_path.iterdir()] == [name]
     assert not Path("unpickled").exists()
 
@@ -476,8 +476,8 @@ def test_extraction_of_hostile_values(
             there |= ~np.isfinite(VALUES[name])
         if channel.name not in ("tone_low", "tone_high", "amplitude_low", "amplitude_high"):
             assert there.all(), channel.name
-    told = json.loads((tmp_path / f"{out.name}.json").read_text())
-    json.dumps(told, allow_nan=False)
+    outcome = json.loads((tmp_path / f"{out.name}.json").read_text())
+    json.dumps(outcome, allow_nan=False)
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -491,7 +491,7 @@ def test_the_pretrained_extractor_on_hostile_values(
     extract_recording(tmp_path / "a.npz", source, ExtractOptions(out=out, causal=causal, full=True))
     table = pd.read_csv(out)
     assert len(table) == len(x)
-    # What is told of the tone, its bands too, are numbers everywhere.
+    # The tone, its parameters and its bands are numbers everywhere.
     assert np.isfinite(table.drop(columns="residual")).all(axis=None)
     assert (table["tone_low"] <= table["tone"]).all()
     assert (table["tone"] <= table["tone_high"]).all()

@@ -177,8 +177,8 @@ class EdfWriter:
             if one > MAX_BOUND or 0 < one < MIN_BOUND:
                 raise UserError(
                     f"{self._path}: {channel.name} reaches {one:.3g}, and .edf holds "
-                    f"{MIN_BOUND:g} to {MAX_BOUND:,.0f}; scale it, or end --out with .csv, .parquet or "
-                    ".npz"
+                    f"{MIN_BOUND:g} to {MAX_BOUND:,.0f}; scale it, or end --out with .csv, "
+                    ".parquet or .npz"
                 )
         return largest
 

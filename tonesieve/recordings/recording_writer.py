@@ -94,8 +94,8 @@ class RecordingWriter:
         rows = columns if self._writes_lost else columns[valid]
         if self._gapless and not np.isfinite(rows).all():
             raise UserError(
-                f"{self._path}: the recording has gaps, which {self._path.suffix} cannot tell from "
-                "zeros; end --out with .csv, .parquet or .npz"
+                f"{self._path}: the recording has gaps, which {self._path.suffix} cannot "
+                "distinguish from zeros; end --out with .csv, .parquet or .npz"
             )
         times = None
         if self._verbatim is not None:
