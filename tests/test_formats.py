@@ -485,7 +485,7 @@ def test_rows_on_the_grid_by_brute_force(pauses: list[tuple[int, int]], after: i
         expected += [-1] * int(lost[rows == row].sum()) + [row]
     for start in range(0, len(expected), 3):
         row, there = grid.rows_at(start, min(start + 5, len(expected)))
-        rows = np.where(there, row, -1)
+        actual = np.where(there, row, -1)
         assert actual.tolist() == expected[start : start + 5]
 
 
