@@ -56,8 +56,10 @@ def _with_members(name: str, made: Any, seen: set[int]) -> Iterator[tuple[str, A
     if id(made) in seen:
         return
     seen.add(id(made))
-    # The fields of a pydantic model have descriptions of their own; its signature is generated.
-    yield name, made, not (inspect.isclass(made) and issubclass(made, BaseModel))
+    # The fields of a pydantic model have descriptions of their own; its signature is generated. A
+    # protocol is never constructed.
+    is_model = inspect.isclass(made) and issubclass(made, BaseModel)
+    yield name, made, not (is_model or getattr(made, "_is_protocol", False))
     if not inspect.isclass(made):
         return
     for member, value in vars(made).items():

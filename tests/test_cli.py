@@ -280,7 +280,7 @@ MISTAKES = {
     "no such folder as": "export {run} --onnx {tmp}/no/a.onnx",
     "absent: not a run directory": "export {tmp}/absent --onnx {tmp}/a.onnx",
     "neither a run directory, nor pretrained": "extract {tmp}/good.csv --hz 3 --with {tmp}/no",
-    "lock-in: no knob 'tau'": "extract {tmp}/good.csv --hz 3 --with lock-in:tau=1",
+    "lock-in: no parameter 'tau'": "extract {tmp}/good.csv --hz 3 --with lock-in:tau=1",
     "--hz 500: must be above 0 and below 500 Hz": "extract {tmp}/good.csv --hz 500",
     "wiener needs the future": "extract {tmp}/good.csv --hz 3 --with wiener --causal",
     "--window 0: must be 1 to": "limit --window 0",

@@ -18,7 +18,8 @@ from tonesieve.extraction.options import ExtractOptions
 from tonesieve.extraction.pipeline import extract_array, extract_recording
 from tonesieve.extractors.input_scaling import running_standardise
 from tonesieve.extractors.source import Source
-from tonesieve.signals.synthesis import draw_records, tone_gain
+from tonesieve.signals.signal_model import tone_gain
+from tonesieve.signals.synthesis import draw_records
 
 
 @dataclass(frozen=True)

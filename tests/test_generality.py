@@ -74,7 +74,7 @@ def test_other_seeds_are_other_scenes() -> None:
 
 
 def test_nmse_is_what_it_is_by_hand() -> None:
-    scene = draw_scene(3, 1000, turn=0.1, **FIXED)
+    scene = draw_scene(3, 1000, freq_cycles=0.1, **FIXED)
     true = scene.tones[:, 0]
     wrong = true.copy()
     wrong[:200] = np.nan  # the settling is not judged
@@ -88,7 +88,7 @@ def test_nmse_is_what_it_is_by_hand() -> None:
 
 
 def test_bursts_count_by_the_power_of_the_record() -> None:
-    scene = draw_scene(4, 1000, turn=0.1, snr_db=5.0, dynamics="bursts", plain=True)
+    scene = draw_scene(4, 1000, freq_cycles=0.1, snr_db=5.0, dynamics="bursts", plain=True)
     true = scene.tones[:, 0]
     error = 0.1 * np.sqrt(np.mean(true**2)) * np.ones_like(true)
     assert benchmark.scene_nmse_db(true + error, scene) == pytest.approx(-20.0)
@@ -103,7 +103,7 @@ def test_everyone_answers_every_scene(few: list[benchmark.Case], judged: pd.Data
 
 
 def test_the_default_is_the_filter_as_it_is() -> None:
-    scene = draw_scene(5, 1000, turn=0.13, **FIXED)
+    scene = draw_scene(5, 1000, freq_cycles=0.13, **FIXED)
     default = next(r for r in classical_rivals() if (r.name, r.setting) == ("kalman", "default"))
     away = scene.samples - scene.samples[0]
     expected = filtered(scene.freq_cycles).extract(away[None])[0]
@@ -150,7 +150,7 @@ def test_the_told_are_as_good_as_theory_says() -> None:
     # that is 2 / (n snr); the smoother has it at the end's n throughout. Means of 60 scenes.
     curve, whole = [], []
     for seed in range(60):
-        scene = draw_scene((6, seed), 2000, turn=0.13, **FIXED)
+        scene = draw_scene((6, seed), 2000, freq_cycles=0.13, **FIXED)
         told, smoother = (rival.answer(scene)[:, 0] for rival in oracle_kalman())
         power, true = np.mean(scene.tones**2), scene.tones[:, 0]
         curve.append(np.mean((told - true)[1500:] ** 2) / power)
@@ -161,7 +161,7 @@ def test_the_told_are_as_good_as_theory_says() -> None:
 
 
 def test_a_candidate_that_has_learned_of_no_gaps_hears_none() -> None:
-    seeds = (draw_scene((7, n), 300, turn=0.1) for n in range(100))
+    seeds = (draw_scene((7, n), 300, freq_cycles=0.1) for n in range(100))
     scene = next(scene for scene in seeds if "lost" in scene.about)
     wrap_extractor("nothing", Nothing).answer(scene)
     with pytest.raises(AssertionError):
@@ -242,7 +242,7 @@ def test_coverage_counts_samples_within_the_band() -> None:
             answer = np.zeros((*mixture.shape, self.n))
             return answer, answer + size / np.sqrt(2)
 
-    scene: Scene = draw_scene(8, 3000, turn=0.101, **FIXED)
+    scene: Scene = draw_scene(8, 3000, freq_cycles=0.101, **FIXED)
     size = np.abs(scene.phasors).max()
     table = benchmark.coverage(Half, [benchmark.Case(0, "5 to 15", scene)])
     # A sine is within 1/sqrt(2) for half of the time.

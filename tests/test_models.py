@@ -18,7 +18,7 @@ from tests.zoo import settings as zoo_settings
 from tonesieve.config.config import Config, make_config
 from tonesieve.config.presets import load_config
 from tonesieve.errors import UserError
-from tonesieve.extractors.bayes.limit import limit, view_of
+from tonesieve.extractors.bayes.limit import limit, observation_window
 from tonesieve.learning.data.batches import epoch_batches, one_hot
 from tonesieve.learning.loop.training import train
 from tonesieve.learning.models import FAMILIES, build_network, n_parameters
@@ -253,7 +253,7 @@ WINDOW = 4
 @functools.cache
 def tiny_limit(selector: str) -> float:
     config = make_config({**TINY, "model": {"window": WINDOW, "selector": selector}})
-    return limit(config.data, view_of(config), 400, stderr=0.001).mse
+    return limit(config.data, observation_window(config), 400, stderr=0.001).mse
 
 
 def first_of_each_kind() -> list[Any]:

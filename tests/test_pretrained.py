@@ -369,7 +369,7 @@ def test_a_frequency_out_of_bounds_is_refused(f: float) -> None:
 @pytest.mark.parametrize(
     ("name", "complaint"),
     [
-        ("pretrained:memory=3", "pretrained: no knob 'memory'; there are weights and ahead_s"),
+        ("pretrained:memory=3", "pretrained: no parameter 'memory'; there is weights, ahead_s"),
         ("pretrained:ahead_s=long", "ahead_s=long: not a number"),
         ("pretrained:ahead_s=0", "ahead_s 0.0: must be above 0"),
         ("pretrained:ahead_s=nan", "ahead_s nan: must be above 0"),

@@ -90,7 +90,7 @@ def test_no_seed_of_a_training_draws_a_scene_of_the_tests() -> None:
 
 
 def test_all_is_over_the_tones_rms_and_padded() -> None:
-    scene = draw_scene(1, 1000, turn=0.1, plain=True, dynamics="steady", noise="white", snr_db=30.0)
+    scene = draw_scene(1, 1000, freq_cycles=0.1, plain=True, dynamics="steady", noise="white", snr_db=30.0)
     (record,) = dataset.records_of(scene, 200)
     assert record.n_frames == 1000 // GATING_INTERVAL
     assert record.settled == 200 // GATING_INTERVAL
@@ -106,7 +106,7 @@ def test_all_is_over_the_tones_rms_and_padded() -> None:
 
 
 def test_short_scenes_teach_nothing() -> None:
-    assert dataset.records_of(draw_scene(1, 200, turn=0.1), 200) == []
+    assert dataset.records_of(draw_scene(1, 200, freq_cycles=0.1), 200) == []
 
 
 def test_processes_draw_the_same_in_the_same_order() -> None:
@@ -317,7 +317,7 @@ def hear(scene: Scene) -> tuple[ToneGroup, np.ndarray, tuple[BankOutput, BankOut
 @pytest.mark.parametrize(("turn", "seed"), [(0.11, 12), (0.02, 3)])
 @torch.no_grad()
 def test_the_kernels_answer_as_the_network_does(lively: Path, turn: float, seed: int) -> None:
-    scene = draw_scene(seed, 1024, turn=turn, dynamics="walk", noise="red", snr_db=10.0)
+    scene = draw_scene(seed, 1024, freq_cycles=turn, dynamics="walk", noise="red", snr_db=10.0)
     hearing, _, (forwards, _) = hear(scene)
     assert (hearing.factor > 1) == (turn < 0.08)
     opinion = opinions(network_of(lively), forwards, flipped=False)
@@ -341,7 +341,7 @@ def test_the_kernels_answer_as_the_network_does(lively: Path, turn: float, seed:
 @torch.no_grad()
 def test_both_ways_the_kernels_answer_as_the_network_does(lively: Path) -> None:
     # Two tones that are heard together.
-    scenes = (draw_scene(seed, 1024, turn=0.11, dynamics="walk", noise="red") for seed in range(99))
+    scenes = (draw_scene(seed, 1024, freq_cycles=0.11, dynamics="walk", noise="red") for seed in range(99))
     scene = next(s for s in scenes if len(s.freq_cycles) == 2 and min(s.freq_cycles) > 0.09)
     _, steps, sides = hear(scene)
     network, n = network_of(lively), steps.shape[1]

@@ -17,7 +17,7 @@ from tonesieve.extractors.bayes.limit import ObservationWindow
 from tonesieve.extractors.bayes.posterior_mean import StartPosterior
 from tonesieve.extractors.filters.registry import FILTERS, build_filter
 from tonesieve.extractors.protocol import Extractor
-from tonesieve.signals.synthesis import tone_response
+from tonesieve.signals.signal_model import tone_response
 
 CONFIG = make_config({"data": {"duration_s": 3}, "evaluation": {"shifted_records": 8}})
 

@@ -47,7 +47,7 @@ def test_a_filter_tells_no_band_of_samples_at_hand() -> None:
     [
         (0.0, "pretrained", False, "--hz 0: must be above 0 and below 500 Hz"),
         (500.0, "pretrained", False, "--hz 500: must be above 0 and below 500 Hz"),
-        (50.0, "pretrained:order=2", False, "no knob 'order'; there are weights and ahead_s"),
+        (50.0, "pretrained:order=2", False, "no parameter 'order'; there is weights, ahead_s"),
         (50.0, "pretrained:ahead_s=soon", False, "ahead_s=soon: not a number"),
         (50.0, "pretrained:ahead_s=-1", False, "ahead_s -1.0: must be above 0"),
         (50.0, "pretrained:ahead_s=1", True, "looks ahead, and --causal forbids it"),

@@ -56,7 +56,7 @@ def test_the_quick_answers_are_the_posterior_means(data: DataSettings) -> None:
 
 def test_where_steps_are_not_whole_the_exact_way_is_taken() -> None:
     data = DataSettings(rate_hz=48000.7, start="random", noise="fresh")
-    assert not StartPosterior(data).steps_are_whole
+    assert not StartPosterior(data).has_integer_advance
     mixture = draw_records(data, 2, 50, rng=rng()).mixture
     np.testing.assert_array_equal(
         mmse_targets(data, mixture), StartPosterior(data).extract(mixture)

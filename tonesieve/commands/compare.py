@@ -20,7 +20,7 @@ from tonesieve.evaluation.comparison import (
 from tonesieve.evaluation.exercise import settle_samples
 from tonesieve.evaluation.plots import run_plots as draw
 from tonesieve.evaluation.probes import N_PROBES, probe_extractor
-from tonesieve.extractors.bayes.limit import ObservationWindow, view_of
+from tonesieve.extractors.bayes.limit import ObservationWindow, observation_window
 from tonesieve.extractors.filters.registry import is_filter
 from tonesieve.learning.runtime.threads import threads
 from tonesieve.util.files import write_text
@@ -114,7 +114,7 @@ def _check_synthetic(verb: str, folder: str | Path, one: LoadedRun) -> None:
 
 def _view(one: LoadedRun) -> ObservationWindow | None:
     try:
-        return view_of(one.config)
+        return observation_window(one.config)
     except UserError:
         return None
 

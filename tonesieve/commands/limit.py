@@ -45,7 +45,9 @@ def limit(
         overrides = (*overrides, f"data.phase_scale={phase_scale!r}")
     config = load_config(source, overrides)
     view = (
-        bayes_limit.view_of(config) if window is None else bayes_limit.ObservationWindow(window - 1)
+        bayes_limit.observation_window(config)
+        if window is None
+        else bayes_limit.ObservationWindow(window - 1)
     )
     with (reporter or Reporter()).task("drawing records", 1000) as task:
         best = bayes_limit.limit(
@@ -54,7 +56,7 @@ def limit(
             config.data.n_samples,
             settle=settle_samples(config),
             stderr=stderr,
-            on_share=lambda share: task.reach(round(1000 * share)),
+            on_progress=lambda fraction: task.reach(round(1000 * fraction)),
         )
     return {
         "name": config.name,
@@ -76,7 +78,7 @@ def limit(
         "by_age": _by_age(best),
         "records": best.n_records,
         "view": {"past": view.past, "future": view.future, "stride": view.stride},
-        "told": view.told,
+        "told": view.target_known,
         "phase_scale": config.data.phase_scale,
         "regime": config.data.regime,
     }

@@ -21,9 +21,10 @@ from tonesieve.evaluation.metrics import band_rms
 from tonesieve.evaluation.plots.run_plots import error_by_snr
 from tonesieve.extractors.protocol import Extractor
 from tonesieve.recordings.recording import read_recording
-from tonesieve.signals.backgrounds import SHARES, Background, cut_in_parts, save_background
+from tonesieve.signals.backgrounds import SHARES, Background, save_background, split_parts
 from tonesieve.signals.synthesis import background_of
-from tonesieve.signals.tone_removal import Removal, remove_tones, whitening_of
+from tonesieve.signals.tone_removal import Removal, remove_tones
+from tonesieve.signals.whitening import burg_whitening
 from tonesieve.util.files import write_text
 
 __all__ = ["RecordingTask", "judge", "store", "n_parts", "prepare"]
@@ -90,7 +91,7 @@ def prepare(
         raise UserError(f"{path}: holds nothing beside the tones; there is no noise to train in")
     guard = min(removal.window // 2, int(MOST_GUARDED / 2 * len(samples)))
     noise = removal.background / unit
-    parts = cut_in_parts(len(samples), guard)
+    parts = split_parts(len(samples), guard)
     background = Background(noise.astype(np.float32).astype(float), rate, unit, parts)
     _check_parts(path, background, removal.frequencies_hz)
     found = _found(path, background, removal, hz)
@@ -181,7 +182,7 @@ def _found(
             {
                 "asked_hz": hz[k],
                 "hz": f,
-                "stands_out": removal.found[k],
+                "stands_out": removal.detected[k],
                 "amplitude": float(amplitudes[k]),
                 "band_hz": list(band),
                 "noise_rms_in_band": noise,
@@ -258,5 +259,5 @@ def _settings(background: Background, removal: Removal, found: dict[str, Any]) -
         "training.record_s": record_s,
         "training.chunk_samples": chunk,
         "evaluation.settle_s": n_stretch / rate / 4,
-        "model.whitening": list(whitening_of(background.part("train"))),
+        "model.whitening": list(burg_whitening(background.part("train"))),
     }

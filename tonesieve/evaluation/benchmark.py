@@ -29,8 +29,9 @@ from tonesieve.evaluation.baselines import (
     classical_rivals,
     oracle_kalman,
 )
+from tonesieve.signals.distributions import log_uniform
 from tonesieve.signals.dynamics import DYNAMICS
-from tonesieve.signals.noise_models import NOISES, log_uniform
+from tonesieve.signals.noise_models import NOISES
 from tonesieve.signals.scenes import Scene, draw_scene
 from tonesieve.util.files import replacing
 
@@ -217,7 +218,8 @@ def steady_curve(
             rng = np.random.default_rng((TEST_SEED, seed, number, 2))
             scene = draw_scene(
                 (TEST_SEED, seed, number, 3), math.ceil(CURVE_WINDOW * max(ages)), snr_db=snr_db,
-                dynamics="steady", noise="white", turn=log_uniform(CURVE_TURN, rng), plain=True,
+                dynamics="steady", noise="white", plain=True,
+                freq_cycles=log_uniform(CURVE_TURN, rng),
             )  # fmt: skip
             total += [_at_ages(rival.answer(scene)[:, 0], scene, ages) for rival in field]
         found = 10 * np.log10(total / n_scenes)

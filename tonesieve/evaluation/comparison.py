@@ -24,7 +24,8 @@ from tonesieve.extractors.bayes.posterior_mean import mmse_extractor
 from tonesieve.extractors.filters.registry import FILTERS, build_filter
 from tonesieve.extractors.protocol import Extractor
 from tonesieve.inference.compiled_network import CompiledNetwork, compiled_core
-from tonesieve.signals.synthesis import Records, draw_records, even_starts, tone_response
+from tonesieve.signals.signal_model import even_starts, tone_response
+from tonesieve.signals.synthesis import Records, draw_records
 
 SCENES: dict[str, dict[str, str]] = {
     "fixed start": {"regime": "locked", "start": "fixed"},

@@ -13,7 +13,12 @@ from jaxtyping import Float
 from tonesieve.config.config import Config
 from tonesieve.errors import UserError
 from tonesieve.evaluation import metrics
-from tonesieve.extractors.bayes.limit import BayesLimit, ObservationWindow, limit, view_of
+from tonesieve.extractors.bayes.limit import (
+    BayesLimit,
+    ObservationWindow,
+    limit,
+    observation_window,
+)
 from tonesieve.extractors.protocol import Extractor
 from tonesieve.signals.synthesis import Records, draw_exercise, draw_records, of_part
 
@@ -166,7 +171,7 @@ def shifted_samples(config: Config) -> int:
     """Length of a record with random start: for windows short ones serve."""
     if config.stateful:
         return config.data.n_samples
-    view = view_of(config)
+    view = observation_window(config)
     before = max(settle_samples(config), view.past or 0)
     return min(config.data.n_samples, before + WINDOWS_PER_RECORD + (view.future or 0))
 
@@ -175,7 +180,7 @@ def _limit_beside(config: Config) -> tuple[ObservationWindow, BayesLimit | None,
     """What the model sees, the limit for it, or why there is none."""
     n_samples = shifted_samples(config)
     try:
-        view = view_of(config)
+        view = observation_window(config)
         if (view.past or 0) + (view.future or 0) >= n_samples:
             raise UserError("data.duration_s: no sample's whole view lies in so short a record")
         best = limit(config.data, view, n_samples, settle=settle_samples(config))

@@ -28,7 +28,7 @@ from tonesieve.evaluation.metrics import band_rms
 from tonesieve.extractors.filters.base import ToneFilter
 from tonesieve.extractors.filters.registry import FILTERS, build_filter
 from tonesieve.extractors.protocol import Extractor
-from tonesieve.signals.backgrounds import Background, centred, draw_levels
+from tonesieve.signals.backgrounds import Background, centred, draw_phasors
 from tonesieve.signals.synthesis import Records, background_of, inject
 
 # The band of the noise, over the tone's frequency.
@@ -144,7 +144,7 @@ def draw_test(data: DataSettings, background: Background) -> Test:
     noise = centred(whole[starts[:, None] + np.arange(n)]).repeat(TONES_A_STRETCH, axis=0)
     rng = np.random.default_rng([data.test_seed, 9])
     shape = (len(noise), n, data.n_components)
-    levels = draw_levels(data.background, data.rate_hz, shape, rng=rng)
+    levels = draw_phasors(data.background, data.rate_hz, shape, rng=rng)
     levels /= np.sqrt(np.mean(np.abs(levels) ** 2, axis=1, keepdims=True))
     rms = _noise_rms(data, background)
     drawn = snrs_of(data, background)

@@ -12,9 +12,14 @@ from tonesieve.config.config import Config, DataSettings
 from tonesieve.errors import UserError
 from tonesieve.evaluation import metrics
 from tonesieve.evaluation.exercise import settle_samples, shifted_samples
-from tonesieve.extractors.bayes.limit import BayesLimit, limit, view_of
-from tonesieve.extractors.bayes.posterior_mean import StartPosterior, free_noise_power, is_gaussian
-from tonesieve.signals.synthesis import draw_exercise, tone_gain
+from tonesieve.extractors.bayes.limit import BayesLimit, limit, observation_window
+from tonesieve.extractors.bayes.posterior_mean import (
+    StartPosterior,
+    is_gaussian,
+    random_phase_noise_power,
+)
+from tonesieve.signals.signal_model import tone_gain
+from tonesieve.signals.synthesis import draw_exercise
 
 # A limit above this share of the targets' variance leaves nothing to learn; below the other one
 # the task is fine.
@@ -66,7 +71,7 @@ def diagnose_task(config: Config) -> Figures:
 def _limit(config: Config) -> tuple[BayesLimit | None, str | None]:
     try:
         n_samples, settle = shifted_samples(config), settle_samples(config)
-        return limit(config.data, view_of(config), n_samples, settle=settle), None
+        return limit(config.data, observation_window(config), n_samples, settle=settle), None
     except UserError as error:
         return None, str(error)
 
@@ -123,7 +128,7 @@ def _information(data: DataSettings) -> tuple[list[tuple[float, float]] | None, 
 def _exact_information(posterior: StartPosterior) -> list[tuple[float, float]]:
     """Of one sample and each target, from the density of the sample at every position."""
     every = max(1, len(posterior.targets) // MOST_POSITIONS)
-    masses = posterior.masses_between(np.linspace(*posterior.reach, N_CELLS + 1), every)
+    masses = posterior.pmf_between(np.linspace(*posterior.sample_range, N_CELLS + 1), every)
     result = []
     for targets in posterior.targets[::every].T:
         # Positions that a target does not tell apart.
@@ -146,7 +151,7 @@ def _bits(joint: Float[np.ndarray, "V N"]) -> float:
 def _gaussian_information(data: DataSettings) -> tuple[list[tuple[float, float]] | None, str]:
     """Free regime: targets are Gaussian, so correlation gives the information, or bounds it."""
     try:
-        noise = free_noise_power(data)
+        noise = random_phase_noise_power(data)
     except UserError as error:
         return None, f"none ({error})"
     gain = tone_gain(data)

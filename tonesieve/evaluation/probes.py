@@ -18,10 +18,8 @@ from jaxtyping import Float, Int
 from tonesieve.config.config import Config, DataSettings
 from tonesieve.evaluation.metrics import mse
 from tonesieve.extractors.protocol import Extractor, is_causal
-from tonesieve.signals.synthesis import (
-    draw_records,
-    even_starts,
-)
+from tonesieve.signals.signal_model import even_starts
+from tonesieve.signals.synthesis import draw_records
 
 # Starts tried, evenly over the common period; of windows, which are dear and carry nothing, fewer.
 N_STARTS, N_STARTS_OF_WINDOWS = 32, 8

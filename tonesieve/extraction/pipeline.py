@@ -32,7 +32,7 @@ from tonesieve.recordings.recording import (
 )
 from tonesieve.recordings.recording_writer import RecordingWriter, open_writer, tone_names
 from tonesieve.recordings.statistics import ChannelStats, survey
-from tonesieve.signals.synthesis import tone_gain
+from tonesieve.signals.signal_model import tone_gain
 from tonesieve.util.files import refuse_existing, write_text
 from tonesieve.util.progress import Reporter
 

@@ -22,14 +22,20 @@ from tonesieve.extraction.passes import (
 from tonesieve.extractors.demodulation import ToneDemodulator
 from tonesieve.extractors.filters.base import ToneFilter
 from tonesieve.extractors.input_scaling import InputScaling
-from tonesieve.extractors.noise_bands import LONGEST, Z90, NoiseGain, SidebandNoise, noise_gain
+from tonesieve.extractors.noise_bands import (
+    MAX_PROBE_SAMPLES,
+    Z90,
+    NoiseGain,
+    SidebandNoise,
+    noise_gain,
+)
 from tonesieve.extractors.source import Source
 from tonesieve.inference.compiled_network import CompiledNetwork
 from tonesieve.recordings.reader import rows_in_block
 from tonesieve.recordings.recording import Recording
 from tonesieve.recordings.resampling import resample
 from tonesieve.recordings.statistics import ChannelStats, power_of_two
-from tonesieve.signals.synthesis import input_rms
+from tonesieve.signals.signal_model import input_rms
 
 # Guard against memory: samples of all channels together that are read at once, and of one channel
 # at least. Chosen, not tuned.
@@ -125,14 +131,14 @@ class ToneParameters:
         """Amplitude, phase (rad) and frequency (Hz) of the k-th chosen tone."""
         n, step = self.recording.n_samples, self._steps[k]
         demodulator = ToneDemodulator(self.frequencies_hz[k], self.recording.rate_hz / step)
-        first = max(0, start // step - demodulator.reach - 1)
+        first = max(0, start // step - demodulator.support - 1)
         last = -(-stop // step) + 1
         if not self.causal:
-            last += demodulator.reach
+            last += demodulator.support
         last = min(last, -(-n // step))
         tone = self._decimated(k, first, last)
         unit = power_of_two(float(np.max(np.abs(tone), initial=0.0)))
-        amplitude, phase, hz = demodulator.read(tone / unit, first, centred=not self.causal)
+        amplitude, phase, hz = demodulator.demodulate(tone / unit, first, centred=not self.causal)
         if step == 1:
             part = slice(start - first, stop - first)
             return amplitude[:, part] * unit, phase[:, part], hz[:, part]
@@ -216,7 +222,7 @@ class ToneParameters:
         # Ages in samples of the extractor; at a higher rate noise of one density has more power.
         gains = self._gain.at(age * self._ratio) * self.source.gain**2 * self._ratio
         unit = np.array([[power_of_two(s.rms)] for s in self.stats])
-        noise_var = [noise.take(residual / unit) for noise in self._noises]
+        noise_var = [noise.update(residual / unit) for noise in self._noises]
         variance = np.stack(noise_var, axis=2) * gains[:, self._chosen]
         return Z90 * np.sqrt(variance) * unit[..., None]
 
@@ -234,7 +240,7 @@ class ToneParameters:
         """On the start of the channel with most samples; for a causal run on a synthetic one."""
         source, recording = self.source, self.recording
         fast = source.handles_nan or isinstance(source.extractor, CompiledNetwork)
-        longest = LONGEST if fast else N_SLOW_NETWORK
+        longest = MAX_PROBE_SAMPLES if fast else N_SLOW_NETWORK
         n = min(recording.n_samples, int(longest / max(1.0, self._ratio)))
         rng = np.random.default_rng(0)
         if self.causal:
@@ -255,7 +261,7 @@ class ToneParameters:
             lambda mixture: run_over_array(source, mixture, causal=self.causal),
             mixture,
             min(memory, n_samples),
-            both=self._both,
+            two_sided=self._both,
             rng=rng,
         )
 
@@ -268,17 +274,17 @@ class ToneParameters:
         recording, source = self.recording, self.source
         f = self.frequencies_hz[k]
         # Derived: the noise bandwidth of a real tone, of half the rate.
-        band_hz = float(self._gain.settled[self._chosen[k]]) * source.data.rate_hz / 2
+        band_hz = float(self._gain.steady_state[self._chosen[k]]) * source.data.rate_hz / 2
         others = ToneFilter(source.frequencies_hz, recording.rate_hz)
         spacing_hz = float(others.spacing_hz[self._chosen[k]])
         band_hz = min(max(band_hz, 1e-9 * f), spacing_hz)
         noise = SidebandNoise(f, recording.rate_hz, band_hz, spacing_hz, len(self.stats))
         unit = np.array([[power_of_two(s.rms)] for s in self.stats])
-        n = 0 if self.causal else min(noise.settling, recording.n_samples)
+        n = 0 if self.causal else min(noise.settling_samples, recording.n_samples)
         for start in range(0, n, BLOCK):
             stop = min(start + BLOCK, n)
             residual = recording.read(start, stop) - self.tones(start, stop).sum(axis=2)
-            noise.take(residual / unit)
+            noise.update(residual / unit)
         return noise
 
     def _tracked(self, k: int) -> list[dict[str, float | None]]:

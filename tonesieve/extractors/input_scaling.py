@@ -17,7 +17,7 @@ from tonesieve.extractors.filters.kalman import KalmanState
 from tonesieve.extractors.gap_filling import GapFiller
 from tonesieve.extractors.source import Source
 from tonesieve.recordings.statistics import ChannelStats, power_of_two
-from tonesieve.signals.synthesis import input_rms
+from tonesieve.signals.signal_model import input_rms
 
 # Guard: fourth powers of numbers beyond this, or of their inverses, are no finite floats.
 EXTREME = 1e100

@@ -12,11 +12,16 @@ from pydantic import ValidationError
 from tonesieve.config.config import DataSettings
 from tonesieve.config.presets import PRETRAINED
 from tonesieve.errors import UserError
-from tonesieve.extractors.filters.registry import FILTERS, build_filter, is_filter
+from tonesieve.extractors.filters.registry import (
+    FILTERS,
+    build_filter,
+    is_filter,
+    parse_parameters,
+)
 from tonesieve.extractors.pretrained.extractor import PretrainedExtractor
 from tonesieve.extractors.pretrained.smoother import PretrainedSmoother
 from tonesieve.extractors.protocol import BlockSmoother, Extractor
-from tonesieve.signals.synthesis import tone_gain
+from tonesieve.signals.signal_model import tone_gain
 
 # Derived: in samples, longer than any recording; the memory of what grows without a bound.
 UNBOUNDED_MEMORY = 10**12
@@ -174,19 +179,13 @@ def make_source(name: str, hz: Sequence[float]) -> SourceFactory:
 def _pretrained(
     name: str, tones: tuple[float, ...], rate_hz: float, gain: float
 ) -> PretrainedExtractor:
-    word, _, given = name.partition(":")
-    values: dict[str, str] = {}
-    for setting in given.split(",") if given else []:
-        parameter, _, value = setting.partition("=")
-        if parameter not in ("weights", "ahead_s"):
-            raise UserError(f"{word}: no knob {parameter!r}; there are weights and ahead_s")
-        values[parameter] = value
+    given = parse_parameters(name, ("weights", "ahead_s"))
     try:
-        ahead_s = float(values["ahead_s"]) if "ahead_s" in values else None
+        ahead_s = float(given["ahead_s"]) if "ahead_s" in given else None
     except ValueError:
-        raise UserError(f"{word}: ahead_s={values['ahead_s']}: not a number") from None
+        raise UserError(f"{PRETRAINED}: ahead_s={given['ahead_s']}: not a number") from None
     return PretrainedExtractor(
-        tones, rate_hz, gain, weights=values.get("weights", ""), ahead_s=ahead_s
+        tones, rate_hz, gain, weights=given.get("weights", ""), ahead_s=ahead_s
     )
 
 

@@ -27,15 +27,8 @@ from tonesieve.extractors.source import Source
 from tonesieve.util.files import replacing
 
 FORMAT = "tonesieve-stream"
-# Classes by the names that they had when the format was made: a fingerprint has to stay the same.
-_NAMES_IN_FINGERPRINTS = {
-    "PretrainedExtractor": "Pretrained",
-    "FrequencyTrackingKalman": "TrackingKalman",
-    "ZeroBaseline": "MeanAnswer",
-    "RandomBaseline": "RandomAnswer",
-    "WindowLast": "LastOfWindow",
-    "WindowMean": "MeanOfWindows",
-}
+# Networks by the names that they had when the format was made; filters have an `identity`.
+_NAMES_IN_FINGERPRINTS = {"WindowLast": "LastOfWindow", "WindowMean": "MeanOfWindows"}
 Estimate = TypeVar("Estimate")
 
 
@@ -259,10 +252,11 @@ def fingerprint(extractor: Extractor) -> str:
         The same for the same extractor, and for no other; it does not change between versions.
     """
     name = type(extractor).__name__
-    saved_name = _NAMES_IN_FINGERPRINTS.get(name, name)
-    config = repr(getattr(extractor, "config", extractor)).replace(f"{name}(", f"{saved_name}(")
-    digest = getattr(extractor, "digest", "")
-    hashed = hashlib.sha256(f"{saved_name} {config}{digest}".encode())
+    name = _NAMES_IN_FINGERPRINTS.get(name, name)
+    identity = getattr(extractor, "identity", None)
+    if identity is None:
+        identity = f"{name} {getattr(extractor, 'config', extractor)!r}"
+    hashed = hashlib.sha256(f"{identity}{getattr(extractor, 'digest', '')}".encode())
     packed, network = getattr(extractor, "packed", None), getattr(extractor, "network", None)
     if packed is not None:
         hashed.update(packed.weights.tobytes() + packed.program.tobytes())

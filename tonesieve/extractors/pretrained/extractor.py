@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from jaxtyping import Complex, Float
@@ -105,6 +105,8 @@ class PretrainedExtractor(ToneFilter):
     ``ahead_s``, seconds of the future that count at least, and twice as many at most, but whole
     frames of eight steps: where not the whole recording may (`extractors.pretrained.smoother`).
     """
+
+    saved_name: ClassVar[str] = "Pretrained"
 
     weights: str = ""
     ahead_s: float | None = None

@@ -21,7 +21,8 @@ from torch import Tensor
 from tonesieve.config.config import Config
 from tonesieve.extractors.bayes.posterior_mean import mmse_targets
 from tonesieve.learning.data.lanes import Rows, Segment, lanes, row_order, segments
-from tonesieve.signals.synthesis import Records, Rng, draw_records
+from tonesieve.signals.distributions import Rng
+from tonesieve.signals.synthesis import Records, draw_records
 
 
 @dataclass(frozen=True)

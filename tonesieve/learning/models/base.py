@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tonesieve.config.config import DataSettings, ModelSettings
-from tonesieve.signals.synthesis import input_rms
+from tonesieve.signals.signal_model import input_rms
 
 State = tuple[Tensor, ...]
 Shapes = tuple[tuple[int, int], ...]
