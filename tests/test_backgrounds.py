@@ -230,7 +230,7 @@ def test_a_recording_is_understood(tmp_path: Path) -> None:
     data = own.config.data
     assert data.rate_hz == RATE_HZ
     assert data.frequencies_hz[0] == pytest.approx(TONE_HZ, abs=0.01)
-    (tone,) = own.found["tones"]
+    (tone,) = own.properties["tones"]
     assert tone["stands_out"]
     assert tone["amplitude"] == pytest.approx(1000 * AMPLITUDE, rel=0.05)
     # One pole at 0.6: unit white noise through it has this density, one-sided over 50 Hz.
@@ -257,17 +257,17 @@ def test_another_kind_of_network_can_learn_in_it(tmp_path: Path) -> None:
 def test_a_tone_that_is_not_there_is_fine(tmp_path: Path) -> None:
     own = prepare(write_csv(tmp_path / "n.csv", hum(8000, amplitude=0.0)), [10.0])
     assert own.config.data.frequencies_hz == (10.0,)
-    assert not own.found["tones"][0]["stands_out"]
+    assert not own.properties["tones"][0]["stands_out"]
 
 
 REFUSED = {
     "must be above 0 and below 50 Hz": (hum(4000), [50.0]),
-    "name the tone to learn with --hz": (hum(4000), []),
+    "give the nominal frequency of the tone with --hz": (hum(4000), []),
     "the same tone twice": (hum(4000), [3.0, 3.0]),
     "constant": (np.full(4000, 2.5), [10.0]),
-    "takes at least 475": (hum(400), [10.0]),
+    "take at least 475": (hum(400), [10.0]),
     "to separate these tones from the noise takes at least 300": (hum(4000), [10.0, 10.001]),
-    "nothing beside the tones": (np.sin(2 * np.pi * np.arange(4000) / 10), [10.0]),
+    "nothing but the tones": (np.sin(2 * np.pi * np.arange(4000) / 10), [10.0]),
 }
 
 

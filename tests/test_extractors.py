@@ -16,7 +16,7 @@ from tonesieve.extractors.bayes.posterior_mean import StartPosterior, mmse_extra
 from tonesieve.extractors.filters.registry import FILTERS, build_filter
 from tonesieve.extractors.pretrained.extractor import PretrainedExtractor
 from tonesieve.extractors.protocol import CausalExtractor, Extractor, is_causal
-from tonesieve.learning.data.batches import one_hot, tap_features
+from tonesieve.learning.data.features import one_hot, tap_features
 from tonesieve.learning.models import build_network
 from tonesieve.learning.network_extractor import StatefulNetwork, WindowLast, as_extractor
 

@@ -33,7 +33,7 @@ from tonesieve.extraction.options import ExtractOptions
 from tonesieve.extraction.pipeline import extract_recording
 from tonesieve.extractors.source import Source, make_source
 from tonesieve.extractors.streaming import Stream
-from tonesieve.inference.run_directory import as_compiled, memory_of
+from tonesieve.inference.run_directory import as_compiled, memory_samples
 from tonesieve.learning.loop.checkpoints import to_arrays
 from tonesieve.learning.models import build_network
 from tonesieve.learning.network_extractor import as_extractor
@@ -60,7 +60,7 @@ def network(kind: str, **training: object) -> Source:
         torch.manual_seed(0)
         built = build_network(config).eval()
     compiled = as_compiled(to_arrays(built.state_dict()), config)
-    return Source(compiled or as_extractor(built, config), config.data, memory_of(config), kind)
+    return Source(compiled or as_extractor(built, config), config.data, memory_samples(config), kind)
 
 
 SOURCES: dict[str, Callable[[], Source]] = {
@@ -137,13 +137,13 @@ def test_other_weights_and_other_parameters_are_another_stream(tmp_path: Path) -
     with pytest.raises(UserError, match="the state of another stream"):
         Stream(source("kalman:noise=0.2")).restore(path)
     one, other = network("lstm"), network("lstm", seed=1)
-    weights = other.extractor.packed.weights.copy()  # type: ignore[attr-defined]
+    weights = other.extractor.program.weights.copy()  # type: ignore[attr-defined]
     weights[5] += 1
-    moved = replace(one.extractor.packed, weights=weights)  # type: ignore[attr-defined]
+    moved = replace(one.extractor.program, weights=weights)  # type: ignore[attr-defined]
     Stream(one).save(path)
     Stream(one).restore(path)
     with pytest.raises(UserError, match="the state of another stream"):
-        Stream(replace(one, extractor=replace(one.extractor, packed=moved))).restore(path)  # type: ignore[type-var]
+        Stream(replace(one, extractor=replace(one.extractor, program=moved))).restore(path)  # type: ignore[type-var]
 
 
 # Written by commit 4c2cb6d: streams of two channels after 500 samples, and the 100 after them.

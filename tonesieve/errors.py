@@ -1,8 +1,8 @@
-"""The one error that a user can cause and mend."""
+"""The error for mistakes in the user's input."""
 
 from __future__ import annotations
 
-# Modules that only some verbs need, and the optional install that brings them.
+# Module -> optional install that contains it.
 EXTRAS = {
     "torch": "train",
     "lightning_fabric": "train",
@@ -15,14 +15,25 @@ EXTRAS = {
 
 
 class UserError(ValueError):
-    """A user's mistake: the message says what is wrong, where, and what would be right.
+    """An input that cannot be used: the message states what is wrong, where, and what is allowed.
 
     The command line prints it as one line and exits with code 2.
     """
 
 
 def needs_extra(error: ModuleNotFoundError) -> str:
-    """What to install when a module of an optional install is missing."""
+    """Name the optional install that a missing module belongs to.
+
+    Parameters
+    ----------
+    error : ModuleNotFoundError
+        Error of the failed import.
+
+    Returns
+    -------
+    str
+        Message with the ``pip install`` command, or the error's own text.
+    """
     if error.name in EXTRAS:
         extra = EXTRAS[error.name]
         return f"{error.name} is not installed; this needs: pip install 'tonesieve[{extra}]'"

@@ -17,10 +17,10 @@ class _BarTask(Task):
     def __init__(self, bar: Progress, task: TaskID) -> None:
         self._bar, self._task = bar, task
 
-    def reach(self, n_done: int) -> None:
+    def update(self, n_done: int) -> None:
         self._bar.update(self._task, completed=n_done)
 
-    def note(self, text: str) -> None:
+    def set_text(self, text: str) -> None:
         self._bar.update(self._task, note=text)
 
 
@@ -32,7 +32,7 @@ class Console(Reporter):
 
     @contextmanager
     def task(self, title: str, total: int) -> Iterator[Task]:
-        # Here, so that a verb which shows no progress does not wait for Rich.
+        # Imported here: Rich loads slowly, and most verbs of short work need no bar.
         from rich.console import Console as RichConsole
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -32,13 +32,14 @@ def source_at(
     """A run's extractor, or the filter of that name for tones at ``hz``."""
     if not Path(with_).is_dir():
         return nullcontext(make_source(str(with_), hz))
-    from tonesieve.inference.run_directory import load_compiled, memory_of  # filters need none
+    from tonesieve.inference.run_directory import load_compiled, memory_samples  # filters need none
 
     compiled = load_compiled(with_)
     if compiled is not None:
         config = compiled.config
-        return nullcontext(network_source(compiled, config.data, memory_of(config), str(with_)))
-    from tonesieve.commands.train import source_of  # PyTorch, for what the compiler does not know
+        source = network_source(compiled, config.data, memory_samples(config), str(with_))
+        return nullcontext(source)
+    from tonesieve.commands.run_files import source_of  # PyTorch, which the compiler spares
 
     return source_of(with_)
 

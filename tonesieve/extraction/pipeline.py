@@ -83,12 +83,12 @@ def extract_recording(
     n_run = n_steps(opened, source, causal=causal)
     with reporter.task("extracting", n_run + opened.n_samples) as task:
         extracted = run_over_recording(
-            opened, stats, source, causal=causal, scratch=target.parent, on_samples=task.reach
+            opened, stats, source, causal=causal, scratch=target.parent, on_samples=task.update
         )
         parameters = ToneParameters(opened, stats, extracted, source, chosen, options)
         names = _columns(opened, stats, frequencies, options, target)
         with open_writer(opened, names, target, force=options.force) as writer:
-            _write(parameters, writer, options, target, lambda n: task.reach(n_run + n))
+            _write(parameters, writer, options, target, lambda n: task.update(n_run + n))
             result = {
                 "recording": str(path),
                 "out": str(target),
@@ -146,7 +146,7 @@ def pull_array(
             source,
             causal=causal,
             scratch=recording.rows.folder,
-            on_samples=task.reach,
+            on_samples=task.update,
         )
     columns = list(chosen)
     estimate = tones.read(0, len(tones))[:, columns]

@@ -257,9 +257,9 @@ def fingerprint(extractor: Extractor) -> str:
     if identity is None:
         identity = f"{name} {getattr(extractor, 'config', extractor)!r}"
     hashed = hashlib.sha256(f"{identity}{getattr(extractor, 'digest', '')}".encode())
-    packed, network = getattr(extractor, "packed", None), getattr(extractor, "network", None)
-    if packed is not None:
-        hashed.update(packed.weights.tobytes() + packed.program.tobytes())
+    program, network = getattr(extractor, "program", None), getattr(extractor, "network", None)
+    if program is not None:
+        hashed.update(program.weights.tobytes() + program.instructions.tobytes())
     if network is not None:
         for key, tensor in network.state_dict().items():
             hashed.update(key.encode() + tensor.cpu().numpy().tobytes())

@@ -9,7 +9,8 @@ from typing import BinaryIO
 import numpy as np
 import pandas as pd
 
-from tonesieve.config.config import DataSettings, parse_yaml, to_yaml
+from tonesieve.config.config import DataSettings, to_yaml
+from tonesieve.config.parsing import parse_yaml
 from tonesieve.errors import UserError
 from tonesieve.signals.synthesis import Records
 from tonesieve.util.files import replacing

@@ -1,4 +1,4 @@
-"""Writing files so that nothing is lost or left half-written."""
+"""Atomic writes: a file is replaced whole, or stays as it was."""
 
 from __future__ import annotations
 
@@ -17,10 +17,25 @@ TEMPORARY = ".tmp"
 
 @contextmanager
 def replacing(path: Path, *, force: bool = True) -> Iterator[BinaryIO]:
-    """Open a temporary file beside ``path`` that takes its place when the block ends well.
+    """Open a temporary file that replaces ``path`` when the block ends without an error.
 
-    Raises `UserError` when ``path`` exists and ``force`` is off, and when the folder cannot be
-    written or the disk is full; then nothing is left behind and an old file stays as it was.
+    Parameters
+    ----------
+    path : Path
+        File to write. A link is followed: its target is replaced.
+    force : bool
+        Whether an existing file may be replaced.
+
+    Yields
+    ------
+    BinaryIO
+        The temporary file, open for writing. It is deleted if the block fails.
+
+    Raises
+    ------
+    UserError
+        If ``path`` exists and ``force`` is off, if the folder cannot be written, or if the disk is
+        full. The old file stays as it was.
     """
     refuse_existing(path, force=force)
     path = path.resolve()  # what a link points to is replaced, not the link
@@ -43,15 +58,28 @@ def replacing(path: Path, *, force: bool = True) -> Iterator[BinaryIO]:
 
 
 def write_text(path: Path, text: str, *, force: bool = True) -> None:
-    """Write a text file in one piece (UTF-8)."""
+    """Write a UTF-8 text file atomically."""
     with replacing(path, force=force) as file:
         file.write(text.encode())
 
 
 def refuse_existing(path: Path, *, force: bool, option: str = "--out") -> None:
-    """Raise `UserError` when ``path`` is no place for a file, or holds one that must stay.
+    """Raise `UserError` if no file can be written to ``path``, or if one is there already.
 
-    ``option``: what names it on the command line.
+    Parameters
+    ----------
+    path : Path
+        File to be written.
+    force : bool
+        Whether an existing file may be replaced.
+    option : str
+        Command-line option that sets the path, for the message.
+
+    Raises
+    ------
+    UserError
+        If ``path`` is a folder or a special file, if its folder does not exist, or if it exists and
+        ``force`` is off.
     """
     if path.is_dir():
         raise UserError(f"{path}: is a folder; name a file")

@@ -1,4 +1,4 @@
-"""What a long job tells while it goes on."""
+"""Progress and warnings of a long job; the classes here discard them."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from contextlib import contextmanager
 
 
 class Task:
-    """A stretch of work in countable parts; this one tells nobody."""
+    """A job in countable parts; this one reports nowhere."""
 
-    def reach(self, n_done: int) -> None:
-        """So many parts are done."""
+    def update(self, n_done: int) -> None:
+        """Set the number of parts that are done."""
 
-    def note(self, text: str) -> None:
-        """What stands beside the bar."""
+    def set_text(self, text: str) -> None:
+        """Set the text beside the progress bar."""
 
 
 class Reporter:
-    """Hears warnings and progress; this one keeps silent."""
+    """Receives warnings and progress; this one discards them."""
 
     def warn(self, text: str) -> None:
-        """Something is allowed, but probably not meant."""
+        """Report something that is allowed, but probably not meant."""
 
     @contextmanager
     def task(self, title: str, total: int) -> Iterator[Task]:
-        """Work of ``total`` parts, for as long as the block lasts."""
+        """Open a task of ``total`` parts, for as long as the block lasts."""
         yield Task()
