@@ -103,7 +103,7 @@ def test_a_stream_writes_all_columns_line_by_line() -> None:
     refused = subprocess.run([*command, "--full", "--with", "kalman"], input="1\n",
                              capture_output=True, text=True, check=False, timeout=60)  # fmt: skip
     assert refused.returncode == 2
-    assert "tells no more than the tone" in refused.stderr
+    assert "estimates the tone alone" in refused.stderr
 
 
 @pytest.mark.parametrize("hz", [50.0, 5.0])

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from tonesieve import UserError, extract
+from tonesieve.extraction.options import ExtractOptions
 from tonesieve.extraction.pipeline import extract_recording
 from tonesieve.extractors.demodulation import ToneDemodulator
 from tonesieve.extractors.filters.kalman import FrequencyTrackingKalman, OscillatorKalman
@@ -183,7 +184,8 @@ def test_nine_of_ten_at_another_rate(rate_hz: float, tmp_path: Path) -> None:
     truth = np.sin(2 * np.pi * 20 * t[:, None] + rng.random(12) * 6.28)
     samples = truth + rng.standard_normal(truth.shape)
     pd.DataFrame(samples, columns=names).to_csv(tmp_path / "a.csv", index=False)
-    extract_recording(tmp_path / "a.csv", built, columns=["all"], rate_hz=rate_hz, full=True)
+    options = ExtractOptions(columns=["all"], rate_hz=rate_hz, full=True)
+    extract_recording(tmp_path / "a.csv", built, options)
     table = pd.read_csv(tmp_path / "a.tone.csv")
     low, high = (table[[f"{c}_tone_{end}" for c in names]].to_numpy() for end in ("low", "high"))
     inside = ((low <= truth) & (truth <= high))[n // 5 : -n // 5]
@@ -220,7 +222,7 @@ def test_a_slow_tone_is_demodulated_after_decimation(causal: bool, tmp_path: Pat
 def test_tones_too_close_for_the_recording_are_reported(tmp_path: Path) -> None:
     path, _ = hum(tmp_path)
     result = extract(path, [50.0, 50.01])
-    assert "50 and 50.01 Hz are told apart only after 100 s, and the" in result["warnings"][0]
+    assert "50 and 50.01 Hz are resolved only after 100 s, and the" in result["warnings"][0]
     result = extract(path, [50.0, 50.0000001], out=tmp_path / "one.csv")
     assert [tone["hz"] for tone in result["tones"]] == [50.0]
     assert result["tones"][0]["amplitude"] == pytest.approx(3.0, rel=0.03)
@@ -307,9 +309,8 @@ def test_other_formats_and_several_channels(tmp_path: Path) -> None:
     table.to_csv(tmp_path / "x.csv", index=False)
     source = make_source("kalman", [5.0, 6.0])
     for ending in ("parquet", "npz", "csv"):
-        result = extract_recording(
-            tmp_path / "x.csv", source, columns=["a", "b"], out=tmp_path / f"y.{ending}"
-        )
+        options = ExtractOptions(columns=["a", "b"], out=tmp_path / f"y.{ending}")
+        result = extract_recording(tmp_path / "x.csv", source, options)
         assert result["columns"] == ["a_tone_5Hz", "a_tone_6Hz", "b_tone_5Hz", "b_tone_6Hz"]
     found = pd.read_parquet(tmp_path / "y.parquet")
     assert nmse_db(found["b_tone_6Hz"], table["b"]) < -30
@@ -330,7 +331,7 @@ def test_blocks_and_stretches_leave_no_seam(
         for module, size in (
             ("extraction.tone_parameters.LEAST", 100), ("extraction.tone_parameters.BLOCK", 512),
             ("recordings.reader.ROWS", 300),
-            ("extraction.passes.STRETCH", 3000), ("extraction.passes.SHARED", 800),
+            ("extraction.passes.STRETCH", 3000), ("extraction.passes.OVERLAP", 800),
         ):  # fmt: skip
             monkeypatch.setattr(f"tonesieve.{module}", size)
     for name in whole:

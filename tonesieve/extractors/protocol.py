@@ -7,6 +7,7 @@ Axes: B streams, T samples, K components.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
@@ -166,3 +167,60 @@ def is_causal(extractor: Extractor) -> TypeGuard[CausalExtractor]:
         True for a `CausalExtractor`.
     """
     return extractor.causal
+
+
+class ToneBlock(NamedTuple):
+    """Tones of a stretch of a recording.
+
+    Parameters
+    ----------
+    start : int
+        Number of the first sample.
+    tones : ndarray, shape (B, T, K)
+        The tones.
+    band : ndarray, shape (B, T, K), or None
+        Half-widths of their 90% bands, where the extractor gives them.
+    """
+
+    start: int
+    tones: Float[np.ndarray, "B T K"]
+    band: Float[np.ndarray, "B T K"] | None
+
+
+@runtime_checkable
+class BlockSmoother(Protocol):
+    """An extractor's own way through a recording, which joins past and future block by block."""
+
+    @property
+    def ahead_s(self) -> float | None:
+        """Seconds of the future that an estimate rests on at least; None: the whole recording."""
+        ...
+
+    def run_blocks(
+        self,
+        read: Callable[[int, int], Float[np.ndarray, "B T"]],
+        n_samples: int,
+        n_streams: int,
+        *,
+        on_samples: Callable[[int], None],
+    ) -> Iterator[ToneBlock]:
+        """Estimate the tones of a recording.
+
+        Parameters
+        ----------
+        read : callable
+            Takes the first sample and the one after the last, in any order, and returns the
+            samples between them, shape (B, T).
+        n_samples : int
+            Length of the recording.
+        n_streams : int
+            Number of streams, B.
+        on_samples : callable
+            Called with the number of samples done, of ``2 * n_samples``.
+
+        Yields
+        ------
+        ToneBlock
+            Blocks in turn.
+        """
+        ...
