@@ -19,8 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from tonesieve.signals.distributions import log_uniform
 from tonesieve.signals.dynamics import DYNAMICS
-from tonesieve.signals.noise_models import NOISES, log_uniform
+from tonesieve.signals.noise_models import NOISES
 from tonesieve.signals.scenes import Scene, draw_scene
 
 # Chosen: the first number of every seed of the tests; training must use another, or none.

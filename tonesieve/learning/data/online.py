@@ -25,7 +25,8 @@ from tonesieve.learning.data.features import (
     targets_and_quadratures,
     to_device,
 )
-from tonesieve.signals.synthesis import Records, Rng, draw_records
+from tonesieve.signals.distributions import Rng
+from tonesieve.signals.synthesis import Records, draw_records
 
 
 def fresh_shape(config: Config) -> tuple[int, int]:
