@@ -39,7 +39,7 @@ OLD_MODULES = """
     datasets densities devices diagnosis edf engines evidence exporting family figures forecasts
     fused generality generation graphs hearing inspection judging layouts limits lines listening
     live loading noises observing oscillators own_noise packing pairing parquet parts passing plain
-    plans posterior program reading readings recording_figures regression removal reporting rivals
+    plans posterior reading readings recording_figures regression removal reporting rivals
     runs saved searches settings shelves sources survey sweep_figures sweeps tables tasks telling
     thinning timing trials use vectors weigher weighing workers
 """
