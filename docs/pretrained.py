@@ -67,7 +67,7 @@ def evaluate(weights: str) -> None:
     import pretrained_evaluation as evaluation
     import pretrained_pictures as pictures
 
-    from tonesieve.extractors.pretrained.extractor import load_gating
+    from tonesieve.extractors.pretrained.gate import load_gating
     from tonesieve.inference.weights import load_pretrained
 
     notes = load_pretrained(weights or None)[1]

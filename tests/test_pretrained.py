@@ -1,4 +1,4 @@
-"""The pretrained extractor: chunks, channels, groups of tones, and both ways through a record."""
+"""The pretrained extractor: chunks, channels, groups of tones, and both directions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tonesieve.extractors.streaming import Stream
 from tonesieve.kernels.kalman_bank.filter import GATING_INTERVAL
 
 RATE = 200.0
-# Every sample a step; many samples a step; tones heard together; groups of their own.
+# Every sample a step; many samples a step; one group; several groups.
 CASES = {
     "fast": (31.0,),
     "slow": (1.3,),
@@ -39,13 +39,13 @@ def built(hz: tuple[float, ...], gain: complex = 1.0) -> PretrainedExtractor:
     return PretrainedExtractor(hz, RATE, gain)
 
 
-def source(*hz: float, knobs: str = "") -> Source:
-    found = filter_source(f"pretrained{knobs}", hz)(RATE, "a test")
+def source(*hz: float, parameters: str = "") -> Source:
+    found = filter_source(f"pretrained{parameters}", hz)(RATE, "a test")
     assert isinstance(found, Source)
     return found
 
 
-def holed(n: int, n_channels: int = 2) -> np.ndarray:
+def with_gaps(n: int, n_channels: int = 2) -> np.ndarray:
     """A tone at every frequency of the cases in noise, with gaps of many lengths."""
     rng, t = np.random.default_rng(4), np.arange(n) / RATE
     samples = rng.standard_normal((n_channels, n))
@@ -66,12 +66,12 @@ def same(found: ToneEstimate, expected: ToneEstimate) -> None:
 @given(cuts=st.lists(st.integers(0, 600), max_size=8))
 @settings(max_examples=10)
 def test_any_chunks_are_the_same_bits(name: str, cuts: list[int]) -> None:
-    samples, one = holed(600), built(CASES[name], 0.25 * np.exp(0.3j))
+    samples, one = with_gaps(600), built(CASES[name], 0.25 * np.exp(0.3j))
     whole, _ = one.step_detailed(samples, one.initial_state(2))
     state, parts = one.initial_state(2), []
     for start, stop in pairwise([0, *sorted(cuts), 600]):
-        told, state = one.step_detailed(samples[:, start:stop], state)
-        parts.append(told)
+        estimate, state = one.step_detailed(samples[:, start:stop], state)
+        parts.append(estimate)
     same(
         ToneEstimate(*(np.concatenate(column, axis=1) for column in zip(*parts, strict=True))),
         whole,
@@ -80,13 +80,13 @@ def test_any_chunks_are_the_same_bits(name: str, cuts: list[int]) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_longer_than_what_is_answered_at_once(name: str) -> None:
-    samples, one = holed(10_000, 1), built(CASES[name])
+def test_longer_than_one_compiled_call(name: str) -> None:
+    samples, one = with_gaps(10_000, 1), built(CASES[name])
     whole, _ = one.step_detailed(samples, one.initial_state(1))
     state, parts = one.initial_state(1), []
     for start, stop in pairwise([0, 1, 4095, 4097, 9000, 10_000]):
-        told, state = one.step_detailed(samples[:, start:stop], state)
-        parts.append(told)
+        estimate, state = one.step_detailed(samples[:, start:stop], state)
+        parts.append(estimate)
     same(
         ToneEstimate(*(np.concatenate(column, axis=1) for column in zip(*parts, strict=True))),
         whole,
@@ -94,9 +94,9 @@ def test_longer_than_what_is_answered_at_once(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_state_goes_on_as_often_as_wanted(name: str) -> None:
-    # No answer writes into the state that it began from.
-    samples, one = holed(900), built(CASES[name])
+def test_a_state_may_be_used_more_than_once(name: str) -> None:
+    # No step writes into the state that it begins from.
+    samples, one = with_gaps(900), built(CASES[name])
     fresh = one.initial_state(2)
     _, middle = one.step_detailed(samples[:, :500], fresh)
     first, _ = one.step_detailed(samples[:, 500:], middle)
@@ -107,8 +107,8 @@ def test_a_state_goes_on_as_often_as_wanted(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_every_channel_is_heard_by_itself(name: str) -> None:
-    samples, one = holed(900, 3), built(CASES[name])
+def test_every_channel_is_estimated_by_itself(name: str) -> None:
+    samples, one = with_gaps(900, 3), built(CASES[name])
     whole, _ = one.step_detailed(samples, one.initial_state(3))
     for c in range(3):
         alone, _ = one.step_detailed(samples[c : c + 1], one.initial_state(1))
@@ -117,14 +117,14 @@ def test_every_channel_is_heard_by_itself(name: str) -> None:
 
 def test_no_channel_at_all() -> None:
     one = built(CASES["groups"])
-    told, _ = one.step_detailed(np.empty((0, 50)), one.initial_state(0))
-    assert all(column.shape == (0, 50, 4) for column in told)
+    estimate, _ = one.step_detailed(np.empty((0, 50)), one.initial_state(0))
+    assert all(column.shape == (0, 50, 4) for column in estimate)
 
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("n", [1, 7, 8, 401])
-def test_a_saved_stream_goes_on_to_the_bit(name: str, n: int, tmp_path: Path) -> None:
-    samples, hz = 3 + holed(800), CASES[name]
+def test_a_saved_stream_continues_to_the_bit(name: str, n: int, tmp_path: Path) -> None:
+    samples, hz = 3 + with_gaps(800), CASES[name]
     whole, stream = Stream(source(*hz), 2), Stream(source(*hz), 2)
     stream.process_detailed(samples[:, :n])
     stream.save(tmp_path / "state")
@@ -137,22 +137,22 @@ def test_a_saved_stream_goes_on_to_the_bit(name: str, n: int, tmp_path: Path) ->
     )
 
 
-def test_what_is_told_is_of_one_piece() -> None:
-    samples, one = holed(3000), built(CASES["groups"], 0.125)
-    told, _ = one.step_detailed(samples, one.initial_state(2))
-    assert all(np.isfinite(column).all() for column in told)
+def test_the_parts_of_an_estimate_agree() -> None:
+    samples, one = with_gaps(3000), built(CASES["groups"], 0.125)
+    estimate, _ = one.step_detailed(samples, one.initial_state(2))
+    assert all(np.isfinite(column).all() for column in estimate)
     turned = 2 * np.pi * np.arange(3000)[:, None] * np.array(CASES["groups"]) / RATE
-    again = told.amplitude * np.sin(turned + told.phase)
-    np.testing.assert_allclose(told.tones, again, atol=1e-9)
-    # Where nothing has been heard, nothing is known: there is no number to tell.
-    assert (told.band[:, 7:] > 0).all()
-    # At first nothing is known but how far the samples have gone.
+    again = estimate.amplitude * np.sin(turned + estimate.phase)
+    np.testing.assert_allclose(estimate.tones, again, atol=1e-9)
+    # Before the first sample nothing is known.
+    assert (estimate.band[:, 7:] > 0).all()
+    # At first nothing is known but the largest sample.
     first = np.nan_to_num(np.abs(samples[0, :5]))
-    np.testing.assert_allclose(told.band[0, :5, 2], np.maximum.accumulate(first) / 0.125)
+    np.testing.assert_allclose(estimate.band[0, :5, 2], np.maximum.accumulate(first) / 0.125)
 
 
-def test_what_a_stream_tells_is_in_its_own_unit() -> None:
-    samples = holed(1500)
+def test_a_streams_estimate_is_in_its_unit() -> None:
+    samples = with_gaps(1500)
     once = Stream(source(7.0, 13.0), 2).process_detailed(samples)
     again = Stream(source(7.0, 13.0), 2).process_detailed(1024 * samples)
     expected = [1024, 1024, 1, 1, 1024]
@@ -161,14 +161,14 @@ def test_what_a_stream_tells_is_in_its_own_unit() -> None:
 
 
 @given(st.lists(st.floats(1e-4, 0.49), min_size=1, max_size=12))
-def test_groups_hold_every_tone_once(turns: list[float]) -> None:
-    groups = group_by_span(turns)
-    assert sorted(k for group in groups for k in group) == list(range(len(turns)))
+def test_groups_hold_every_tone_once(freq_cycles: list[float]) -> None:
+    groups = group_by_span(freq_cycles)
+    assert sorted(k for group in groups for k in group) == list(range(len(freq_cycles)))
     for group in groups:
-        own = [turns[k] for k in group]
+        own = [freq_cycles[k] for k in group]
         assert max(own) <= MAX_FREQUENCY_RATIO * min(own) * (1 + 1e-12)
     for higher, lower in pairwise(groups):
-        assert min(turns[k] for k in higher) > max(turns[k] for k in lower)
+        assert min(freq_cycles[k] for k in higher) > max(freq_cycles[k] for k in lower)
 
 
 # Seconds of settling, of a record of 20 s.
@@ -198,7 +198,7 @@ def test_a_strong_neighbour_does_not_leak(f: float) -> None:
     alone = built(hz[:1]).extract(samples - tones[..., 1])[..., 0]
     errors = [rms((found - weak)[:, settled:]) for found in (joint, alone)]
     assert 20 * np.log10(errors[0] / errors[1]) < 4
-    # Not named, it would.
+    # If it is not among the tones, it does.
     assert rms((built(hz[:1]).extract(samples)[..., 0] - weak)[:, settled:]) > 10 * errors[0]
 
 
@@ -209,7 +209,7 @@ def test_the_order_of_tones_makes_no_difference(both: bool) -> None:
     order = [2, 0, 3, 1]
     one, other = built(hz), built(tuple(hz[k] for k in order))
     found = (
-        [through(e, samples).tones for e in (one, other)]
+        [smoothed(e, samples).tones for e in (one, other)]
         if both
         else [e.extract(samples) for e in (one, other)]
     )
@@ -221,7 +221,7 @@ def test_a_tone_asked_for_twice_is_one_tone() -> None:
     samples, _ = scene((7.0,), (1.0,), n=1000)
     twice = built((7.0, 7.0)).extract(samples)
     assert np.isfinite(twice).all()
-    # Nothing tells which is which.
+    # Neither can be distinguished from the other.
     np.testing.assert_allclose(twice[..., 1], twice[..., 0], atol=1e-3)
 
 
@@ -235,8 +235,8 @@ class Both(tuple):
     band = property(lambda self: self[1])
 
 
-def through(one: PretrainedExtractor, samples: np.ndarray, ahead: int | None = None) -> Both:
-    """All the answers, one block after the other."""
+def smoothed(one: PretrainedExtractor, samples: np.ndarray, ahead: int | None = None) -> Both:
+    """All estimates, one block after the other."""
     done: list[int] = []
     found = list(
         smooth_blocks(
@@ -250,10 +250,10 @@ def through(one: PretrainedExtractor, samples: np.ndarray, ahead: int | None = N
     )
     assert done == sorted(done)
     assert done[-1] == 2 * samples.shape[1]
-    starts = np.cumsum([0] + [answer.band.shape[1] for _, answer in found])
+    starts = np.cumsum([0] + [estimate.band.shape[1] for _, estimate in found])
     np.testing.assert_array_equal([start for start, _ in found], starts[:-1])
-    phasors = np.concatenate([answer.phasors for _, answer in found], axis=1)
-    band = np.concatenate([answer.band for _, answer in found], axis=1)
+    phasors = np.concatenate([estimate.phasors for _, estimate in found], axis=1)
+    band = np.concatenate([estimate.band for _, estimate in found], axis=1)
     assert phasors.shape == band.shape == (*samples.shape, one.n_tones)
     return Both((one.tones(phasors, 0), band))
 
@@ -263,12 +263,12 @@ def through(one: PretrainedExtractor, samples: np.ndarray, ahead: int | None = N
 def test_the_size_of_blocks_changes_nothing(
     name: str, n: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    samples, one = holed(4 * n if name == "slow" else n), built(CASES[name])
-    whole = through(one, samples)
+    samples, one = with_gaps(4 * n if name == "slow" else n), built(CASES[name])
+    whole = smoothed(one, samples)
     for block in (GATING_INTERVAL, 5 * GATING_INTERVAL):
         monkeypatch.setattr(smoother, "BLOCK", block)
-        again = through(one, samples)
-        # To rounding: what is thinned is first taken off the first sample that a block reads.
+        again = smoothed(one, samples)
+        # To rounding: the decimator subtracts the first sample that a block reads.
         tolerance = 0.0 if name in ("fast", "two") else 1e-7
         np.testing.assert_allclose(again.tones, whole.tones, tolerance, tolerance)
         np.testing.assert_allclose(again.band, whole.band, tolerance, tolerance)
@@ -276,10 +276,10 @@ def test_the_size_of_blocks_changes_nothing(
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 8, 9, 16, 17, 50])
-def test_the_shortest_records_are_answered_both_ways(name: str, n: int) -> None:
-    for samples in (np.ones((2, n)), np.full((2, n), np.nan), holed(100)[:, :n]):
+def test_the_shortest_records_are_estimated_in_both_directions(name: str, n: int) -> None:
+    for samples in (np.ones((2, n)), np.full((2, n), np.nan), with_gaps(100)[:, :n]):
         for ahead in (None, 1, 100):
-            found = through(built(CASES[name]), samples, ahead)
+            found = smoothed(built(CASES[name]), samples, ahead)
             assert np.isfinite(found.tones).all()
             assert not np.isnan(found.band).any()
 
@@ -290,29 +290,29 @@ def test_a_record_read_backwards_gives_the_tone_backwards(hz: float) -> None:
     # samples begin from one end, and the network has weights for either side.
     samples, tones = scene((hz,), (1.0,), n=int(36_000 / hz / 8) * 8)
     one = built((hz,))
-    found = through(one, samples).tones
-    back = through(one, np.ascontiguousarray(samples[:, ::-1])).tones[:, ::-1]
+    found = smoothed(one, samples).tones
+    back = smoothed(one, np.ascontiguousarray(samples[:, ::-1])).tones[:, ::-1]
     inner = slice(samples.shape[1] // 10, -samples.shape[1] // 10)
     assert rms((back - found)[:, inner]) < 0.5 * rms((found - tones)[:, inner])
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_look_ahead_over_all_of_it_is_all_of_it(name: str) -> None:
-    samples, one = holed(1500), built(CASES[name])
-    whole, ahead = through(one, samples), through(one, samples, 3000)
+    samples, one = with_gaps(1500), built(CASES[name])
+    whole, ahead = smoothed(one, samples), smoothed(one, samples, 3000)
     np.testing.assert_array_equal(ahead.tones, whole.tones)
     np.testing.assert_array_equal(ahead.band, whole.band)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_look_ahead_looks_no_further(name: str) -> None:
-    samples, one, at = holed(3000), built(CASES[name]), 1700
-    steps = max(hearing.factor for _, hearing in one.groups) * GATING_INTERVAL
+    samples, one, at = with_gaps(3000), built(CASES[name]), 1700
+    steps = max(group.factor for _, group in one.groups) * GATING_INTERVAL
     ahead = 2 * steps
     assert 2 * ahead < at
     other = samples.copy()
     other[:, at:] += 50 * np.random.default_rng(1).standard_normal(other[:, at:].shape)
-    once, again = (through(one, s, ahead).tones for s in (samples, other))
+    once, again = (smoothed(one, s, ahead).tones for s in (samples, other))
     np.testing.assert_array_equal(again[:, : at - 2 * ahead], once[:, : at - 2 * ahead])
     # And that far it does.
     assert (again != once)[:, at - ahead : at].any(axis=(0, 1)).all()
@@ -324,7 +324,7 @@ def test_the_future_helps() -> None:
     samples, tones = scene((12.0,), (0.5,))
     one = built((12.0,))
     causal = rms((one.extract(samples) - tones)[:, SETTLED:-SETTLED])
-    assert rms((through(one, samples).tones - tones)[:, SETTLED:-SETTLED]) < causal
+    assert rms((smoothed(one, samples).tones - tones)[:, SETTLED:-SETTLED]) < causal
 
 
 # Files.
@@ -332,7 +332,7 @@ def test_the_future_helps() -> None:
 
 @pytest.mark.parametrize("how", ["", ":ahead_s=0.5", "causal"])
 def test_columns_agree_with_each_other(how: str, tmp_path: Path) -> None:
-    samples = 20 + holed(1500, 1)[0]
+    samples = 20 + with_gaps(1500, 1)[0]
     lines = [f"{v!r}" if np.isfinite(v) else "" for v in samples.tolist()]
     (tmp_path / "log.csv").write_text("x\n" + "\n".join(lines) + "\n")
     causal = how == "causal"
@@ -354,10 +354,10 @@ def test_columns_agree_with_each_other(how: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(table["residual"], rest, atol=1e-9)
     np.testing.assert_array_equal(table["gap"], ~np.isfinite(samples))
     if causal:
-        told = Stream(source(12.0, 0.9)).process_detailed(samples[None])
-        np.testing.assert_array_equal(table["tone_12Hz"], told.tones[0, :, 0])
+        estimate = Stream(source(12.0, 0.9)).process_detailed(samples[None])
+        np.testing.assert_array_equal(table["tone_12Hz"], estimate.tones[0, :, 0])
         band = (table["tone_high_12Hz"] - table["tone_low_12Hz"]) / 2
-        np.testing.assert_allclose(band, told.band[0, :, 0], atol=1e-9)
+        np.testing.assert_allclose(band, estimate.band[0, :, 0], atol=1e-9)
 
 
 @pytest.mark.parametrize("f", [0.0, -1.0, 100.0, 250.0, np.nan, np.inf])
@@ -377,6 +377,6 @@ def test_a_frequency_out_of_bounds_is_refused(f: float) -> None:
         ("pretrained2", "neither a run directory, nor pretrained, nor a filter"),
     ],
 )
-def test_wrong_knobs_are_named(name: str, complaint: str) -> None:
+def test_wrong_parameters_are_named(name: str, complaint: str) -> None:
     with pytest.raises(UserError, match=complaint):
         Stream(filter_source(name, [7.0])(RATE, "a test"))

@@ -1,4 +1,4 @@
-"""Whatever numbers come, numbers go out: the pretrained extractor on bad and extreme input."""
+"""The pretrained extractor on bad and extreme input: every input gives finite numbers."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ SAMPLES = {
     "a parabola": 1.0 * T**2,
     "exponential": np.exp(T / 1.5 - 200),
 }
-# As shares of the rate: fewer than a step, all but none a period, many at once.
+# Cycles a sample: less than a step, almost half the rate, many at once.
 TONES = {
     "usual": (0.035,),
     "very slow": (1e-6,),
@@ -77,32 +77,35 @@ TONES = {
 
 
 @functools.cache
-def source(turns: tuple[float, ...], knobs: str = "") -> Source:
-    built = filter_source(f"pretrained{knobs}", [f * RATE for f in turns])(RATE, "a test")
+def source(freq_cycles: tuple[float, ...], parameters: str = "") -> Source:
+    built = filter_source(f"pretrained{parameters}", [f * RATE for f in freq_cycles])(
+        RATE, "a test"
+    )
     assert isinstance(built, Source)
     return built
 
 
-def answers(samples: np.ndarray, turns: tuple[float, ...]) -> list[np.ndarray]:
-    """All that is told of samples: in a stream, with the future, and with some of it."""
-    told = Stream(source(turns)).process_detailed(samples[None])
-    found = [column[0] for column in told]
+def estimates(samples: np.ndarray, freq_cycles: tuple[float, ...]) -> list[np.ndarray]:
+    """All estimates: in a stream, with the whole future, and with some of it."""
+    estimate = Stream(source(freq_cycles)).process_detailed(samples[None])
+    found = [column[0] for column in estimate]
     if not np.isfinite(samples).any():
         return found  # a recording without any number is refused
     whole = from_array(samples, RATE)
-    for knobs in ("", ":ahead_s=0.2"):
+    for parameters in ("", ":ahead_s=0.2"):
+        made = source(freq_cycles, parameters)
         taken = run_over_recording(
-            whole, survey(whole), source(turns, knobs), causal=False, scratch=whole.rows.folder
+            whole, survey(whole), made, causal=False, scratch=whole.rows.folder
         )
         assert taken.band is not None
         found += [taken.tones.read(0, len(samples)), taken.band.read(0, len(samples))]
     return found
 
 
-def check(samples: np.ndarray, turns: tuple[float, ...]) -> None:
-    found = answers(samples, turns)
+def check(samples: np.ndarray, freq_cycles: tuple[float, ...]) -> None:
+    found = estimates(samples, freq_cycles)
     for column in found:
-        assert column.shape == (len(samples), len(turns))
+        assert column.shape == (len(samples), len(freq_cycles))
         assert np.isfinite(column).all()
     for k in range(4, len(found), 2):  # the bands
         assert (found[k] >= 0).all()
@@ -110,13 +113,13 @@ def check(samples: np.ndarray, turns: tuple[float, ...]) -> None:
 
 @pytest.mark.parametrize("tones", TONES)
 @pytest.mark.parametrize("name", SAMPLES)
-def test_numbers_go_out(name: str, tones: str) -> None:
+def test_estimates_are_finite(name: str, tones: str) -> None:
     check(SAMPLES[name], TONES[tones])
 
 
 def test_nothing_but_gaps() -> None:
-    told = Stream(source((0.035,))).process_detailed(np.full((1, 500), np.nan))
-    assert not told.tones.any()
+    estimate = Stream(source((0.035,))).process_detailed(np.full((1, 500), np.nan))
+    assert not estimate.tones.any()
 
 
 def test_infinities_are_gaps() -> None:
@@ -135,19 +138,19 @@ MANY = {
 @pytest.mark.parametrize("name", ["plain", "a step", "alternating", "zeros, then not"])
 @pytest.mark.parametrize("tones", MANY)
 def test_thirty_tones_at_once(name: str, tones: str) -> None:
-    told = Stream(source(MANY[tones])).process_detailed(SAMPLES[name][None])
-    assert all(np.isfinite(column).all() for column in told)
+    estimate = Stream(source(MANY[tones])).process_detailed(SAMPLES[name][None])
+    assert all(np.isfinite(column).all() for column in estimate)
 
 
 @pytest.mark.parametrize("n", [8, 16])
-def test_tones_that_are_hardly_told_apart_stay_bounded(n: int) -> None:
-    # Whitening by rounding errors once drove eight to 1e62, and followers sixteen to no number.
+def test_tones_that_are_hardly_distinct_stay_bounded(n: int) -> None:
+    # Whitening by rounding errors once drove eight to 1e62, and tracking filters sixteen to NaN.
     rng, t = np.random.default_rng(0), np.arange(6000)
     samples = rng.standard_normal(6000) + np.sin(2 * np.pi * 0.035 * t)
     samples[3000:] += 1e12 * (n == 16)
-    told = Stream(source(tuple(0.05 + 5e-5 * np.arange(n)))).process_detailed(samples[None])
-    assert all(np.isfinite(column).all() for column in told)
-    assert np.abs(told.tones.sum(axis=2)).max() < 1e6 * np.abs(samples).max()
+    estimate = Stream(source(tuple(0.05 + 5e-5 * np.arange(n)))).process_detailed(samples[None])
+    assert all(np.isfinite(column).all() for column in estimate)
+    assert np.abs(estimate.tones.sum(axis=2)).max() < 1e6 * np.abs(samples).max()
 
 
 @pytest.mark.parametrize("hole", [np.nan, np.inf, -np.inf, 1e200, -1e308])
@@ -200,7 +203,7 @@ wild = st.lists(
     min_size=1,
     max_size=6,
 )
-turns = st.lists(st.floats(1e-5, 0.4999), min_size=1, max_size=3, unique=True)
+freq_cycles = st.lists(st.floats(1e-5, 0.4999), min_size=1, max_size=3, unique=True)
 
 
 def piled(parts: list[tuple[np.ndarray, int]]) -> np.ndarray:
@@ -208,21 +211,21 @@ def piled(parts: list[tuple[np.ndarray, int]]) -> np.ndarray:
     return np.concatenate([np.tile(piece, n) for piece, n in parts])
 
 
-def check_wild(parts: list[tuple[np.ndarray, int]], turns: list[float]) -> None:
+def check_wild(parts: list[tuple[np.ndarray, int]], freq_cycles: list[float]) -> None:
     samples = piled(parts)
     # What goes beyond is refused before it is extracted.
     samples = np.where(np.abs(samples) < 1e305, samples, np.nan)
-    check(samples, tuple(turns))
+    check(samples, tuple(freq_cycles))
 
 
-@given(wild, turns)
+@given(wild, freq_cycles)
 @settings(max_examples=20)
-def test_wild_numbers(parts: list[tuple[np.ndarray, int]], turns: list[float]) -> None:
-    check_wild(parts, turns)
+def test_wild_numbers(parts: list[tuple[np.ndarray, int]], freq_cycles: list[float]) -> None:
+    check_wild(parts, freq_cycles)
 
 
 @pytest.mark.slow
-@given(wild, turns)
+@given(wild, freq_cycles)
 @settings(max_examples=2000)
-def test_many_wild_numbers(parts: list[tuple[np.ndarray, int]], turns: list[float]) -> None:
-    check_wild(parts, turns)
+def test_many_wild_numbers(parts: list[tuple[np.ndarray, int]], freq_cycles: list[float]) -> None:
+    check_wild(parts, freq_cycles)

@@ -1,4 +1,4 @@
-"""The pretrained extractor comes about: batches, the network, its training and its weights."""
+"""Pretraining: batches, the gating network, its training and its weights."""
 
 from __future__ import annotations
 
@@ -33,11 +33,12 @@ from tonesieve.learning.pretraining import dataset, gating_network
 from tonesieve.learning.pretraining.dataset import BatchSpec, draw_batch
 from tonesieve.learning.pretraining.gating_network import (
     GatingNetwork,
-    as_lesson,
     compute_losses,
-    weighed,
+    mixture_mean,
+    to_tensors,
 )
-from tonesieve.learning.pretraining.train import band_shift, train_step
+from tonesieve.learning.pretraining.train import calibration_offset
+from tonesieve.learning.pretraining.training_state import train_step
 from tonesieve.signals.scenes import Scene, draw_scene
 from tonesieve.util.progress import Reporter, Task
 
@@ -49,7 +50,7 @@ TINY = {
 
 
 class Interrupting(Reporter):
-    """Somebody presses Ctrl-C once so many steps are done."""
+    """Raises KeyboardInterrupt after a number of steps."""
 
     def __init__(self, at: int) -> None:
         self._at = at
@@ -92,20 +93,21 @@ def test_no_seed_of_a_training_draws_a_scene_of_the_tests() -> None:
 def test_all_is_over_the_tones_rms_and_padded() -> None:
     scene = draw_scene(1, 1000, freq_cycles=0.1, plain=True, dynamics="steady", noise="white", snr_db=30.0)
     (record,) = dataset.records_of(scene, 200)
-    assert record.n_frames == 1000 // GATING_INTERVAL
+    assert record.n_intervals == 1000 // GATING_INTERVAL
     assert record.settled == 200 // GATING_INTERVAL
     assert not record.features[:, 125:].any()
-    np.testing.assert_allclose((record.after_true[:, :125] ** 2).sum(-1), 1.0, rtol=1e-6)
-    # The candidate that never forgets is where the tone is, from either side.
-    for told, true in (
-        (record.after, record.after_true), (record.beside[0], record.beside_true),
-        (record.beside[1], record.beside_true),
-    ):  # fmt: skip
-        error = told[..., 40:80, :, :, 7] - true[..., 40:80, :, :]
+    np.testing.assert_allclose((record.causal_targets[:, :125] ** 2).sum(-1), 1.0, rtol=1e-6)
+    # The filter of infinite memory finds the tone, from either side.
+    for phasors, targets in (
+        (record.causal_phasors, record.causal_targets),
+        (record.smoothing_phasors[0], record.smoothing_targets),
+        (record.smoothing_phasors[1], record.smoothing_targets),
+    ):
+        error = phasors[..., 40:80, :, :, 7] - targets[..., 40:80, :, :]
         assert (error**2).sum(-1).mean() < 1e-3
 
 
-def test_short_scenes_teach_nothing() -> None:
+def test_short_scenes_are_left_out() -> None:
     assert dataset.records_of(draw_scene(1, 200, freq_cycles=0.1), 200) == []
 
 
@@ -124,42 +126,43 @@ def test_the_loss_falls_on_one_batch(few: dataset.Batch) -> None:
     torch.manual_seed(0)
     network = GatingNetwork(16)
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
-    lesson = as_lesson(few)
-    losses = [train_step(network, optimizer, lesson) for _ in range(12)]
+    batch = to_tensors(few)
+    losses = [train_step(network, optimizer, batch) for _ in range(12)]
     assert losses[-1] < losses[0] - 0.5
     assert losses[-1] < min(losses[:6])
 
 
-def test_only_the_second_network_learns_by_both_ways(few: dataset.Batch) -> None:
+def test_the_loss_of_both_directions_trains_the_fusion_network_alone(few: dataset.Batch) -> None:
     network = GatingNetwork(16)
-    compute_losses(network, as_lesson(few))[1].loss.backward()
+    compute_losses(network, to_tensors(few))[1].loss.backward()
     learning = {name for name, p in network.named_parameters() if p.grad is not None}
     assert learning == {"mix.weight", "mix.bias", "two.weight", "two.bias"}
 
 
-def test_padding_teaches_nothing(few: dataset.Batch) -> None:
+def test_padding_has_no_loss(few: dataset.Batch) -> None:
     network = GatingNetwork(16)
-    last = few.n_frames.min() - 10
-    short = few._replace(n_frames=np.full_like(few.n_frames, last))
+    last = few.n_intervals.min() - 10
+    short = few._replace(n_intervals=np.full_like(few.n_intervals, last))
     other = short._replace(
-        features=short.features.copy(), after_true=short.after_true.copy(),
-        beside_true=short.beside_true.copy(),
-    )  # fmt: skip
+        features=short.features.copy(),
+        causal_targets=short.causal_targets.copy(),
+        smoothing_targets=short.smoothing_targets.copy(),
+    )
     other.features[:, :, last:] = 7.0
-    other.after_true[:, :, last:] = 7.0
-    other.beside_true[:, last - 1 :] = 7.0
-    for one, two in zip(
-        *(compute_losses(network, as_lesson(b)) for b in (short, other)), strict=True
+    other.causal_targets[:, :, last:] = 7.0
+    other.smoothing_targets[:, last - 1 :] = 7.0
+    for a, b in zip(
+        *(compute_losses(network, to_tensors(batch)) for batch in (short, other)), strict=True
     ):
-        assert float(one.loss.detach()) == pytest.approx(float(two.loss.detach()), abs=1e-5)
+        assert float(a.loss.detach()) == pytest.approx(float(b.loss.detach()), abs=1e-5)
 
 
-def test_bands_are_shifted_to_hold_nine_in_ten(few: dataset.Batch) -> None:
+def test_bands_are_calibrated_to_hold_nine_in_ten(few: dataset.Batch) -> None:
     with torch.no_grad():
-        alone, _ = compute_losses(GatingNetwork(16), as_lesson(few))
-    shifted = alone._replace(over=alone.over - band_shift([alone]))
-    assert float(shifted.covered.mean()) == pytest.approx(0.9, abs=1e-3)
-    assert band_shift([shifted]) == pytest.approx(0.0, abs=1e-6)
+        causal, _ = compute_losses(GatingNetwork(16), to_tensors(few))
+    calibrated = causal._replace(log_ratio=causal.log_ratio - calibration_offset([causal]))
+    assert float(calibrated.covered.mean()) == pytest.approx(0.9, abs=1e-3)
+    assert calibration_offset([calibrated]) == pytest.approx(0.0, abs=1e-6)
 
 
 def test_errors_in_db() -> None:
@@ -231,7 +234,7 @@ def test_force_begins_anew_where_nothing_fits(
         ({"seed": -1}, "seed -1: must be 0 or more"),
         ({"n_steps": 0}, "n_steps 0: must be 1 or more"),
         ({"n_hidden": 0}, "n_hidden 0: must be 1 or more"),
-        ({"sizes": (BatchSpec(8, 1, 1.0),)}, "sizes: 8 frames; must be 32 or more"),
+        ({"sizes": (BatchSpec(8, 1, 1.0),)}, "sizes: 8 gating intervals; must be 32 or more"),
         ({"device": "toaster"}, "device toaster: no such thing"),
         ({"device": "meta"}, "device meta: cannot be used"),
         ({"device": "cuda:99"}, "device cuda:99: is not here; choose cpu"),
@@ -243,16 +246,16 @@ def test_bad_input_gets_a_line(wrong: dict[str, Any], line: str, tmp_path: Path)
     assert not list(tmp_path.iterdir())
 
 
-def test_notes_say_how_the_weights_came_about(trained: tuple[Path, dict[str, Any]]) -> None:
+def test_metadata_say_how_the_weights_were_made(trained: tuple[Path, dict[str, Any]]) -> None:
     tensors, notes = load_pretrained(trained[0])
     assert all(array.dtype == np.float32 for array in tensors.values())
     assert notes["recipe"]["n_steps"] == 6
     assert notes["recipe"]["sizes"] == [list(size) for size in SIZES]
     assert {"commit", "tonesieve", "torch", "device"} <= notes.keys()
-    for way in ("causal", "both_ways"):
-        found = notes["figures"][way]
-        assert -60 <= found["nmse_db"] <= 10
-        assert 0.5 < found["covered"] <= 1
+    for direction in ("causal", "both_ways"):
+        metrics = notes["figures"][direction]
+        assert -60 <= metrics["nmse_db"] <= 10
+        assert 0.5 < metrics["covered"] <= 1
 
 
 def test_weights_that_are_something_else(
@@ -283,7 +286,7 @@ def test_weights_that_are_something_else(
 
 @pytest.fixture(scope="module")
 def lively(trained: tuple[Path, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights that prefer some candidates to others, as those of a long training do."""
+    """Weights that prefer some filters to others, as those of a long training do."""
     tensors, notes = load_pretrained(trained[0])
     path = tmp_path_factory.mktemp("lively") / "lively.safetensors"
     rng = np.random.default_rng(0)
@@ -299,8 +302,8 @@ def network_of(path: Path) -> GatingNetwork:
     return network.double()
 
 
-def opinions(network: GatingNetwork, side: BankOutput, flipped: bool) -> gating_network.GateOutput:
-    """Of all tones, from what they were heard to be at the ends of frames."""
+def gated(network: GatingNetwork, side: BankOutput, flipped: bool) -> gating_network.GateOutput:
+    """The network's output for all tones, at the ends of gating intervals."""
     phasors = side.phasors[0, ::-1] if flipped else side.phasors[0]
     at_ends = phasors[GATING_INTERVAL - 1 :: GATING_INTERVAL]
     parts = (side.features[0], at_ends, side.variances[0])
@@ -308,68 +311,68 @@ def opinions(network: GatingNetwork, side: BankOutput, flipped: bool) -> gating_
     return network(*by_tone)
 
 
-def hear(scene: Scene) -> tuple[ToneGroup, np.ndarray, tuple[BankOutput, BankOutput]]:
-    hearing = ToneGroup(scene.freq_cycles)
-    steps, _ = hearing.decimate(scene.samples[None], hearing.initial_state(1))
-    return hearing, steps, dataset._heard(hearing, steps)
+def filtered(scene: Scene) -> tuple[ToneGroup, np.ndarray, tuple[BankOutput, BankOutput]]:
+    group = ToneGroup(scene.freq_cycles)
+    steps, _ = group.decimate(scene.samples[None], group.initial_state(1))
+    return group, steps, dataset.run_both_directions(group, steps)
 
 
 @pytest.mark.parametrize(("turn", "seed"), [(0.11, 12), (0.02, 3)])
 @torch.no_grad()
-def test_the_kernels_answer_as_the_network_does(lively: Path, turn: float, seed: int) -> None:
+def test_the_kernels_compute_what_the_network_does(lively: Path, turn: float, seed: int) -> None:
     scene = draw_scene(seed, 1024, freq_cycles=turn, dynamics="walk", noise="red", snr_db=10.0)
-    hearing, _, (forwards, _) = hear(scene)
-    assert (hearing.factor > 1) == (turn < 0.08)
-    opinion = opinions(network_of(lively), forwards, flipped=False)
+    group, _, (forward, _) = filtered(scene)
+    assert (group.factor > 1) == (turn < 0.08)
+    expected = gated(network_of(lively), forward, flipped=False)
     extractor = PretrainedExtractor(scene.freq_cycles, 1.0, weights=str(lively))
-    verdict = extractor.gate(forwards, extractor.initial_gate(hearing, 1))
-    np.testing.assert_allclose(verdict.weights[:, 1:], opinion.weights[..., :-1], atol=1e-5)
-    np.testing.assert_allclose(verdict.sure[:, 1:], opinion.sure, atol=1e-5)
+    gate = extractor.gating.run(forward, extractor.gating.initial_output(extractor.n_tones))
+    np.testing.assert_allclose(gate.weights[:, 1:], expected.weights[..., :-1], atol=1e-5)
+    np.testing.assert_allclose(gate.log_std[:, 1:], expected.log_std, atol=1e-5)
 
-    done = (1 + np.arange(len(scene.samples))) // hearing.factor
+    done = (1 + np.arange(len(scene.samples))) // group.factor
     late = done >= GATING_INTERVAL
-    phasors = np.moveaxis(forwards.phasors[0, done[late] - 1], 1, 0).copy()
-    found = weighed(
-        opinion.weights[:, done[late] // GATING_INTERVAL - 1], torch.from_numpy(phasors)
+    phasors = np.moveaxis(forward.phasors[0, done[late] - 1], 1, 0).copy()
+    mixed = mixture_mean(
+        expected.weights[:, done[late] // GATING_INTERVAL - 1], torch.from_numpy(phasors)
     ).numpy()
     cycles = np.arange(len(scene.samples))[late, None] * np.array(scene.freq_cycles)
-    tones = ((found[..., 0] + 1j * found[..., 1]).T * np.exp(2j * np.pi * cycles)).imag
-    answer, _ = extractor.step(scene.samples[None], extractor.initial_state(1))
-    np.testing.assert_allclose(answer[0, late], tones, atol=1e-5 * np.abs(tones).max())
+    tones = ((mixed[..., 0] + 1j * mixed[..., 1]).T * np.exp(2j * np.pi * cycles)).imag
+    estimate, _ = extractor.step(scene.samples[None], extractor.initial_state(1))
+    np.testing.assert_allclose(estimate[0, late], tones, atol=1e-5 * np.abs(tones).max())
 
 
 @torch.no_grad()
-def test_both_ways_the_kernels_answer_as_the_network_does(lively: Path) -> None:
-    # Two tones that are heard together.
+def test_in_both_directions_the_kernels_compute_what_the_network_does(lively: Path) -> None:
+    # Two tones of one group.
     scenes = (draw_scene(seed, 1024, freq_cycles=0.11, dynamics="walk", noise="red") for seed in range(99))
     scene = next(s for s in scenes if len(s.freq_cycles) == 2 and min(s.freq_cycles) > 0.09)
-    _, steps, sides = hear(scene)
+    _, steps, sides = filtered(scene)
     network, n = network_of(lively), steps.shape[1]
-    past, back = (opinions(network, s, f) for s, f in zip(sides, (False, True), strict=True))
-    # After frame r the future is, backwards, what ends with the next frame's first step.
+    past, back = (gated(network, s, f) for s, f in zip(sides, (False, True), strict=True))
+    # After interval r the future is the backward interval that ends at the next one's first step.
     past = gating_network.GateOutput(*(part[:, :-1] for part in past))
     future = gating_network.GateOutput(*(part.flip(1)[:, 1:] for part in back))
     ends = np.arange(GATING_INTERVAL - 1, n - 1, GATING_INTERVAL)
-    stood = np.stack([sides[0].phasors[0, ends], sides[1].phasors[0, ends + 1]])
-    spread = np.stack([sides[0].variances[0, :-1], sides[1].variances[0, ::-1][1:]])
-    by_tone = (torch.from_numpy(np.moveaxis(part, 2, 0).copy()) for part in (stood, spread))
-    joined = network.join(past, future, *by_tone)
+    at_places = np.stack([sides[0].phasors[0, ends], sides[1].phasors[0, ends + 1]])
+    variances = np.stack([sides[0].variances[0, :-1], sides[1].variances[0, ::-1][1:]])
+    by_tone = (torch.from_numpy(np.moveaxis(part, 2, 0).copy()) for part in (at_places, variances))
+    fused = network.fuse(past, future, *by_tone)
 
     inner = np.arange(GATING_INTERVAL, n - GATING_INTERVAL)
     place = (inner + GATING_INTERVAL // 2) // GATING_INTERVAL - 1
     both = np.concatenate([sides[0].phasors[0, inner], sides[1].phasors[0, inner + 1]], axis=-1)
     phasors = torch.from_numpy(np.moveaxis(both, 1, 0).copy())
-    found = weighed(joined.weights[:, place], phasors).numpy()
+    mixed = mixture_mean(fused.weights[:, place], phasors).numpy()
 
     extractor = PretrainedExtractor(scene.freq_cycles, 1.0, weights=str(lively))
     read = scene.samples[None]
-    ((_, answer),) = smooth_blocks(extractor, lambda a, b: read[:, a:b], n, 1)
-    scale = np.abs(found).max()
-    told = answer.phasors[0, inner].T
-    np.testing.assert_allclose(told.real, found[..., 0], atol=1e-5 * scale)
-    np.testing.assert_allclose(told.imag, found[..., 1], atol=1e-5 * scale)
+    ((_, estimate),) = smooth_blocks(extractor, lambda a, b: read[:, a:b], n, 1)
+    scale = np.abs(mixed).max()
+    smoothed = estimate.phasors[0, inner].T
+    np.testing.assert_allclose(smoothed.real, mixed[..., 0], atol=1e-5 * scale)
+    np.testing.assert_allclose(smoothed.imag, mixed[..., 1], atol=1e-5 * scale)
     np.testing.assert_allclose(
-        np.log(answer.band[0, inner].T), joined.sure[:, place].numpy(), atol=1e-5
+        np.log(estimate.band[0, inner].T), fused.log_std[:, place].numpy(), atol=1e-5
     )
 
 

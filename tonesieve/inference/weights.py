@@ -275,7 +275,7 @@ def _check_pretrained(tensors: Mapping[str, np.ndarray], path: Path) -> None:
     """Check all shapes, since the kernels check none."""
     # Imported here, since a filter runs without Numba.
     from tonesieve.kernels.kalman_bank.features import n_features
-    from tonesieve.kernels.kalman_bank.gating import CROSS
+    from tonesieve.kernels.kalman_bank.gating import N_CROSS
     from tonesieve.kernels.simd import WIDTH as m
 
     found = {name: array.shape for name, array in tensors.items()}
@@ -284,7 +284,7 @@ def _check_pretrained(tensors: Mapping[str, np.ndarray], path: Path) -> None:
         "gru.weight_ih_l0": (3 * h, n_features()), "gru.bias_ih_l0": (3 * h,),
         "gru.weight_hh_l0": (3 * h, h), "gru.bias_hh_l0": (3 * h,),
         "head.weight": (m + 2, h), "head.bias": (m + 2,),
-        "mix.weight": (i, 2 * h + 2 * (m + 1) + CROSS), "mix.bias": (i,),
+        "mix.weight": (i, 2 * h + 2 * (m + 1) + N_CROSS), "mix.bias": (i,),
         "two.weight": (2 * m + 2, i), "two.bias": (2 * m + 2,),
     }  # fmt: skip
     if found != expected:

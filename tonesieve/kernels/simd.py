@@ -1,8 +1,8 @@
-"""Sixteen numbers at once: a value that compiled code adds and multiplies like one number.
+"""A vector of sixteen float64 in one SIMD register (or a few), with the operators of a number.
 
-A compiler that does not know whether two arrays overlap makes no vectors of loops over many of
-them; so where the same is done for many candidates, it is written for all of them at once.
-Reductions take their numbers in one order on every processor.
+LLVM's loop vectoriser gives up where it can't prove that arrays do not overlap. What is done for
+every filter of the bank is therefore written as arithmetic on vectors. `horizontal_sum` adds in
+one fixed order, so that results do not depend on the processor's vector width.
 """
 
 from __future__ import annotations
@@ -13,18 +13,19 @@ from typing import Any
 
 from llvmlite import ir
 from numba import extending, types
+from numba.core import cgutils
 from numba.extending import models, overload, register_model
 
-WIDTH = 16
-# What it makes is called with fewer arguments than it is written with.
+WIDTH = 16  # lanes of a vector, and filters of the bank
+# An intrinsic is called with fewer arguments than it is written with.
 intrinsic: Any = extending.intrinsic
 _VECTOR = ir.VectorType(ir.DoubleType(), WIDTH)
-_INT = ir.IntType(32)
+_INT, _SIZE = ir.IntType(32), ir.IntType(64)
 _FLAGS = ("contract", "nsz")
 
 
 class LanesType(types.Type):
-    """The compiler's type of `WIDTH` floats."""
+    """Numba's type of a vector of `WIDTH` floats."""
 
     def __init__(self) -> None:
         super().__init__(name=f"lanes{WIDTH}")
@@ -39,33 +40,48 @@ class _LanesModel(models.PrimitiveModel):
         super().__init__(manager, kind, _VECTOR)
 
 
-def _place(context: Any, builder: Any, signature: Any, array: Any, at: Any) -> Any:
-    """The address of the vector that begins at a place of a flat array."""
-    own = context.make_array(signature.args[0])(context, builder, array)
-    return builder.bitcast(builder.gep(own.data, [at]), _VECTOR.as_pointer())
+def _address(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    """The address of the vector that begins at ``array[index]``."""
+    array, index = signature.args[:2]
+    own = context.make_array(array)(context, builder, args[0])
+    lengths = cgutils.unpack_tuple(builder, own.shape)
+    if isinstance(index, types.BaseTuple):
+        parts = list(zip(cgutils.unpack_tuple(builder, args[1]), index.types, strict=True))
+    else:
+        parts = [(args[1], index)]
+    offset = ir.Constant(_SIZE, 0)
+    for axis, (number, kind) in enumerate(parts):
+        part = context.cast(builder, number, kind, types.intp)
+        offset = builder.add(builder.mul(offset, lengths[axis]), part) if axis else part
+    for axis in range(len(parts), array.ndim):
+        last = axis == array.ndim - 1
+        offset = builder.mul(offset, ir.Constant(_SIZE, WIDTH) if last else lengths[axis])
+    return builder.bitcast(builder.gep(own.data, [offset]), _VECTOR.as_pointer())
 
 
 @intrinsic
-def load(typing: Any, array: Any, at: Any) -> Any:
-    """The numbers from place ``at`` of a flat array on."""
+def load(typing: Any, array: Any, index: Any) -> Any:
+    """The `WIDTH` numbers of a contiguous array from ``array[index]`` on.
+
+    ``index`` is a number or a tuple of numbers, of as many axes as there are or of the first ones.
+    The last axis of an array of two or more has `WIDTH` numbers.
+    """
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        at = context.cast(builder, args[1], signature.args[1], types.intp)
-        return builder.load(_place(context, builder, signature, args[0], at), align=8)
+        return builder.load(_address(context, builder, signature, args), align=8)
 
-    return LANES(array, at), generate
+    return LANES(array, index), generate
 
 
 @intrinsic
-def store(typing: Any, array: Any, at: Any, value: Any) -> Any:
-    """Put the numbers at place ``at`` of a flat array and after."""
+def store(typing: Any, array: Any, index: Any, value: Any) -> Any:
+    """Write `WIDTH` numbers from ``array[index]`` on; the index is as in `load`."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        at = context.cast(builder, args[1], signature.args[1], types.intp)
-        builder.store(args[2], _place(context, builder, signature, args[0], at), align=8)
+        builder.store(args[2], _address(context, builder, signature, args), align=8)
         return context.get_dummy_value()
 
-    return types.void(array, at, value), generate
+    return types.void(array, index, value), generate
 
 
 def _splat(builder: Any, number: Any) -> Any:
@@ -76,7 +92,7 @@ def _splat(builder: Any, number: Any) -> Any:
 
 @intrinsic
 def splat(typing: Any, number: Any) -> Any:
-    """One number, as often as there is room."""
+    """A vector of one number in all lanes."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return _splat(builder, args[0])
@@ -90,42 +106,43 @@ def _binary(instruction: Callable[[Any, Any, Any], Any]) -> Any:
         kinds = [kind if isinstance(kind, LanesType) else types.float64 for kind in (a, b)]
 
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            one, two = (
+            left, right = (
                 arg if isinstance(kind, LanesType) else _splat(builder, arg)
                 for arg, kind in zip(args, signature.args, strict=True)
             )
-            return instruction(builder, one, two)
+            return instruction(builder, left, right)
 
         return LANES(*kinds), generate
 
     return apply
 
 
-_max = _binary(lambda builder, a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b))
-_min = _binary(lambda builder, a, b: builder.select(builder.fcmp_ordered("<", a, b), a, b))
+maximum = _binary(lambda builder, a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b))
+minimum = _binary(lambda builder, a, b: builder.select(builder.fcmp_ordered("<", a, b), a, b))
 
 
-def _overloaded(sign: Any, apply: Any) -> None:
-    """Let a sign stand between two vectors, or a vector and a number."""
+def _overload_operator(symbol: Any, apply: Any) -> None:
+    """Define an operator between two vectors, or a vector and a number."""
 
-    def chosen(a, b):  # type: ignore[no-untyped-def]
+    def implementation(a, b):  # type: ignore[no-untyped-def]
         if isinstance(a, LanesType) or isinstance(b, LanesType):
             return lambda a, b: apply(a, b)  # noqa: PLW0108  # no jitted function by itself
         return None
 
-    overload(sign)(chosen)
+    overload(symbol)(implementation)
 
 
-_overloaded(operator.add, _binary(lambda builder, a, b: builder.fadd(a, b, flags=_FLAGS)))
-_overloaded(operator.sub, _binary(lambda builder, a, b: builder.fsub(a, b, flags=_FLAGS)))
-_overloaded(operator.mul, _binary(lambda builder, a, b: builder.fmul(a, b, flags=_FLAGS)))
-_overloaded(operator.truediv, _binary(lambda builder, a, b: builder.fdiv(a, b, flags=_FLAGS)))
-maximum, minimum = _max, _min
+_overload_operator(operator.add, _binary(lambda builder, a, b: builder.fadd(a, b, flags=_FLAGS)))
+_overload_operator(operator.sub, _binary(lambda builder, a, b: builder.fsub(a, b, flags=_FLAGS)))
+_overload_operator(operator.mul, _binary(lambda builder, a, b: builder.fmul(a, b, flags=_FLAGS)))
+_overload_operator(
+    operator.truediv, _binary(lambda builder, a, b: builder.fdiv(a, b, flags=_FLAGS))
+)
 
 
 @intrinsic
 def horizontal_sum(typing: Any, a: Any) -> Any:
-    """The sum of the numbers: halves upon halves."""
+    """The sum over all lanes: the upper half is added to the lower until one number is left."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         value, width = args[0], WIDTH
@@ -144,7 +161,7 @@ def horizontal_sum(typing: Any, a: Any) -> Any:
 
 @intrinsic
 def lane_shift(typing: Any, a: Any) -> Any:
-    """Each number's left neighbour; the first stays."""
+    """Lane j gets the value of lane j - 1; lane 0 keeps its own."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         mask = ir.Constant(ir.VectorType(_INT, WIDTH), [0, *range(WIDTH - 1)])
@@ -155,7 +172,7 @@ def lane_shift(typing: Any, a: Any) -> Any:
 
 @intrinsic
 def any_above(typing: Any, a: Any, b: Any) -> Any:
-    """Whether one of the numbers is above a bound."""
+    """Whether any lane is above a number."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         above = builder.fcmp_ordered(">", args[0], _splat(builder, args[1]))

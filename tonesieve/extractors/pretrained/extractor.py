@@ -1,14 +1,14 @@
-"""Any tone out of any recording: candidates of every memory, weighed by a network trained once.
+"""The pretrained extractor: a bank of Kalman filters, weighted by a gating network trained once.
 
-Axes: B streams, T samples, K tones, N steps, R frames, M candidates, H hidden.
+Here it is causal; `extractors.pretrained.smoother` runs it in both directions.
+
+Axes: B streams, T samples, K tones, M filters, H hidden units.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property, partial
+from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -18,92 +18,96 @@ from tonesieve.errors import UserError
 from tonesieve.extractors.filters.base import ToneFilter, check
 from tonesieve.extractors.pretrained.front_end import (
     MAX_FREQUENCY_RATIO,
-    BankOutput,
     ToneGroup,
     ToneGroupState,
     group_by_span,
 )
+from tonesieve.extractors.pretrained.gate import INITIAL_WEIGHT, GatingWeights, load_gating
+from tonesieve.extractors.pretrained.sample_runner import SampleRunner
 from tonesieve.extractors.protocol import ToneEstimate
-from tonesieve.inference.weights import load_pretrained
-from tonesieve.kernels.kalman_bank.gating import (
-    N_OUTPUTS,
-    gate_outputs,
-    mix_phasors,
-    pack_dense,
-    run_gru,
-)
-from tonesieve.kernels.kalman_bank.process import process_block, process_sample, synthesise
+from tonesieve.kernels.kalman_bank.process import process_block, synthesise
 from tonesieve.kernels.simd import WIDTH
 
-# Samples that are answered at once; periods over which the frequency is averaged.
-CHUNK, TURNS = 2**12, 20
-
-
-class GatingWeights:
-    """The network's weights, packed for the kernels."""
-
-    def __init__(self, tensors: Mapping[str, np.ndarray]) -> None:
-        def both(name: str, kind: str) -> np.ndarray:
-            parts = (tensors[f"{name}.weight{kind}"], tensors[f"{name}.bias{kind}"])
-            return pack_dense(*(np.asarray(part, dtype=float) for part in parts))
-
-        self.taken, self.carried = both("gru", "_ih_l0"), both("gru", "_hh_l0")
-        self.answer, self.mix, self.two = both("head", ""), both("mix", ""), both("two", "")
-        self.n_hidden = tensors["gru.weight_hh_l0"].shape[1]
-        parts = b"".join(np.ascontiguousarray(tensors[name]).tobytes() for name in sorted(tensors))
-        self.digest = hashlib.sha256(parts).hexdigest()[:16]
-
-
-@cache
-def load_gating(path: str) -> GatingWeights:
-    """The network of a file, or the package's own; read once."""
-    return GatingWeights(load_pretrained(path or None)[0])
-
-
-class GateOutput(NamedTuple):
-    """What the network holds at the ends of frames, and what follows from it."""
-
-    hidden: Float[np.ndarray, "S R H"]
-    told: Float[np.ndarray, "S R O"]
-    weights: Float[np.ndarray, "S R M"]
-    sure: Float[np.ndarray, "S R"]
-    phasors: Float[np.ndarray, "S R 2 M"]
-    variances: Float[np.ndarray, "S R M"]
+# Samples of one compiled call; guard, of memory.
+CHUNK = 2**12
+# Periods of the lowest tone that the reported frequency is averaged over; chosen, not tuned.
+FREQUENCY_PERIODS = 20
 
 
 class GroupState(NamedTuple):
-    """Of a group of tones: what listens, thinks, and was answered last."""
+    """State of a group of tones.
 
-    hearing: ToneGroupState
+    Parameters
+    ----------
+    front_end : ToneGroupState
+        Of the decimator and the filter bank.
+    hidden : ndarray, shape (B, K, H)
+        Hidden state of the gating network.
+    weights : ndarray, shape (B, K, M)
+        Weights of the filters in the present gating interval.
+    log_std : ndarray, shape (B, K)
+        Logarithm of the band's half-width.
+    phasor : ndarray of complex, shape (B, K)
+        Phasors after the last step.
+    rotation_sum : ndarray of complex, shape (B, K)
+        Running sum of Z[n] conj(Z[n-1]), whose angle is the frequency offset.
+    peak : ndarray, shape (B,)
+        The largest sample over the gain, as a magnitude.
+    """
+
+    front_end: ToneGroupState
     hidden: Float[np.ndarray, "B K H"]
-    weights: Float[np.ndarray, "B K M"]  # those in force
-    sure: Float[np.ndarray, "B K"]  # logarithm of the band's half-width
+    weights: Float[np.ndarray, "B K M"]
+    log_std: Float[np.ndarray, "B K"]
     phasor: Complex[np.ndarray, "B K"]
-    turning: Complex[np.ndarray, "B K"]  # running sum of how the phasor turns
-    widest: Float[np.ndarray, " B"]  # the largest sample
+    rotation_sum: Complex[np.ndarray, "B K"]
+    peak: Float[np.ndarray, " B"]
 
 
 class PhasorEstimate(NamedTuple):
-    """Phasors Z (the tone is Im(Z exp(i theta))), and the band's half-width, at every sample."""
+    """Phasors of the tones, and their bands.
+
+    Parameters
+    ----------
+    phasors : ndarray of complex, shape (B, T, K)
+        Phasors Z: a tone is Im(Z exp(2 pi i f t)).
+    band : ndarray, shape (B, T, K)
+        Half-width of the band that holds the tone in 9 of 10 cases.
+    """
 
     phasors: Complex[np.ndarray, "B T K"]
     band: Float[np.ndarray, "B T K"]
-    hz: Float[np.ndarray, "B T K"]  # how far the frequency is from its name
 
 
 @dataclass(frozen=True)
 class PretrainedExtractor(ToneFilter):
     """The extractor that comes with the package: no training, no bandwidth to choose.
 
-    Sixteen trackers of every memory, six of which follow the frequency, hear the samples, whitened
-    and cleaned of impulses; a small recurrent network, trained once on a wide family of signals
-    (`signals.scenes`), weighs them by how each has done. Gaps: coasts. Tones that are named
-    together, and less than three octaves apart, are fitted together. What is slower than a twelfth
-    of the rate is first averaged to a dozen steps a period.
+    Sixteen Kalman filters of different memories, six of which track the frequency, filter the
+    samples, which are whitened and freed of impulses. A gating network, trained once on a wide
+    family of signals (`signals.scenes`), weights them by their recent performance. In gaps the
+    tone continues. Tones less than three octaves apart are estimated jointly. Slow tones are
+    first decimated to a dozen steps a period.
 
-    ``weights`` is a file that `tonesieve pretrain` has made (default: the package's own);
-    ``ahead_s``, seconds of the future that count at least, and twice as many at most, but whole
-    frames of eight steps: where not the whole recording may (`extractors.pretrained.smoother`).
+    Parameters
+    ----------
+    frequencies_hz : tuple of float
+        Nominal frequencies of the K tones.
+    rate_hz : float
+        Sampling rate.
+    gain : complex, default 1
+        Complex amplitude, in the mixture, of a tone of amplitude 1.
+    weights : str, default ""
+        A file that ``tonesieve pretrain`` has written; empty: the package's own weights.
+    ahead_s : float, optional
+        For `extractors.pretrained.smoother` alone: seconds of the future that each estimate uses
+        at least. It uses at most twice as many, and always whole gating intervals of eight steps.
+        By default the smoother uses all of the recording.
+
+    Raises
+    ------
+    UserError
+        If ``ahead_s`` is not above 0.
     """
 
     saved_name: ClassVar[str] = "Pretrained"
@@ -115,222 +119,169 @@ class PretrainedExtractor(ToneFilter):
         check(self.ahead_s is None or self.ahead_s > 0, "ahead_s", self.ahead_s, "must be above 0")
 
     @cached_property
-    def judge(self) -> GatingWeights:
-        """The network."""
+    def gating(self) -> GatingWeights:
+        """Weights of the gating network."""
         return load_gating(self.weights)
 
     @property
     def digest(self) -> str:
-        """The same for the same weights."""
-        return self.judge.digest
+        """A hash of the weights."""
+        return self.gating.digest
 
     @cached_property
     def groups(self) -> list[tuple[list[int], ToneGroup]]:
-        """Which tones are heard together, and how."""
-        turns = [f / self.rate_hz for f in self.frequencies_hz]
-        return [(g, ToneGroup(tuple(turns[k] for k in g), self.gain)) for g in group_by_span(turns)]
+        """Groups of tones that are estimated jointly: indices of the tones, and the group."""
+        freq_cycles = [f / self.rate_hz for f in self.frequencies_hz]
+        return [
+            (tones, ToneGroup(tuple(freq_cycles[k] for k in tones), self.gain))
+            for tones in group_by_span(freq_cycles)
+        ]
 
     def initial_state(self, n_streams: int) -> tuple[GroupState, ...]:
-        """Nothing heard; equal weights, and no answer."""
+        """Return the state before the first sample; raises `UserError` if ``ahead_s`` is set."""
         if self.ahead_s is not None:
             raise UserError("ahead_s: what goes sample by sample has no future to look ahead to")
-        return tuple(self.init_group(hearing, n_streams) for _, hearing in self.groups)
+        return tuple(self._initial_group_state(group, n_streams) for _, group in self.groups)
 
     def step(
         self, samples: Float[np.ndarray, "B T"], state: tuple[GroupState, ...]
     ) -> tuple[Float[np.ndarray, "B T K"], tuple[GroupState, ...]]:
-        """Answer a chunk of any length."""
-        first = state[0].hearing[0]
-        estimate, state = self.process(samples, state)
-        return self.tones(estimate.phasors, first), state
+        """Estimate the tones in a chunk of any length."""
+        start = state[0].front_end.n_samples
+        estimate, _, state = self.process(samples, state)
+        return self.tones(estimate.phasors, start), state
 
     def step_detailed(
         self, samples: Float[np.ndarray, "B T"], state: tuple[GroupState, ...]
     ) -> tuple[ToneEstimate, tuple[GroupState, ...]]:
-        """Answer a chunk of any length, with all that is told of the tones."""
-        first = state[0].hearing[0]
-        estimate, state = self.process(samples, state)
-        phasors = estimate.phasors
-        hz = estimate.hz + np.array(self.frequencies_hz)
-        tones = self.tones(phasors, first)
-        return ToneEstimate(tones, np.abs(phasors), np.angle(phasors), hz, estimate.band), state
+        """Estimate tones, amplitudes, phases, frequencies and bands in a chunk of any length."""
+        start = state[0].front_end.n_samples
+        (phasors, band), offset_hz, state = self.process(samples, state)
+        hz = offset_hz + np.array(self.frequencies_hz)
+        tones = self.tones(phasors, start)
+        return ToneEstimate(tones, np.abs(phasors), np.angle(phasors), hz, band), state
 
     def tones(
-        self, phasors: Complex[np.ndarray, "B T K"], first: int
+        self, phasors: Complex[np.ndarray, "B T K"], start: int
     ) -> Float[np.ndarray, "B T K"]:
-        """The tones whose phasors these are, from sample ``first`` on."""
-        tones = np.empty(phasors.shape)
-        synthesise(phasors, first, self._turns, tones)
-        return tones
+        """Return the tones of phasors.
 
-    @cached_property
-    def _turns(self) -> Float[np.ndarray, " K"]:
-        """Cycles a sample."""
-        return np.array(self.frequencies_hz) / self.rate_hz
+        Parameters
+        ----------
+        phasors : ndarray of complex, shape (B, T, K)
+            Phasors at consecutive samples.
+        start : int
+            Index of the first sample.
+
+        Returns
+        -------
+        ndarray, shape (B, T, K)
+            Im(Z exp(2 pi i f t)).
+        """
+        tones = np.empty(phasors.shape)
+        synthesise(phasors, start, self._freq_cycles, tones)
+        return tones
 
     def process(
         self, samples: Float[np.ndarray, "B T"], state: tuple[GroupState, ...]
-    ) -> tuple[PhasorEstimate, tuple[GroupState, ...]]:
-        """Phasors and bands of a chunk of any length, each from what was heard up to it."""
+    ) -> tuple[PhasorEstimate, Float[np.ndarray, "B T K"], tuple[GroupState, ...]]:
+        """Estimate phasors, bands and frequencies, each from the samples up to its own.
+
+        Parameters
+        ----------
+        samples : ndarray, shape (B, T)
+            A chunk of any length; NaN in gaps.
+        state : tuple of GroupState
+            State before it; left as it is.
+
+        Returns
+        -------
+        estimate : PhasorEstimate
+            Phasors and bands.
+        offset_hz : ndarray, shape (B, T, K)
+            Frequencies minus the nominal ones.
+        state : tuple of GroupState
+            State after it.
+        """
         n = samples.shape[1]
         if len(self.groups) == 1 and n <= CHUNK:
-            found, after = self._answered(0, samples, state[0])
-            return found, (after,)
-        shape = (*samples.shape, self.n_tones)
-        whole = PhasorEstimate(np.empty(shape, complex), np.empty(shape), np.empty(shape))
-        goes_on = list(state)
+            *outputs, offset_hz, group_state = self._process_group(0, samples, state[0])
+            return PhasorEstimate(*outputs), offset_hz, (group_state,)
+        full = self._empty_outputs((*samples.shape, self.n_tones))
+        states = list(state)
         for start in range(0, n, CHUNK):
             chunk = samples[:, start : start + CHUNK]
-            for g, (own, _) in enumerate(self.groups):
-                found, goes_on[g] = self._answered(g, chunk, goes_on[g])
-                for all_, part in zip(whole, found, strict=True):
-                    all_[:, start : start + CHUNK, own] = part
-        return whole, tuple(goes_on)
+            for g, (tones, _) in enumerate(self.groups):
+                *outputs, states[g] = self._process_group(g, chunk, states[g])
+                for array, part in zip(full, outputs, strict=True):
+                    array[:, start : start + CHUNK, tones] = part
+        return PhasorEstimate(*full[:2]), full[2], tuple(states)
 
-    def init_group(self, hearing: ToneGroup, n_streams: int) -> GroupState:
-        """A group's state that has heard nothing."""
-        shape = (n_streams, len(hearing.freq_cycles))
+    def stepper(self) -> SampleRunner:
+        """Return a runner of one stream, sample by sample.
+
+        Returns
+        -------
+        SampleRunner
+            Callable with a sample.
+
+        Raises
+        ------
+        UserError
+            If the tones form more than one group.
+        """
+        if len(self.groups) > 1:
+            raise UserError(
+                f"tones more than {MAX_FREQUENCY_RATIO} times apart are stepped by a stepper each"
+            )
+        state = self.initial_state(1)[0]
+        parameters, hz_per_rad = self._parameters[0]
+        return SampleRunner(
+            (*state.front_end[1:], *state[1:]), parameters, self.frequencies_hz, hz_per_rad
+        )
+
+    @cached_property
+    def _freq_cycles(self) -> Float[np.ndarray, " K"]:
+        """Cycles a sample."""
+        return np.array(self.frequencies_hz) / self.rate_hz
+
+    @cached_property
+    def _parameters(self) -> list[tuple[tuple[Any, ...], float]]:
+        """Of each group: fields of `GroupModel`, and Hz for a rad a step."""
+        gating, parameters = self.gating, []
+        for _, group in self.groups:
+            decay = 1 - group.omega.min() / (FREQUENCY_PERIODS * 2 * np.pi)
+            weights = (gating.w_input, gating.w_hidden, gating.w_output)
+            model = (*group.parameters, *weights, group.factor, decay)
+            parameters.append((model, self.rate_hz / group.factor / (2 * np.pi)))
+        return parameters
+
+    def _initial_group_state(self, group: ToneGroup, n_streams: int) -> GroupState:
+        shape = (n_streams, len(group.freq_cycles))
         return GroupState(
-            hearing.initial_state(n_streams),
-            np.zeros((*shape, self.judge.n_hidden)),
-            np.full((*shape, WIDTH), 1 / (WIDTH + 1)),
+            group.initial_state(n_streams),
+            np.zeros((*shape, self.gating.n_hidden)),
+            np.full((*shape, WIDTH), INITIAL_WEIGHT),
             np.full(shape, np.inf),
             np.zeros(shape, complex),
             np.zeros(shape, complex),
             np.zeros(n_streams),
         )
 
-    def _answered(
+    @staticmethod
+    def _empty_outputs(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Fields of the kernel's `Estimates`: phasors, bands, frequency offsets."""
+        return np.empty(shape, complex), np.empty(shape), np.empty(shape)
+
+    def _process_group(
         self, g: int, samples: Float[np.ndarray, "B T"], state: GroupState
-    ) -> tuple[PhasorEstimate, GroupState]:
-        """Of one group: its tones' phasors, bands and frequencies."""
-        constants, hz_a_radian = self._constants[g]
-        first, memory, sums, listening = state.hearing
-        goes_on = [part.copy() for part in (memory, sums, listening, *state[1:])]
-        shape = (*samples.shape, state.phasor.shape[1])
-        found = PhasorEstimate(np.empty(shape, complex), np.empty(shape), np.empty(shape))
-        process_block(np.ascontiguousarray(samples), first, *goes_on, *constants, *found)
-        found.hz[:] *= hz_a_radian
-        after = (first + samples.shape[1], *goes_on[:3])
-        return found, GroupState(after, *goes_on[3:])
-
-    @cached_property
-    def _constants(self) -> list[tuple[tuple[Any, ...], float]]:
-        """What the kernel is told of each group, beside its state; Hz for a radian a step."""
-        judge = self.judge
-        found = []
-        for _, hearing in self.groups:
-            kept = 1 - hearing.turn.min() / (TURNS * 2 * np.pi)
-            told = (*hearing.constants, judge.taken, judge.carried, judge.answer, kept)
-            found.append((told, self.rate_hz / hearing.factor / (2 * np.pi)))
-        return found
-
-    def stepper(self) -> Stepper:
-        """What takes one stream sample by sample, the fastest way from Python."""
-        return Stepper(self)
-
-    def initial_gate(self, hearing: ToneGroup, n_streams: int) -> GateOutput:
-        """Where no frame has ended yet."""
-        s = n_streams * len(hearing.freq_cycles)
-        return GateOutput(
-            np.zeros((s, 1, self.judge.n_hidden)),
-            np.zeros((s, 1, N_OUTPUTS)),
-            np.full((s, 1, WIDTH), 1 / (WIDTH + 1)),
-            np.full((s, 1), np.inf),
-            np.zeros((s, 1, 2, WIDTH)),
-            np.zeros((s, 1, WIDTH)),
-        )
-
-    def gate(self, evidence: BankOutput, before: GateOutput) -> GateOutput:
-        """Of every frame that ends, the last one before them first."""
-        n_streams, n_frames, k = evidence.variances.shape[:3]
-        s = n_streams * k
-        features = _by_tone(evidence.features)
-        phasors, variances = (
-            _by_tone(evidence.phasors[:, evidence.ends]),
-            _by_tone(evidence.variances),
-        )
-        hidden, told = (
-            np.empty((s, n_frames, self.judge.n_hidden)),
-            np.empty((s, n_frames, N_OUTPUTS)),
-        )
-        carried = before.hidden[:, -1].copy()
-        judge = self.judge
-        run_gru(features, carried, judge.taken, judge.carried, judge.answer, hidden, told)
-        weights, sure = np.empty((s, n_frames, WIDTH)), np.empty((s, n_frames))
-        gate_outputs(told, phasors, variances, weights, sure)
-        found = GateOutput(hidden, told, weights, sure, phasors, variances)
-        return GateOutput(*(np.concatenate(two, axis=1) for two in zip(before, found, strict=True)))
-
-
-class Stepper(partial[None]):
-    """One stream: call it with a sample (NaN: a gap), then read what is told of the tones.
-
-    A partial application of the compiled step: a method in between would cost a twentieth.
-
-    Example:
-        take = Pretrained((50.0,), 1000.0).stepper()
-        take(0.5)
-        take.tones  # (K): a view that the next sample changes, as are bands and phasors
-    """
-
-    tones: Float[np.ndarray, " K"]
-    bands: Float[np.ndarray, " K"]
-    phasors: Complex[np.ndarray, " K"]
-
-    def __new__(cls, extractor: PretrainedExtractor) -> Stepper:
-        if len(extractor.groups) > 1:
-            raise UserError(
-                f"tones more than {MAX_FREQUENCY_RATIO} times apart are stepped by a stepper each"
-            )
-        hearing = extractor.groups[0][1]
-        constants, hz_a_radian = extractor._constants[0]
-        samples_a_step, *others, kept = constants[1:]
-        window = constants[0]
-        state = extractor.initial_state(1)[0]
-        k = len(hearing.freq_cycles)
-        head = [k, extractor.judge.n_hidden, len(window), samples_a_step, kept, 0.0, 0.0]
-        parts = [
-            np.array(head), *state.hearing[1:], *state[1:], window, *others, np.zeros(5 * k)
-        ]  # fmt: skip
-        flat = [np.ascontiguousarray(part).view(np.float64).ravel() for part in parts]
-        whole = np.concatenate(flat)
-        stepper = super().__new__(cls, process_sample, whole)
-        stepper.tones, stepper.bands, stepper._turned = whole[-5 * k : -2 * k].reshape(3, k)
-        stepper.phasors = whole[-2 * k :].view(complex)
-        stepper._hz = (np.array(extractor.frequencies_hz), hz_a_radian)
-        return stepper
-
-    _turned: Float[np.ndarray, " K"]
-    _hz: tuple[Float[np.ndarray, " K"], float]
-
-    @property
-    def hz(self) -> Float[np.ndarray, " K"]:
-        """The frequencies that are followed."""
-        names, hz_a_radian = self._hz
-        return names + hz_a_radian * self._turned
-
-
-def weighted_phasors(
-    phasors: Float[np.ndarray, "B N K 2 M"],
-    weights: Float[np.ndarray, "S R M"],
-    frames: np.ndarray,
-) -> Complex[np.ndarray, "B N K"]:
-    """The candidates' phasors, weighed as their frame says."""
-    n_streams, n_steps, k = phasors.shape[:3]
-    both = np.empty((n_streams, n_steps, k, 2))
-    mix_phasors(phasors, weights.reshape(n_streams, k, weights.shape[1], WIDTH), frames, both)
-    return both[..., 0] + 1j * both[..., 1]
-
-
-def _by_tone(array: np.ndarray) -> np.ndarray:
-    """(B, R, K, ...) as (B x K, R, ...)."""
-    moved = np.moveaxis(array, 2, 1)
-    return np.ascontiguousarray(moved.reshape(len(moved) * moved.shape[1], *moved.shape[2:]))
-
-
-def by_stream(array: np.ndarray, n_streams: int) -> np.ndarray:
-    """(B x K, R, ...) as (B, R, K, ...)."""
-    if n_streams == 0:
-        return np.moveaxis(array.reshape(0, 1, *array.shape[1:]), 1, 2)
-    return np.moveaxis(array.reshape(n_streams, -1, *array.shape[1:]), 1, 2)
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, GroupState]:
+        """Phasors, bands and frequency offsets (Hz) of one group's tones, and its state."""
+        parameters, hz_per_rad = self._parameters[g]
+        (start, *front_end), *rest = state
+        states = tuple(part.copy() for part in (*front_end, *rest))
+        outputs = self._empty_outputs((*samples.shape, state.phasor.shape[1]))
+        process_block(np.ascontiguousarray(samples), start, states, parameters, outputs)
+        outputs[2][:] *= hz_per_rad
+        after = ToneGroupState(start + samples.shape[1], *states[:3])
+        return *outputs, GroupState(after, *states[3:])

@@ -1,8 +1,11 @@
-"""From samples to evidence: how the pretrained extractor hears the tones that it is told.
+"""Front end of the pretrained extractor: groups of tones, decimation, bank of Kalman filters.
 
-Tones that are not too far apart are heard together, so that none leaks into another; those that are
-slow by the mean of so many samples, so that to the candidates every tone is as fast as any other.
-Axes: B streams, T samples, N steps, K tones of a group, M candidates, R frames, F features.
+Tones less than three octaves apart form a group: one bank estimates them jointly, so that none
+leaks into another. A group of slow tones is decimated, so that its highest tone always has a dozen
+steps a period or more.
+
+Axes: B streams, T samples, N steps, K tones of a group, M filters, R gating intervals that end,
+F features, S numbers of a bank's state.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Complex, Float
@@ -25,57 +28,102 @@ from tonesieve.kernels.kalman_bank.decimator import (
     decimate,
 )
 from tonesieve.kernels.kalman_bank.features import n_features
-from tonesieve.kernels.kalman_bank.state import age_index, init_state, state_size
+from tonesieve.kernels.kalman_bank.state import AGE, init_state, state_size, unpack
 from tonesieve.kernels.simd import WIDTH
 
-# The highest tone of a group has so many steps a period, at least; the lowest is so much lower at
-# most.
-STEPS_A_PERIOD, MAX_FREQUENCY_RATIO = 12, 8
-# How far a candidate may follow a frequency, as a share of it; what was learned from was nearer, by
-# a thousandth of a cycle a step at most.
-PULL = 0.03
-# Memories in steps: of candidates whose frequencies stay; of such that never begin anew, so that a
-# strong line beside the tone does not drive them to follow its beat; of candidates that follow.
+# Steps per period of a group's highest tone, at least, which the decimator passes with 0.97 of its
+# amplitude; and the largest ratio of two frequencies of a group. Chosen, not tuned.
+STEPS_PER_PERIOD, MAX_FREQUENCY_RATIO = 12, 8
+# The largest frequency offset that a filter follows, over the nominal frequency. Chosen, not tuned:
+# the pretraining family has offsets up to 0.001 cycles a step, which is less.
+MAX_OFFSET_RATIO = 0.03
+# Memories in steps, chosen about a factor of three apart, not tuned: of filters of fixed frequency;
+# of such that never restart, which a strong line beside the tone cannot make follow the beat; of
+# filters that track the frequency.
 FIXED_MEMORIES = (5.0, 14.0, 40.0, 110.0, 300.0, 900.0, 3500.0)
 NO_RESTART_MEMORIES = (300.0, 1200.0, math.inf)
 TRACKING_MEMORIES = (30.0, 80.0, 220.0, 700.0, 2500.0, math.inf)
-# What is told of them is averaged over so many memories, between bounds.
-TOLD, SEEN, LONGEST = (4.0, 50.0), (2.0, 10.0), 4000.0
+# Windows that features are averaged over: a multiple of the memory, and at least this many steps.
+# Chosen, not tuned.
+LIKELIHOOD_WINDOW, SPREAD_WINDOW, LONGEST_WINDOW = (4.0, 50.0), (2.0, 10.0), 4000.0
 
 
-def filter_table() -> Float[np.ndarray, " L"]:
-    """The table that the kernel reads: rows of a number a candidate."""
+def filter_table() -> Float[np.ndarray, "L M"]:
+    """Return the parameters of the bank's filters, in the rows that `kernels.kalman_bank.state` names.
+
+    Returns
+    -------
+    ndarray, shape (L, M)
+        Process noise over the noise variance, 2 / memory^2, which gives a gain of about
+        2 / memory; flags; windows and memories in steps.
+    """
     kinds = (FIXED_MEMORIES, NO_RESTART_MEMORIES, TRACKING_MEMORIES)
     memory = np.array([m for kind in kinds for m in kind])
     counts = [len(kind) for kind in kinds]
-    follows, chained = (np.repeat(flags, counts) for flags in ((0.0, 0.0, 1.0), (1.0, 0.0, 1.0)))
-    chained[[0, counts[0] + counts[1]]] = 0.0  # the shortest of a kind have no shorter one
-    averaged = [np.clip(share * memory, least, LONGEST) for share, least in (TOLD, SEEN)]
-    return np.concatenate([2 / memory**2, follows, chained, *averaged, memory])
+    tracks, has_shorter = (np.repeat(flags, counts) for flags in ((0.0, 0.0, 1.0), (1.0, 0.0, 1.0)))
+    has_shorter[[0, counts[0] + counts[1]]] = 0.0  # the shortest of a kind
+    windows = [
+        np.clip(ratio * memory, shortest, LONGEST_WINDOW)
+        for ratio, shortest in (LIKELIHOOD_WINDOW, SPREAD_WINDOW)
+    ]
+    return np.stack([2 / memory**2, tracks, has_shorter, *windows, memory])
 
 
 TABLE = filter_table()
 
-# Of a group: samples so far, what is remembered of them, sums of the means, what listens (B, S).
-ToneGroupState = tuple[
-    int, Float[np.ndarray, "B 6"], Float[np.ndarray, "B 3 2"], Float[np.ndarray, "B S"]
-]
+
+class ToneGroupState(NamedTuple):
+    """State of the front end of a group of tones.
+
+    Parameters
+    ----------
+    n_samples : int
+        Samples so far.
+    decimator : ndarray, shape (B, 6)
+        The decimator's memory.
+    sums : ndarray, shape (B, 3, 2)
+        Its partial sums.
+    banks : ndarray, shape (B, S)
+        States of the filter banks (`kernels.kalman_bank.state`).
+    """
+
+    n_samples: int
+    decimator: Float[np.ndarray, "B 6"]
+    sums: Float[np.ndarray, "B 3 2"]
+    banks: Float[np.ndarray, "B S"]
 
 
 class BankOutput(NamedTuple):
-    """What was heard of a group's tones in some steps."""
+    """Output of the filter bank over some steps.
+
+    Parameters
+    ----------
+    phasors : ndarray, shape (B, N, K, 2, M)
+        Every filter's phasor after every step, real and imaginary part.
+    features : ndarray, shape (B, R, K, F)
+        Input of the gating network at the end of each gating interval.
+    variances : ndarray, shape (B, R, K, M)
+        Variances of the phasors there.
+    ends : ndarray, shape (R,)
+        Indices of the steps that end an interval.
+    """
 
     phasors: Float[np.ndarray, "B N K 2 M"]
     features: Float[np.ndarray, "B R K F"]
     variances: Float[np.ndarray, "B R K M"]
-    ends: np.ndarray  # of the frames that end here, the number of their last step among these
+    ends: np.ndarray
 
 
 @dataclass(frozen=True)
 class ToneGroup:
-    """Tones (cycles a sample) that are heard together, ``factor`` samples a step.
+    """Tones that are estimated jointly by one filter bank.
 
-    ``gain`` is how a tone of amplitude 1 stands in the samples.
+    Parameters
+    ----------
+    freq_cycles : tuple of float
+        Nominal frequencies in cycles a sample.
+    gain : complex, default 1
+        Complex amplitude, in the samples, of a tone of amplitude 1.
     """
 
     freq_cycles: tuple[float, ...]
@@ -83,107 +131,170 @@ class ToneGroup:
 
     @cached_property
     def factor(self) -> int:
-        """Samples a step."""
-        return max(1, int(1 / (STEPS_A_PERIOD * max(self.freq_cycles))))
+        """Decimation factor: samples a step."""
+        return max(1, int(1 / (STEPS_PER_PERIOD * max(self.freq_cycles))))
 
     @cached_property
-    def turn(self) -> Float[np.ndarray, " K"]:
-        """Radians a step."""
+    def omega(self) -> Float[np.ndarray, " K"]:
+        """Nominal frequencies in rad a step."""
         return 2 * np.pi * self.factor * np.array(self.freq_cycles)
 
     @cached_property
     def gains(self) -> Complex[np.ndarray, " K"]:
-        """How a tone stands in the steps, the first of which ends with sample ``factor`` - 1."""
+        """Complex gain of each tone in the steps, the first of which ends at sample factor - 1."""
         weights = cic_response(self.factor)
-        before = self.factor - 1 - np.arange(len(weights))
+        lags = self.factor - 1 - np.arange(len(weights))
         angles = 2 * np.pi * np.array(self.freq_cycles)[:, None]
-        return self.gain * (np.exp(1j * angles * before) @ weights)
+        return self.gain * (np.exp(1j * angles * lags) @ weights)
 
     @cached_property
-    def constants(self) -> tuple[Any, ...]:
-        """What the kernel that answers is told, in its order."""
+    def parameters(self) -> tuple[np.ndarray, ...]:
+        """The first fields of `kernels.kalman_bank.process.GroupModel`."""
         return (
             cic_response(self.factor),
-            self.factor,
             np.array(self.freq_cycles),
-            _pairs(self.gains),
-            PULL * self.turn,
+            _real_imaginary(self.gains),
+            MAX_OFFSET_RATIO * self.omega,
             TABLE,
         )
 
     def initial_state(self, n_streams: int, *, backwards: bool = False) -> ToneGroupState:
-        """Nothing heard; what begins ``backwards`` goes on so."""
-        listening = np.zeros((n_streams, state_size(len(self.freq_cycles))))
-        init_state(listening, _pairs(self.gains.conj() if backwards else self.gains))
+        """Return the state before the first sample.
+
+        Parameters
+        ----------
+        n_streams : int
+            B.
+        backwards : bool, default False
+            Whether the bank is going to run from the last step to the first.
+
+        Returns
+        -------
+        ToneGroupState
+            The state of B streams.
+        """
+        banks = np.zeros((n_streams, state_size(len(self.freq_cycles))))
+        init_state(banks, _real_imaginary(self.gains.conj() if backwards else self.gains))
         memory = np.zeros((n_streams, N_MEMORY))
         memory[:, ORIGIN] = np.nan
-        return 0, memory, np.zeros((n_streams, N_STAGES, 2)), listening
+        return ToneGroupState(0, memory, np.zeros((n_streams, N_STAGES, 2)), banks)
 
     def decimate(
         self, samples: Float[np.ndarray, "B T"], state: ToneGroupState
     ) -> tuple[Float[np.ndarray, "B N"], ToneGroupState]:
-        """The steps that end in these samples."""
-        first, memory, sums, listening = state
+        """Return the steps that end in a chunk of samples.
+
+        Parameters
+        ----------
+        samples : ndarray, shape (B, T)
+            The chunk; NaN in gaps.
+        state : ToneGroupState
+            State before it; left as it is.
+
+        Returns
+        -------
+        steps : ndarray, shape (B, N)
+            Decimated samples; NaN in gaps.
+        state : ToneGroupState
+            State after it.
+        """
+        n_before, memory, sums, banks = state
         n = samples.shape[1]
+        samples = np.ascontiguousarray(samples)
         if self.factor == 1:
-            return np.ascontiguousarray(samples), (first + n, memory, sums, listening)
+            return samples, ToneGroupState(n_before + n, memory, sums, banks)
         memory, sums = memory.copy(), sums.copy()
-        steps = np.empty((len(samples), (first + n) // self.factor - first // self.factor))
-        heard = np.ascontiguousarray(samples)
-        decimate(heard, first, memory, sums, cic_response(self.factor), self.factor, steps)
-        return steps, (first + n, memory, sums, listening)
+        steps = np.empty((len(samples), (n_before + n) // self.factor - n_before // self.factor))
+        decimate(samples, n_before, memory, sums, cic_response(self.factor), self.factor, steps)
+        return steps, ToneGroupState(n_before + n, memory, sums, banks)
 
     def run_bank(
         self,
         steps: Float[np.ndarray, "B N"],
-        listening: Float[np.ndarray, "B S"],
+        banks: Float[np.ndarray, "B S"],
         *,
         backwards: bool = False,
     ) -> tuple[BankOutput, Float[np.ndarray, "B S"]]:
-        """Evidence from some steps, and the state after; ``backwards``: the last step first."""
-        listening = listening.copy()
+        """Run the filter bank over some steps.
+
+        Parameters
+        ----------
+        steps : ndarray, shape (B, N)
+            Decimated samples, NaN in gaps; in reverse order if ``backwards``.
+        banks : ndarray, shape (B, S)
+            States before them; left as they are.
+        backwards : bool, default False
+            Whether time runs backwards.
+
+        Returns
+        -------
+        output : BankOutput
+            Phasors and features, in the order of the steps.
+        banks : ndarray, shape (B, S)
+            States after them.
+        """
+        banks = banks.copy()
         n_streams, n_steps = steps.shape
         k = len(self.freq_cycles)
-        age = int(listening[0, age_index(k)]) if n_streams else 0
-        first = kernel.GATING_INTERVAL - 1 - age % kernel.GATING_INTERVAL
-        ends = np.arange(first, n_steps, kernel.GATING_INTERVAL)
+        age = int(unpack(banks[0], k).scalars[AGE]) if n_streams else 0
+        first_end = kernel.GATING_INTERVAL - 1 - age % kernel.GATING_INTERVAL
+        ends = np.arange(first_end, n_steps, kernel.GATING_INTERVAL)
         phasors = np.empty((n_streams, n_steps, k, 2, WIDTH))
         features = np.empty((n_streams, len(ends), k, n_features()))
         variances = np.empty((n_streams, len(ends), k, WIDTH))
         gains = self.gains.conj() if backwards else self.gains
         kernel.run_kalman_bank(
             np.ascontiguousarray(steps),
-            listening,
-            self.turn,
-            _pairs(gains),
-            PULL * self.turn,
-            TABLE,
-            phasors,
-            features,
-            variances,
+            banks,
+            (self.omega, _real_imaginary(gains), MAX_OFFSET_RATIO * self.omega, TABLE),
+            (phasors, features, variances),
         )
-        return BankOutput(phasors, features, variances, ends), listening
+        return BankOutput(phasors, features, variances, ends), banks
 
-    def to_forward_phasors(self, evidence: BankOutput, end: int) -> BankOutput:
-        """Phasors heard backwards from step ``end`` - 1 on, as they stand forwards.
+    def to_forward_phasors(self, output: BankOutput, end: int) -> BankOutput:
+        """Convert phasors of a backward run to the carrier of a forward run.
 
-        Against the carrier that the start has: Im(Z exp(i theta)) is Im(-Z* exp(-i theta)).
+        Im(Z exp(i theta)) is Im(-conj(Z) exp(-i theta)).
+
+        Parameters
+        ----------
+        output : BankOutput
+            Output of a backward run that began at step ``end`` - 1.
+        end : int
+            Steps from the recording's start to where it began.
+
+        Returns
+        -------
+        BankOutput
+            The same with other phasors, still in the order of the run.
         """
         cycles = self.factor * np.array(self.freq_cycles) * (end - 1) % 1
-        turn = -np.exp(-2j * np.pi * cycles)[:, None]
-        stood = turn * (evidence.phasors[..., 0, :] - 1j * evidence.phasors[..., 1, :])
-        return evidence._replace(phasors=np.stack([stood.real, stood.imag], axis=-2))
+        rotation = -np.exp(-2j * np.pi * cycles)[:, None]
+        forward = rotation * (output.phasors[..., 0, :] - 1j * output.phasors[..., 1, :])
+        return output._replace(phasors=np.stack([forward.real, forward.imag], axis=-2))
 
 
-def group_by_span(turns: Sequence[float]) -> list[list[int]]:
-    """Which tones are heard together: from the highest down, an octave thrice."""
-    left, found = sorted(range(len(turns)), key=lambda k: -turns[k]), []
-    while left:
-        near = [k for k in left if turns[k] * MAX_FREQUENCY_RATIO >= turns[left[0]]]
-        found.append(sorted(near))
-        left = [k for k in left if k not in near]
-    return found
+def group_by_span(freq_cycles: Sequence[float]) -> list[list[int]]:
+    """Group tones such that none is more than `MAX_FREQUENCY_RATIO` times another of its group.
+
+    Parameters
+    ----------
+    freq_cycles : sequence of float
+        Frequencies, in any unit.
+
+    Returns
+    -------
+    list of list of int
+        Indices of the tones of each group, from the highest group down.
+    """
+    remaining, groups = sorted(range(len(freq_cycles)), key=lambda k: -freq_cycles[k]), []
+    while remaining:
+        highest = freq_cycles[remaining[0]]
+        group = [k for k in remaining if freq_cycles[k] * MAX_FREQUENCY_RATIO >= highest]
+        groups.append(sorted(group))
+        remaining = [k for k in remaining if k not in group]
+    return groups
 
 
-def _pairs(gains: Complex[np.ndarray, " K"]) -> Float[np.ndarray, "K 2"]:
+def _real_imaginary(gains: Complex[np.ndarray, " K"]) -> Float[np.ndarray, "K 2"]:
     return np.stack([gains.real, gains.imag], axis=1)

@@ -1,9 +1,15 @@
-"""Past and future together: the pretrained extractor on what is all there, or with a look-ahead.
+"""The pretrained extractor in both directions: over a whole recording, or with a fixed lag.
 
-Each place between two frames hears the past forwards and the future backwards, with the same
-candidates and the same network; a small second network weighs both. A recording is read twice
-backwards, a block at a time, since only the states between blocks are kept from the first time.
-Axes: B streams, T samples, K tones, N steps, R frames, M candidates.
+Forward-backward smoothing in two-filter form (Fraser and Potter 1969): at every place between two
+gating intervals a bank has filtered the past forwards and another the future backwards, with the
+same filters and the same gating network. A second small network fuses both
+(`kernels.kalman_bank.gating.fuse_directions`). A recording is read backwards twice, a block at a
+time: the first pass keeps only the states between blocks.
+
+Reference: D. C. Fraser, J. E. Potter, The optimum linear smoother as a combination of two optimum
+linear filters, IEEE Trans. Automatic Control 14 (1969) 387-390.
+
+Axes: B streams, T samples, K tones, N steps, M filters, S numbers of a bank's state.
 """
 
 from __future__ import annotations
@@ -16,49 +22,39 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Complex, Float
 
-from tonesieve.extractors.pretrained.extractor import (
-    GateOutput,
-    PretrainedExtractor,
-    by_stream,
-    weighted_phasors,
-)
-from tonesieve.extractors.pretrained.front_end import ToneGroup
+from tonesieve.extractors.pretrained.extractor import PhasorEstimate, PretrainedExtractor
+from tonesieve.extractors.pretrained.front_end import ToneGroup, ToneGroupState
+from tonesieve.extractors.pretrained.gate import GateOutput, by_stream, weighted_phasors
 from tonesieve.kernels.kalman_bank.filter import GATING_INTERVAL
-from tonesieve.kernels.kalman_bank.gating import UNHEARD, fuse_directions
+from tonesieve.kernels.kalman_bank.gating import MIN_VARIANCE, fuse_directions
 from tonesieve.kernels.simd import WIDTH
 
-# Steps of a block, at least; and blocks, at most: so many states between them are kept.
-BLOCK, MOST_BLOCKS = 2**14, 2**11
-# Steps before a block from which on it is thinned: how alike neighbours are has been found by then.
-THINNED = 128
+# Guards, of memory: steps of a block at least, and blocks at most, between which states are kept.
+BLOCK, MAX_BLOCKS = 2**14, 2**11
+# Steps before a block that the decimator begins at, so that it knows the samples' correlation;
+# chosen, not tuned.
+DECIMATOR_WARM_UP = 128
 
 Read = Callable[[int, int], Float[np.ndarray, "B T"]]
 
 
-class SmoothedBlock(NamedTuple):
-    """Phasors Z (the tone is Im(Z exp(i theta))), and the band's half-width at every sample."""
-
-    phasors: Complex[np.ndarray, "B T K"]
-    band: Float[np.ndarray, "B T K"]
-
-
 class _DirectionState(NamedTuple):
-    """One direction between two blocks: what listens, the last verdict, the last phasors.
+    """One direction between two blocks.
 
-    Copies: a view would hold all of its block for as long as this is kept.
+    Copies: a view would keep all of its block in memory.
     """
 
-    listening: Float[np.ndarray, "B S"]
-    verdict: GateOutput
-    phasors: Float[np.ndarray, "B 1 K 2 M"]
-    end: int  # where it came from, if it came from an end
+    banks: Float[np.ndarray, "B S"]
+    gate: GateOutput  # of the last interval
+    phasors: Float[np.ndarray, "B 1 K 2 M"]  # after the last step
+    end: int  # step that the direction began at, if it runs backwards
 
 
 class _DirectionOutput(NamedTuple):
     """One direction over a block, in the order of the recording."""
 
     phasors: Float[np.ndarray, "B N K 2 M"]
-    verdict: GateOutput  # at every place between frames, the block's ends too
+    gate: GateOutput  # at every place between intervals, both ends of the block included
 
 
 def smooth_blocks(
@@ -69,189 +65,214 @@ def smooth_blocks(
     *,
     ahead: int | None = None,
     on_samples: Callable[[int], None] = lambda n: None,
-) -> Iterator[tuple[int, SmoothedBlock]]:
-    """First sample and answer of blocks in turn; ``read`` answers samples (B, stop - start).
+) -> Iterator[tuple[int, PhasorEstimate]]:
+    """Estimate the tones of a recording from the past and the future, block by block.
 
-    ``ahead``: so many samples of the future count at least, and twice as many at most; None: all.
-    ``on_samples`` hears how many samples are done, of twice as many as there are.
+    Parameters
+    ----------
+    extractor : PretrainedExtractor
+        The tones and the weights; its ``ahead_s`` is not read here.
+    read : callable
+        Returns samples start to stop, shape (B, stop - start), NaN in gaps.
+    n_samples : int
+        Samples of the recording.
+    n_streams : int
+        B.
+    ahead : int, optional
+        Samples of the future that each estimate uses at least; it uses at most twice as many. By
+        default it uses all.
+    on_samples : callable, optional
+        Called with the number of samples done so far, of twice as many as there are.
+
+    Yields
+    ------
+    start : int
+        Index of a block's first sample.
+    estimate : PhasorEstimate
+        Phasors and bands of the block.
     """
-    parts = [
-        _Group(extractor, hearing, read, n_samples, n_streams, ahead)
-        for _, hearing in extractor.groups
+    groups = [
+        _Group(extractor, group, read, n_samples, n_streams, ahead) for _, group in extractor.groups
     ]
-    for i, part in enumerate(parts):
-        part.prepare(partial(_report, on_samples, i, len(parts), n_samples))
-    walks = [part.blocks() for part in parts]
-    held: list[list[np.ndarray]] = [[] for _ in parts]
+    for i, group in enumerate(groups):
+        group.prepare(partial(_report, on_samples, i, len(groups), n_samples))
+    block_iterators = [group.blocks() for group in groups]
+    # Blocks of different groups have different lengths; what is left of each waits here.
+    pending: list[PhasorEstimate | None] = [None for _ in groups]
     start = 0
     while start < n_samples:
-        for own, walk in zip(held, walks, strict=True):
-            if not own or not own[0].shape[1]:
-                phasors, band = next(walk)
-                own[:] = [phasors, band]
-        n = min(own[0].shape[1] for own in held)
+        ready = [
+            next(blocks) if left is None or not left.band.shape[1] else left
+            for blocks, left in zip(block_iterators, pending, strict=True)
+        ]
+        n = min(part.band.shape[1] for part in ready)
         shape = (n_streams, n, extractor.n_tones)
-        answer = SmoothedBlock(np.empty(shape, complex), np.empty(shape))
-        for (tones, _), own in zip(extractor.groups, held, strict=True):
-            answer.phasors[..., tones], answer.band[..., tones] = own[0][:, :n], own[1][:, :n]
-            own[:] = [own[0][:, n:], own[1][:, n:]]
-        yield start, answer
+        estimate = PhasorEstimate(np.empty(shape, complex), np.empty(shape))
+        for (tones, _), part in zip(extractor.groups, ready, strict=True):
+            estimate.phasors[..., tones], estimate.band[..., tones] = (
+                array[:, :n] for array in part
+            )
+        pending = [PhasorEstimate(*(array[:, n:] for array in part)) for part in ready]
+        yield start, estimate
         start += n
         on_samples(n_samples + start)
 
 
 def _report(on_samples: Callable[[int], None], i: int, n: int, n_samples: int, done: int) -> None:
-    """So many samples are done by the i-th of n groups."""
+    """Report the progress of the i-th of n groups."""
     on_samples((i * n_samples + done) // n)
 
 
 class _Group:
-    """The tones of a group over a whole recording."""
+    """A group of tones over a whole recording."""
 
     def __init__(
         self,
         extractor: PretrainedExtractor,
-        hearing: ToneGroup,
+        group: ToneGroup,
         read: Read,
         n_samples: int,
         n_streams: int,
         ahead: int | None,
     ) -> None:
-        self._extractor, self._hearing, self._read = extractor, hearing, read
+        self._gating, self._group, self._read = extractor.gating, group, read
         self._n_samples, self._n_streams = n_samples, n_streams
-        self._n_steps = n_samples // hearing.factor
-        # Whole frames, two at least: what is beyond the end is a gap.
+        self._n_steps = n_samples // group.factor
+        # Whole intervals, two at least; what is beyond the end is a gap.
         self._n_padded = max(2, -(-self._n_steps // GATING_INTERVAL)) * GATING_INTERVAL
-        shared = -(-self._n_padded // (MOST_BLOCKS * GATING_INTERVAL)) * GATING_INTERVAL
-        self._block = max(BLOCK, shared)
+        longer = -(-self._n_padded // (MAX_BLOCKS * GATING_INTERVAL)) * GATING_INTERVAL
+        self._block = max(BLOCK, longer)
         self._ahead = None
         if ahead is not None:
-            frames = max(1, -(-ahead // (hearing.factor * GATING_INTERVAL)))
-            self._ahead = self._block = frames * GATING_INTERVAL
+            n_intervals = max(1, -(-ahead // (group.factor * GATING_INTERVAL)))
+            self._ahead = self._block = n_intervals * GATING_INTERVAL
         self._saved: dict[int, _DirectionState] = {}
 
     def prepare(self, on_samples: Callable[[int], None]) -> None:
-        """Go backwards through all of it, and keep how things stand between blocks."""
+        """Run backwards over the recording, and keep the states between blocks."""
         if self._ahead is not None:
             on_samples(self._n_samples)
             return
-        side = self._begun(self._n_padded)
-        starts = range(0, self._n_padded, self._block)
-        for start in reversed(starts):
+        state = self._initial_state(self._n_padded)
+        for start in reversed(range(0, self._n_padded, self._block)):
             stop = min(start + self._block, self._n_padded)
-            self._saved[stop] = side
+            self._saved[stop] = state
             if start:
-                _, side = self._backwards(start, stop, side)
+                _, state = self._run_backwards(start, stop, state)
             on_samples((self._n_padded - start) * self._n_samples // self._n_padded)
 
-    def blocks(
-        self,
-    ) -> Iterator[tuple[Complex[np.ndarray, "B T K"], Float[np.ndarray, "B T K"]]]:
-        """Phasors and bands, block after block."""
-        forward, done = self._begun(), 0
+    def blocks(self) -> Iterator[PhasorEstimate]:
+        """Phasors and bands, block by block."""
+        forward, done = self._initial_state(), 0
         for start in range(0, self._n_padded, self._block):
             stop = min(start + self._block, self._n_padded)
-            past, forward = self._forwards(start, stop, forward)
-            future, _ = self._backwards(start, stop, self._future(stop))
-            phasors, band = self._joined(start, stop, past, future)
-            # A sample is answered by the nearest step.
-            last = stop >= self._n_padded
-            until = self._n_samples if last else min(self._owner(stop), self._n_samples)
-            factor = self._hearing.factor
-            at = np.arange(done, until)
-            nearest = np.clip((at + 1 + factor // 2) // factor - 1 - start, 0, stop - start - 1)
-            done = until
-            yield phasors[:, nearest], band[:, nearest]
+            past, forward = self._run_forwards(start, stop, forward)
+            future, _ = self._run_backwards(start, stop, self._future_state(stop))
+            phasors, band = self._fuse(start, stop, past, future)
+            # A sample has the estimate of the nearest step.
+            is_last = stop >= self._n_padded
+            end = self._n_samples if is_last else min(self._first_sample(stop), self._n_samples)
+            factor = self._group.factor
+            samples = np.arange(done, end)
+            nearest = (samples + 1 + factor // 2) // factor - 1 - start
+            nearest = np.clip(nearest, 0, stop - start - 1)
+            done = end
+            yield PhasorEstimate(phasors[:, nearest], band[:, nearest])
 
-    def _owner(self, step: int) -> int:
-        """The first sample whose nearest step is this one."""
-        factor = self._hearing.factor
+    def _first_sample(self, step: int) -> int:
+        """The first sample whose nearest step this is."""
+        factor = self._group.factor
         return (step + 1) * factor - 1 - factor // 2
 
-    def _begun(self, end: int | None = None) -> _DirectionState:
-        """Nothing heard; whoever comes from an end comes backwards."""
-        k = len(self._hearing.freq_cycles)
-        back = end is not None
-        listening = self._hearing.initial_state(self._n_streams, backwards=back)[3]
-        verdict = self._extractor.initial_gate(self._hearing, self._n_streams)
-        return _DirectionState(
-            listening, verdict, np.zeros((self._n_streams, 1, k, 2, WIDTH)), end or 0
-        )
+    def _initial_state(self, end: int | None = None) -> _DirectionState:
+        """Before the first step, forwards; or, at step ``end``, backwards."""
+        k = len(self._group.freq_cycles)
+        front_end = self._group.initial_state(self._n_streams, backwards=end is not None)
+        gate = self._gating.initial_output(self._n_streams * k)
+        phasors = np.zeros((self._n_streams, 1, k, 2, WIDTH))
+        return _DirectionState(front_end.banks, gate, phasors, end or 0)
 
     def _steps(self, start: int, stop: int) -> Float[np.ndarray, "B N"]:
         """Steps of the recording; gaps beyond its end."""
-        factor, most = self._hearing.factor, max(start, min(stop, self._n_steps))
+        factor, end = self._group.factor, max(start, min(stop, self._n_steps))
         steps = np.full((self._n_streams, stop - start), np.nan)
-        before = max(0, start - THINNED) * factor if factor > 1 else start
-        if most > start:
-            samples = self._read(before, most * factor)
-            _, memory, sums, listening = self._hearing.initial_state(self._n_streams)
-            found, _ = self._hearing.decimate(samples, (before, memory, sums, listening))
-            steps[:, : most - start] = found[:, found.shape[1] - (most - start) :]
+        begin = max(0, start - DECIMATOR_WARM_UP) * factor if factor > 1 else start
+        if end > start:
+            samples = self._read(begin, end * factor)
+            _, *initial = self._group.initial_state(self._n_streams)
+            decimated, _ = self._group.decimate(samples, ToneGroupState(begin, *initial))
+            steps[:, : end - start] = decimated[:, decimated.shape[1] - (end - start) :]
         return steps
 
-    def _future(self, stop: int) -> _DirectionState:
-        """How things stand at a place for whoever comes from the end, or from so far ahead."""
+    def _future_state(self, stop: int) -> _DirectionState:
+        """The backward state at a step, from the recording's end or from the look-ahead's."""
         if self._ahead is None:
             return self._saved[stop]
         end = min(stop + self._ahead, self._n_padded)
-        side = self._begun(end)
-        return self._backwards(stop, end, side)[1] if end > stop else side
+        state = self._initial_state(end)
+        return self._run_backwards(stop, end, state)[1] if end > stop else state
 
-    def _forwards(
-        self, start: int, stop: int, side: _DirectionState
+    def _run_forwards(
+        self, start: int, stop: int, state: _DirectionState
     ) -> tuple[_DirectionOutput, _DirectionState]:
-        evidence, listening = self._hearing.run_bank(self._steps(start, stop), side.listening)
-        verdict = self._extractor.gate(evidence, side.verdict)
-        last = GateOutput(*(part[:, -1:].copy() for part in verdict))
-        after = _DirectionState(listening, last, evidence.phasors[:, -1:].copy(), side.end)
-        return _DirectionOutput(evidence.phasors, verdict), after
+        output, banks = self._group.run_bank(self._steps(start, stop), state.banks)
+        gate = self._gating.run(output, state.gate)
+        after = _DirectionState(banks, _last(gate), output.phasors[:, -1:].copy(), state.end)
+        return _DirectionOutput(output.phasors, gate), after
 
-    def _backwards(
-        self, start: int, stop: int, side: _DirectionState
+    def _run_backwards(
+        self, start: int, stop: int, state: _DirectionState
     ) -> tuple[_DirectionOutput, _DirectionState]:
-        """The phasors at a step are those of what was heard after it."""
+        """The phasors at a step are those of the samples after it."""
         steps = np.ascontiguousarray(self._steps(start, stop)[:, ::-1])
-        evidence, listening = self._hearing.run_bank(steps, side.listening, backwards=True)
-        turned = self._hearing.to_forward_phasors(evidence, side.end)
-        verdict = self._extractor.gate(turned, side.verdict)
-        last = GateOutput(*(part[:, -1:].copy() for part in verdict))
-        after = _DirectionState(listening, last, turned.phasors[:, -1:].copy(), side.end)
-        later = np.concatenate([side.phasors, turned.phasors[:, :-1]], axis=1)
-        back = GateOutput(*(part[:, ::-1] for part in verdict))
-        return _DirectionOutput(later[:, ::-1], back), after
+        output, banks = self._group.run_bank(steps, state.banks, backwards=True)
+        output = self._group.to_forward_phasors(output, state.end)
+        gate = self._gating.run(output, state.gate)
+        after = _DirectionState(banks, _last(gate), output.phasors[:, -1:].copy(), state.end)
+        previous = np.concatenate([state.phasors, output.phasors[:, :-1]], axis=1)
+        in_order = GateOutput(*(part[:, ::-1] for part in gate))
+        return _DirectionOutput(previous[:, ::-1], in_order), after
 
-    def _joined(
+    def _fuse(
         self, start: int, stop: int, past: _DirectionOutput, future: _DirectionOutput
     ) -> tuple[Complex[np.ndarray, "B N K"], Float[np.ndarray, "B N K"]]:
-        both = [
+        """Phasors and bands at every step."""
+        hidden, outputs, weights, log_std, phasors, variances = (
             np.ascontiguousarray(np.stack(pair))
-            for pair in zip(past.verdict, future.verdict, strict=True)
-        ]
-        hidden, told, weights, sure, phasors, variances = both
-        shape = sure.shape[1:]
-        joined, band = np.empty((*shape, 2 * WIDTH)), np.empty(shape)
-        judge = self._extractor.judge
-        # Who has heard nothing but gaps is sure of nothing.
-        deaf = variances.max(axis=-1) < UNHEARD
-        known = np.where(deaf, 0.0, sure)
-        fuse_directions(
-            hidden, told, weights, known, phasors, variances, judge.mix, judge.two, joined, band
+            for pair in zip(past.gate, future.gate, strict=True)
         )
-        # Where one direction has heard no whole frame yet, the other answers alone.
-        at = np.arange(start, stop + 1, GATING_INTERVAL)
-        for side, end in enumerate((at + GATING_INTERVAL > self._n_steps, at == 0)):
-            alone = (end | deaf[1 - side]) & ~deaf[side]
-            joined[alone] = 0.0
-            joined[alone, side * WIDTH : (side + 1) * WIDTH] = weights[side][alone]
-            band[alone] = sure[side][alone]
-        joined[deaf.all(axis=0)], band[deaf.all(axis=0)] = 0.0, math.log(UNHEARD)
-        places = (
+        shape = log_std.shape[1:]
+        fused, fused_log_std = np.empty((*shape, 2 * WIDTH)), np.empty(shape)
+        # A direction that has only met gaps has no variance, and an infinite band.
+        is_blind = variances.max(axis=-1) < MIN_VARIANCE
+        finite_log_std = np.where(is_blind, 0.0, log_std)
+        fuse_directions(
+            hidden, outputs, weights, finite_log_std, phasors, variances, self._gating.w_mix,
+            self._gating.w_fusion, fused, fused_log_std,
+        )  # fmt: skip
+        # Where one direction has no whole interval yet, the other one alone counts.
+        places = np.arange(start, stop + 1, GATING_INTERVAL)
+        at_ends = (places + GATING_INTERVAL > self._n_steps, places == 0)
+        for side, at_end in enumerate(at_ends):
+            alone = (at_end | is_blind[1 - side]) & ~is_blind[side]
+            fused[alone] = 0.0
+            fused[alone, side * WIDTH : (side + 1) * WIDTH] = weights[side][alone]
+            fused_log_std[alone] = log_std[side][alone]
+        both_blind = is_blind.all(axis=0)
+        fused[both_blind], fused_log_std[both_blind] = 0.0, math.log(MIN_VARIANCE)
+        nearest = (
             np.arange(start, stop) + GATING_INTERVAL // 2
         ) // GATING_INTERVAL - start // GATING_INTERVAL
-        own = (np.ascontiguousarray(part) for part in (joined[..., :WIDTH], joined[..., WIDTH:]))
-        one, two = (
-            weighted_phasors(np.ascontiguousarray(side.phasors), part, places)
-            for side, part in zip((past, future), own, strict=True)
+        from_past, from_future = (
+            weighted_phasors(
+                np.ascontiguousarray(side.phasors), np.ascontiguousarray(part), nearest
+            )
+            for side, part in ((past, fused[..., :WIDTH]), (future, fused[..., WIDTH:]))
         )
-        return one + two, by_stream(np.exp(band), self._n_streams)[:, places]
+        band = by_stream(np.exp(fused_log_std), self._n_streams)[:, nearest]
+        return from_past + from_future, band
+
+
+def _last(gate: GateOutput) -> GateOutput:
+    """A copy of the last interval."""
+    return GateOutput(*(part[:, -1:].copy() for part in gate))

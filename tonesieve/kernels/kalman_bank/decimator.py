@@ -1,7 +1,20 @@
-"""Fewer samples for slow tones: the mean of the mean of the mean of so many, one for each so many.
+"""Decimation by a cascaded integrator-comb (CIC) filter of three stages (Hogenauer 1981).
 
-Three equal means in a row are a low-pass whose zeros lie on all that would fold upon zero. Axes:
-B streams, T samples, N steps.
+Decimation by a factor R: the samples are low-pass filtered by three moving means of R samples in a
+row, h = box_R * box_R * box_R / R^3, and every R-th result is kept. The zeros of the filter,
+H(f) = (sin(pi f R) / (R sin(pi f)))^3, lie on all frequencies that would alias to 0.
+
+Instead of integrators, whose rounding errors would grow without end, the weights h are applied
+directly: each sample contributes to the three results whose windows hold it. Missing samples are
+handled by normalised convolution (Knutsson & Westin 1993): a result is sum(h c z) / sum(h c) with
+certainties c. A missing sample takes the last observed value with certainty rho^m, where rho is the
+lag-1 autocorrelation and m counts the samples since.
+
+References: E. B. Hogenauer, An economical class of digital filters for decimation and
+interpolation, IEEE Trans. Acoustics, Speech and Signal Processing 29 (1981) 155-162; H. Knutsson,
+C.-F. Westin, Normalized and differential convolution, CVPR 1993.
+
+Axes: B streams, T samples, N steps, W = N_STAGES (R - 1) + 1 weights.
 """
 
 from __future__ import annotations
@@ -13,78 +26,79 @@ from numba import njit
 
 from tonesieve.kernels.fastmath import JIT_OPTIONS
 
-N_STAGES = 3
-# A step of which less than this share was heard is a gap.
+N_STAGES = 3  # chosen, not tuned: aliases fall as the third power of their distance to a zero
+# Guard: a step whose normalised weights have less than this sum is a gap.
 MIN_COVERAGE = 0.1
 
 
 @cache
 def cic_response(factor: int) -> np.ndarray:
-    """The weights (W) of ``MEANS (factor - 1) + 1`` samples, of sum 1.
+    """Impulse response (W) of the decimator, of sum 1.
 
-    Whole numbers in the time of a sum: a convolution takes seconds where a tone is very slow.
+    By running sums of integers: a convolution takes seconds for a very slow tone.
     """
     weights = np.ones(1, dtype=np.int64)
     for _ in range(N_STAGES):
         sums = np.cumsum(np.concatenate([weights, np.zeros(factor - 1, dtype=np.int64)]))
         weights = sums.copy()
         weights[factor:] -= sums[:-factor]
-    found = weights / float(factor) ** N_STAGES
-    found.flags.writeable = False
-    return found
+    response = weights / float(factor) ** N_STAGES
+    response.flags.writeable = False
+    return response
 
 
-# Of what a stream remembers beside its sums: the first sample, the running mean, the products of
-# deviations from it at no distance and at a distance of one sample, the last one, and its age.
+# A stream's memory beside its partial sums: the first sample, which is subtracted from all; running
+# mean, variance and lag-1 covariance; the last observed sample; how many are missing since.
 ORIGIN, MEAN, POWER, PRODUCT, LAST, N_MISSING, N_MEMORY = range(7)
 
 
 @njit(**JIT_OPTIONS)
 def decimate(
-    samples: np.ndarray, first: int, memory: np.ndarray, sums: np.ndarray, weights: np.ndarray,
-    factor: int, thinned: np.ndarray,
+    samples: np.ndarray, start: int, memory: np.ndarray, sums: np.ndarray, weights: np.ndarray,
+    factor: int, steps: np.ndarray,
 ) -> None:  # fmt: skip
-    """Weighted means (B, N) of the samples (B, T), one for every ``factor`` samples that end.
+    """Write the steps (B, N) that end in the samples (B, T), one every ``factor`` samples.
 
-    ``first`` is the number of the first sample; ``memory`` (B, N_MEMORY), its origin NaN at first,
-    and ``sums`` (B, MEANS, 2), sums and weights of the means that are not yet whole, go on. A lost
-    sample is the last one as far as neighbours are alike, and no sample else. Means are NaN before
-    they are whole, and where gaps took most of them.
+    ``start`` counts the samples before; ``memory`` (B, N_MEMORY), its origin NaN at first, and
+    ``sums`` (B, N_STAGES, 2), the partial sums of h c z and h c, are updated in place. Steps are
+    NaN while the filter fills, and in gaps.
     """
-    slow = 1.0 / (N_STAGES * factor)
+    alpha = 1.0 / (N_STAGES * factor)
     for b in range(samples.shape[0]):
-        step, own = 0, memory[b]
+        step, state = 0, memory[b]
         for t in range(samples.shape[1]):
-            heard, place, share = samples[b, t], (first + t) % factor, 1.0
-            if np.isnan(heard):
-                alike = own[PRODUCT] / own[POWER] if own[POWER] > 0 else 0.0
-                own[N_MISSING] += 1
-                heard, share = own[LAST], max(alike, 0.0) ** own[N_MISSING]
-                if own[N_MISSING] > len(weights):  # whatever it was like, it is long gone
-                    share = 0.0
+            z, phase, certainty = samples[b, t], (start + t) % factor, 1.0
+            if np.isnan(z):
+                rho = state[PRODUCT] / state[POWER] if state[POWER] > 0 else 0.0
+                state[N_MISSING] += 1
+                z, certainty = state[LAST], max(rho, 0.0) ** state[N_MISSING]
+                if state[N_MISSING] > len(weights):  # the last sample is in no window any more
+                    certainty = 0.0
             else:
-                if np.isnan(own[ORIGIN]):
-                    own[ORIGIN] = heard
-                heard -= own[ORIGIN]
-                away = heard - own[MEAN]
-                own[POWER] += slow * (away * away - own[POWER])
-                if own[N_MISSING] == 0:
-                    own[PRODUCT] += slow * (away * (own[LAST] - own[MEAN]) - own[PRODUCT])
-                own[MEAN] += slow * away
-                own[LAST], own[N_MISSING] = heard, 0
+                if np.isnan(state[ORIGIN]):
+                    state[ORIGIN] = z
+                z -= state[ORIGIN]
+                deviation = z - state[MEAN]
+                state[POWER] += alpha * (deviation * deviation - state[POWER])
+                if state[N_MISSING] == 0:
+                    state[PRODUCT] += alpha * (
+                        deviation * (state[LAST] - state[MEAN]) - state[PRODUCT]
+                    )
+                state[MEAN] += alpha * deviation
+                state[LAST], state[N_MISSING] = z, 0
             for i in range(N_STAGES):
-                at = i * factor + place - (N_STAGES - 1)
-                if at >= 0:
-                    sums[b, i, 0] += share * weights[at] * heard
-                    sums[b, i, 1] += share * weights[at]
-            if place == factor - 1:
-                # The oldest sum is whole: it has had its last factor's worth of weights.
-                whole = (
-                    sums[b, N_STAGES - 1, 1] >= MIN_COVERAGE and first + t + 1 >= N_STAGES * factor
+                tap = i * factor + phase - (N_STAGES - 1)
+                if tap >= 0:
+                    sums[b, i, 0] += certainty * weights[tap] * z
+                    sums[b, i, 1] += certainty * weights[tap]
+            if phase == factor - 1:
+                # The oldest partial sum is complete.
+                is_valid = (
+                    sums[b, N_STAGES - 1, 1] >= MIN_COVERAGE and start + t + 1 >= N_STAGES * factor
                 )
-                thinned[b, step] = (
-                    sums[b, N_STAGES - 1, 0] / sums[b, N_STAGES - 1, 1] + own[ORIGIN]
-                    if whole
+                steps[b, step] = (
+                    sums[b, N_STAGES - 1, 0] / sums[b, N_STAGES - 1, 1] + state[ORIGIN]
+                    if is_valid
                     else np.nan
                 )
                 step += 1

@@ -1,7 +1,11 @@
-"""What speaks for each candidate: the evidence that a network judges by.
+"""Features of the gating network: how each filter of the bank has done lately.
 
-Ratios and their logarithms, so that neither the signal's unit nor its phase shows. Axes: K tones,
-M candidates, F features, D = 2 K + 1 coefficients.
+Per tone and filter j: the power of its phasor over its variance; the squared distance to the next
+shorter filter over what their covariances predict; its log-likelihood below the mixture's; its
+squared distance from the mixture over its variance. Per tone: age, rejected and missing fractions,
+AR order, SNR of the mixture, frequency, the DC gain of the whitening filter, whether there are
+several tones. All are ratios or their logarithms, so that neither unit nor phase matters.
+Axes: K tones, M filters, F features, D = 2 K + 1 states of a filter.
 """
 
 from __future__ import annotations
@@ -16,55 +20,45 @@ from tonesieve.kernels.kalman_bank.state import (
     AGE,
     AR_DC_GAIN,
     AR_ORDER,
-    LIKELIHOOD_GAIN,
-    MEAN,
     MISSING_RATE,
     NOISE_VAR,
     ORDER,
     REJECT_RATE,
     SPREAD_WINDOW,
     TINY,
-    WEIGHT,
+    BankState,
 )
 from tonesieve.kernels.simd import WIDTH, lane_shift, load, maximum, minimum, store
 
-N_SHARED = 8  # features that are of no candidate
+N_SHARED = 8  # derived: features that belong to no filter, written last in `gating_features`
+# The factors and bounds of the features (0.25, 0.5, 30, 6, 4, 1e-7, ...) bring them to the order of
+# 1 for the network; chosen, not tuned, and part of what the weights were trained on.
 
 
 def n_features() -> int:
-    """Of a tone: four of every candidate, and what is of none."""
+    """Features of a tone: four of every filter, and the shared ones."""
     return 4 * WIDTH + N_SHARED
 
 
 @njit(inline="always", **JIT_OPTIONS)
-def update_spread(own: np.ndarray, numbers: np.ndarray, table: np.ndarray, k_tones: int) -> None:
-    """How far neighbours are apart, and how far they should be by what they know."""
-    d = 2 * k_tones + 1
-    spread, apart = MEAN + d, MEAN + d + d * d + 3 * k_tones
-    kept = 1.0 / minimum(load(table, SPREAD_WINDOW * WIDTH), numbers[AGE] + 2.0)
-    for k in range(k_tones):
-        p, q = load(own, (MEAN + 2 * k) * WIDTH), load(own, (MEAN + 2 * k + 1) * WIDTH)
+def update_spread(state: BankState, table: np.ndarray) -> None:
+    """Average the squared distance of neighbouring filters, and the one expected from their P.
+
+    Of two filters on the same data, var(x_long - x_short) = |P_short - P_long| (Hausman 1978).
+    """
+    x, P = state.x, state.P
+    alpha = 1.0 / minimum(load(table, SPREAD_WINDOW), state.scalars[AGE] + 2.0)
+    for k in range(len(state.spread)):
+        p, q = load(x, 2 * k), load(x, 2 * k + 1)
         p, q = p - lane_shift(p), q - lane_shift(q)
-        at = (apart + 2 * k) * WIDTH
-        store(own, at, load(own, at) + kept * (p * p + q * q - load(own, at)))
-        wide = load(own, (spread + 2 * k * (d + 1)) * WIDTH)
-        wide = wide + load(own, (spread + (2 * k + 1) * (d + 1)) * WIDTH)
-        wider = lane_shift(wide)
-        likely = maximum(maximum(wider - wide, wide - wider), 1e-3 * wider)
-        at += WIDTH
-        store(own, at, load(own, at) + kept * (likely * numbers[NOISE_VAR] - load(own, at)))
-
-
-@njit(**JIT_OPTIONS)
-def posterior_weights(own: np.ndarray) -> None:
-    """Posterior shares of the candidates."""
-    odds, shares = own[:WIDTH], own[WEIGHT * WIDTH : (WEIGHT + 1) * WIDTH]
-    top, whole = odds.max(), 0.0
-    for j in range(WIDTH):
-        shares[j] = math.exp(max(odds[j] - top, -50.0))
-        whole += shares[j]
-    for j in range(WIDTH):
-        shares[j] /= whole
+        mean = load(state.spread, (k, 0))
+        store(state.spread, (k, 0), mean + alpha * (p * p + q * q - mean))
+        var = load(P, (2 * k, 2 * k))
+        var = var + load(P, (2 * k + 1, 2 * k + 1))
+        shorter_var = lane_shift(var)
+        expected = maximum(maximum(shorter_var - var, var - shorter_var), 1e-3 * shorter_var)
+        mean = load(state.spread, (k, 1))
+        store(state.spread, (k, 1), mean + alpha * (expected * state.scalars[NOISE_VAR] - mean))
 
 
 @njit(inline="always", **JIT_OPTIONS)
@@ -75,37 +69,34 @@ def _log(ratio: float) -> float:
 
 @njit(**JIT_OPTIONS)
 def gating_features(
-    k: int, own: np.ndarray, numbers: np.ndarray, turn: np.ndarray, features: np.ndarray,
-    variances: np.ndarray,
-) -> None:  # fmt: skip
-    """What speaks for each candidate, for one tone."""
-    k_tones = len(turn)
-    d = 2 * k_tones + 1
-    means, spread = (MEAN + 2 * k) * WIDTH, (MEAN + d + 2 * k * (d + 1)) * WIDTH
-    response = (MEAN + d + d * d + k_tones + 2 * k) * WIDTH
-    apart = (MEAN + d + d * d + 3 * k_tones + 2 * k) * WIDTH
-    one, two, strong = 0.0, 0.0, 0.0
+    k: int, state: BankState, omega: np.ndarray, features: np.ndarray, variances: np.ndarray
+) -> None:
+    """Features (F) of tone ``k``, and the variances (M) of its phasors."""
+    scalars = state.scalars
+    P, weight = state.P, state.weight
+    p, q = 2 * k, 2 * k + 1
+    mean_p, mean_q, response_power = 0.0, 0.0, 0.0
+    for j in range(len(weight)):
+        gain_power = state.response[k, 0, j] ** 2 + state.response[k, 1, j] ** 2
+        mean_p += weight[j] * state.x[p, j]
+        mean_q += weight[j] * state.x[q, j]
+        response_power += weight[j] * gain_power
+    noise_var = scalars[NOISE_VAR] + TINY
     for j in range(WIDTH):
-        weight = own[WEIGHT * WIDTH + j]
-        one += weight * own[means + j]
-        two += weight * own[means + WIDTH + j]
-        strong += weight * (own[response + j] ** 2 + own[response + WIDTH + j] ** 2)
-    power = numbers[NOISE_VAR] + TINY
-    for j in range(WIDTH):
-        variance = (own[spread + j] + own[spread + (d + 1) * WIDTH + j]) * power
-        x, y = own[means + j], own[means + WIDTH + j]
+        variance = (P[p, p, j] + P[q, q, j]) * noise_var
+        x, y = state.x[p, j], state.x[q, j]
         variances[j] = variance
         features[j] = _log((x * x + y * y) / (variance + TINY))
-        features[WIDTH + j] = _log(own[apart + j] / (own[apart + WIDTH + j] + TINY))
-        features[2 * WIDTH + j] = 0.5 * math.asinh(30 * own[LIKELIHOOD_GAIN * WIDTH + j])
-        x, y = x - one, y - two
+        features[WIDTH + j] = _log(state.spread[k, 0, j] / (state.spread[k, 1, j] + TINY))
+        features[2 * WIDTH + j] = 0.5 * math.asinh(30 * state.likelihood_gain[j])
+        x, y = x - mean_p, y - mean_q
         features[3 * WIDTH + j] = _log((x * x + y * y) / (variance + TINY))
-    at = 4 * WIDTH
-    features[at] = math.log(min(numbers[AGE], 1e5)) / 6
-    features[at + 1] = 4 * numbers[REJECT_RATE]
-    features[at + 2] = numbers[MISSING_RATE]
-    features[at + 3] = numbers[AR_ORDER] / ORDER
-    features[at + 4] = _log((one * one + two * two) * strong / power)
-    features[at + 5] = turn[k]
-    features[at + 6] = _log(numbers[AR_DC_GAIN] ** 2 / (strong + TINY))
-    features[at + 7] = 1.0 if k_tones > 1 else 0.0
+    shared = features[4 * WIDTH :]
+    shared[0] = math.log(min(scalars[AGE], 1e5)) / 6
+    shared[1] = 4 * scalars[REJECT_RATE]
+    shared[2] = scalars[MISSING_RATE]
+    shared[3] = scalars[AR_ORDER] / ORDER
+    shared[4] = _log((mean_p * mean_p + mean_q * mean_q) * response_power / noise_var)
+    shared[5] = omega[k]
+    shared[6] = _log(scalars[AR_DC_GAIN] ** 2 / (response_power + TINY))
+    shared[7] = 1.0 if len(omega) > 1 else 0.0

@@ -1,37 +1,54 @@
-"""Many trackers of the same tones at once, and the evidence for each: what a network judges by.
+"""A bank of Kalman filters of the same tones: 16 memories, in SIMD lanes.
 
-Every candidate is a Kalman filter of oscillators with a memory of its own; six of them follow
-their tones' frequencies by phase-locked loops. All hear the same samples: cleaned of what no noise
-would do, and whitened by an autoregression that is fitted to what the tones leave. A candidate with
-a long memory that foretells worse than the next shorter one begins anew from there (a CUSUM of
-their likelihood ratio). Axes: B streams, N steps, K tones, M candidates, D = 2 K + 1 coefficients
-(sines, cosines, level), P orders of the autoregression.
+Model of filter j, for K tones of nominal frequency omega_k and carrier phase theta_k:
 
-A tone is Im(Z exp(i theta)), theta its nominal phase, Z its phasor.
+    z[n] = sum_k Im(g_k Z_k exp(i theta_k)) + dc + e[n],    e: AR noise, whitened by A(w)
+
+with state x = (Re Z_1, Im Z_1, ..., Re Z_K, Im Z_K, dc). Whitened, with v white of variance
+sigma^2, and with all covariances over sigma^2:
+
+    predict      x <- F x,  P <- P + Q           F rotates each phasor by its frequency offset
+    innovation   nu = z - z_past - H x,  S = H P H^T + R     R = 1, more where z_past is imputed
+    update       K = P H^T / S,  x <- x + K nu,  P <- P - K (P H^T)^T
+
+Q = 2 / memory^2 over the tone's response gives a filter its memory (`front_end.filter_table`).
+See Bar-Shalom, Li and Kirubarajan (2001) for the filter and its innovation (chapter 5) and for a
+bank of filters of different models (section 11.6).
+
+- Gate: a sample whose innovation exceeds `GATE_SIGMA` deviations of the mixture is treated as
+  missing, unless that is frequent.
+- Frequency: six filters follow it by a second-order phase-locked loop (Gardner 2005). The Kalman
+  gain corrects the phase, its square the frequency; the phase error is Im(conj(Z) dZ) / |Z|^2.
+- Restarts and weights: `kernels.kalman_bank.likelihood`.
+
+References: Y. Bar-Shalom, X. R. Li, T. Kirubarajan, Estimation with Applications to Tracking and
+Navigation, Wiley 2001; F. M. Gardner, Phaselock Techniques, Wiley 2005.
+
+Axes: B streams, N steps, R gating intervals that end, K tones, M filters, D = 2 K + 1 states,
+F features. A value of all filters is a vector of M lanes (`kernels.simd`).
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
+from numba.extending import register_jitable
 
+from tonesieve.kernels.buffer import buffer_size, split_buffer
 from tonesieve.kernels.fastmath import JIT_OPTIONS
-from tonesieve.kernels.kalman_bank.features import gating_features, posterior_weights, update_spread
+from tonesieve.kernels.kalman_bank.features import gating_features, update_spread
+from tonesieve.kernels.kalman_bank.likelihood import (
+    posterior_weights,
+    reset_diverged,
+    update_likelihoods,
+)
 from tonesieve.kernels.kalman_bank.state import (
     AGE,
     AR_DC_GAIN,
-    CUSUM,
     DC_OFFSET,
-    FILTER_AGE,
-    HAS_SHORTER,
-    LIKELIHOOD_GAIN,
-    LIKELIHOOD_WINDOW,
-    LOG_WEIGHT,
-    MEAN,
-    MEMORY,
     MISSING_RATE,
     N_OBSERVED,
     N_WARM_UP,
@@ -43,15 +60,15 @@ from tonesieve.kernels.kalman_bank.state import (
     REJECT_RATE,
     TINY,
     TRACKS_FREQUENCY,
-    WEIGHT,
+    BankModel,
+    BankState,
     unpack,
 )
 from tonesieve.kernels.kalman_bank.whitening import update_ar_moments
+from tonesieve.kernels.pll import PLL_GAIN_RATIO, PLL_PROCESS_NOISE, UNINFORMED_RATIO
 from tonesieve.kernels.simd import (
     WIDTH,
-    any_above,
     horizontal_sum,
-    lane_shift,
     load,
     maximum,
     minimum,
@@ -59,329 +76,300 @@ from tonesieve.kernels.simd import (
     store,
 )
 
-GATING_INTERVAL = 8  # steps between two looks at the evidence
-# The loop's gain beside the filter's; growth of a coefficient's variance while a frequency is told.
-PLL_GAIN_RATIO, PLL_PROCESS_NOISE, UNINFORMED_RATIO = 0.375, 24.0, 20.0
-# A frequency is mostly nearer to its name than it may go, by this factor.
+# Steps between two runs of the gating network; chosen, not tuned: the network costs a tenth then.
+GATING_INTERVAL = 8
+# Prior deviation of a frequency offset: this part of the largest one; chosen, not tuned.
 OFFSET_PRIOR_RATIO = 8.0
-# The level follows what is slower than the lowest tone by this factor.
+# The DC level follows what is slower than the lowest tone by this factor; chosen, not tuned.
 DC_CORNER_RATIO = 8.0
-# Beyond so many standard deviations a sample is no noise, unless so large a share of the last is.
+# Gate in deviations of the innovation, and the rate of rejections at which it opens. Chosen, not
+# tuned: of Gaussian samples 7 in a million lie beyond 4.5.
 GATE_SIGMA, MAX_REJECT_RATE = 4.5, 0.35
-MAX_LOG_LIKELIHOOD = 50.0  # as a log-likelihood: more tells no more
-# Evidence at which a candidate begins anew; memory of the odds by which the tones are taken off.
-CUSUM_THRESHOLD, WEIGHT_MEMORY = 10.0, 100.0
-NOISE_VAR_MEMORY = 64.0
-# A sample that comes after a gap is at most so uncertain, over the noise.
-MAX_IMPUTED_VAR = 1e12
-# No tone is so many times as large as the largest sample: its candidate has lost itself.
-DIVERGENCE_RATIO = 1e6
-# No noise is weaker than this, over the square of the largest sample: nothing is ever certain.
+NOISE_VAR_MEMORY = 64.0  # samples that the noise variance is averaged over; chosen, not tuned
+MAX_IMPUTED_VAR = 1e12  # guard: of a sample after a gap, over the noise variance
+# Guard: the least noise variance over the square of the largest sample; no sample is certain.
 NOISE_VAR_FLOOR = 1e-10
+
+
+class Scratch(NamedTuple):
+    """Memory of one step."""
+
+    H: np.ndarray  # (D, M)
+    Ph: np.ndarray  # (D, M): P H^T
+    confidence: np.ndarray  # (K, M): in the phasor; 0 where no frequency is followed
+    rotation: np.ndarray  # (K, 2): cosine and sine of omega
+    regressors: np.ndarray  # (V): of the AR model
+
+
+@register_jitable
+def _scratch_shapes(k: int):  # type: ignore[no-untyped-def]
+    d = 2 * k + 1
+    return (d, WIDTH), (d, WIDTH), (k, WIDTH), (k, 2), (d + ORDER + 1,)
 
 
 @njit(**JIT_OPTIONS)
 def run_kalman_bank(
-    samples: np.ndarray,
-    state: np.ndarray,
-    turn: np.ndarray,
-    gains: np.ndarray,
-    farthest: np.ndarray,
-    table: np.ndarray,
-    phasors: np.ndarray,
-    features: np.ndarray,
-    variances: np.ndarray,
-) -> None:
-    """Phasors (B, N, K, 2, M); of every frame that ends, features and variances (B, R, K, ...).
+    samples: np.ndarray, buffers: np.ndarray, parameters: tuple[np.ndarray, ...],
+    outputs: tuple[np.ndarray, ...],
+) -> None:  # fmt: skip
+    """Filter samples (B, N), NaN in gaps, and update the states in ``buffers`` (B, S).
 
-    samples (B, N), NaN in gaps; ``state`` (B, S) goes on. Of every tone ``turn`` (K), rad a step,
-    ``gains`` (K, 2) and how far it may go, ``farthest`` (K), rad a step. ``table``: what the
-    candidates are. Frames end where the age is a multiple of `GATING_INTERVAL`.
+    ``parameters`` are the fields of `BankModel`. ``outputs``: phasors (B, N, K, 2, M) after every
+    step; features (B, R, K, F) and variances (B, R, K, M) at the ends of gating intervals, which
+    are where the age is a multiple of `GATING_INTERVAL`.
     """
-    n_streams, n_steps = samples.shape
-    k_tones = len(turn)
-    d = 2 * k_tones + 1
-    # Rows, reach and shares of trust: of every candidate, and of a sample.
-    room, vector = np.empty(3 * d * WIDTH), np.empty(d + ORDER + 1)
-    steps = np.empty((k_tones, 2))
+    model = BankModel(*parameters)
+    phasors, features, variances = outputs
+    k_tones = len(model.omega)
+    shapes = _scratch_shapes(k_tones)
+    scratch = Scratch(*split_buffer(np.empty(buffer_size(shapes)), shapes))
+    for b in range(samples.shape[0]):
+        state = unpack(buffers[b], k_tones)
+        _run_stream(samples[b], state, model, scratch, phasors[b], features[b], variances[b])
+
+
+@njit(**JIT_OPTIONS)
+def _run_stream(
+    samples: np.ndarray, state: BankState, model: BankModel, scratch: Scratch,
+    phasors: np.ndarray, features: np.ndarray, variances: np.ndarray,
+) -> None:  # fmt: skip
+    """Filter one stream."""
+    k_tones, interval = len(model.omega), 0
     for k in range(k_tones):
-        steps[k, 0], steps[k, 1] = math.cos(turn[k]), math.sin(turn[k])
-    drift = (turn.min() / DC_CORNER_RATIO) ** 2
-    for b in range(n_streams):
-        own = state[b]
-        numbers, past, left, blurred, model, carrier, noise = unpack(own, k_tones)
-        frame = 0
-        for t in range(n_steps):
-            x = samples[b, t]
-            heard = not np.isnan(x)
-            if heard and np.isnan(numbers[DC_OFFSET]):
-                numbers[DC_OFFSET] = x
-            # A stream that stands still has not begun.
-            heard = heard and (numbers[N_OBSERVED] > 0 or x != numbers[DC_OFFSET])
-            x -= numbers[DC_OFFSET]
-            foreseen = _predict(own, numbers, carrier, farthest, table, drift, room)
-            tones = horizontal_sum(load(own, WEIGHT * WIDTH) * foreseen)
-            expected, unsure = _ar_predict(tones, model, past, blurred)
-            error = x - expected
-            whole = _innovation_variance(own, room, d, unsure)
-            wide = max(horizontal_sum(load(own, WEIGHT * WIDTH) * whole), unsure)
-            heard, error = _gate_innovation(numbers, heard, error, wide)
-            if heard:
-                numbers[PEAK] = max(numbers[PEAK], abs(x))
-                surprise = tones + error - foreseen
-                whole = 1.0 / maximum(whole, unsure)
-                _update_pll(own, farthest, whole * surprise, room)
-                _update(own, whole, surprise, room, d)
-                _update_likelihoods(own, numbers, table, surprise, error, unsure, k_tones)
-            if not heard:  # nothing is foretold to be larger than what has been
-                x = min(max(expected, -numbers[PEAK]), numbers[PEAK])
-            rest = x - _mixture_estimate(own, carrier, gains, phasors[b, t])
-            update_spread(own, numbers, table, k_tones)
-            if heard:
-                update_ar_moments(
-                    own, numbers, left, model, carrier, noise, rest, unsure, turn, gains, vector
+        scratch.rotation[k, 0] = math.cos(model.omega[k])
+        scratch.rotation[k, 1] = math.sin(model.omega[k])
+    dc_process_noise = (model.omega.min() / DC_CORNER_RATIO) ** 2
+    for n in range(len(samples)):
+        _step(samples[n], state, model, scratch, dc_process_noise, phasors[n])
+        if state.scalars[AGE] % GATING_INTERVAL == 0:
+            reset_diverged(state, model.gains)
+            posterior_weights(state)
+            for k in range(k_tones):
+                gating_features(
+                    k, state, model.omega, features[interval, k], variances[interval, k]
                 )
-            for i in range(ORDER - 1, 0, -1):
-                past[i], left[i], blurred[i] = past[i - 1], left[i - 1], blurred[i - 1]
-            past[0], left[0], blurred[0] = x, rest, 0.0 if heard else unsure
-            numbers[AGE] += 1
-            if numbers[AGE] % GATING_INTERVAL == 0:
-                _reset_diverged(own, DIVERGENCE_RATIO * numbers[PEAK], gains)
-                posterior_weights(own)
-                for k in range(k_tones):
-                    gating_features(
-                        k, own, numbers, turn, features[b, frame, k], variances[b, frame, k]
-                    )
-                frame += 1
-            _advance_carrier(carrier, steps)
+            interval += 1
+        _advance_carrier(state.carrier, scratch.rotation)
+
+
+@njit(inline="always", **JIT_OPTIONS)
+def _step(
+    z: float, state: BankState, model: BankModel, scratch: Scratch, dc_process_noise: float,
+    phasors: np.ndarray,
+) -> None:  # fmt: skip
+    """One sample through all filters; their phasors (K, 2, M) after it."""
+    scalars, d = state.scalars, 2 * len(model.omega) + 1
+    is_observed = not np.isnan(z)
+    if is_observed and np.isnan(scalars[DC_OFFSET]):
+        scalars[DC_OFFSET] = z
+    # A constant start, as of a sensor not yet switched on, would fix the noise variance at 0.
+    is_observed = is_observed and (scalars[N_OBSERVED] > 0 or z != scalars[DC_OFFSET])
+    z -= scalars[DC_OFFSET]
+    predicted = _predict(state, model, scratch, dc_process_noise)
+    weight = load(state.weight, 0)
+    R = _sample_variance(state)
+    S = _innovation_variance(state.P, scratch, R, d)
+    predicted_mean = horizontal_sum(weight * predicted)
+    z_predicted = _ar_predict(predicted_mean, state)
+    innovation_mean = z - z_predicted
+    S_mean = max(horizontal_sum(load(state.weight, 0) * S), R)
+    is_observed, innovation_mean = _gate_innovation(scalars, is_observed, innovation_mean, S_mean)
+    if is_observed:
+        scalars[PEAK] = max(scalars[PEAK], abs(z))
+        innovation = predicted_mean + innovation_mean - predicted
+        S_inv = 1.0 / maximum(S, R)
+        _update_pll(state, model.max_offset, S_inv * innovation, scratch)
+        _update(state.x, state.P, scratch.Ph, S_inv, innovation, d)
+        update_likelihoods(state, model.table, innovation, innovation_mean, R)
+    if not is_observed:  # guard: an imputed sample is no larger than any observed one
+        z = min(max(z_predicted, -scalars[PEAK]), scalars[PEAK])
+    residual = z - _mixture_estimate(state, model.gains, phasors)
+    update_spread(state, model.table)
+    if is_observed:
+        update_ar_moments(state, residual, R, model, scratch.regressors)
+    samples, residuals, imputed_var = (
+        state.sample_history,
+        state.residual_history,
+        state.imputed_var,
+    )
+    for i in range(ORDER - 1, 0, -1):
+        samples[i], residuals[i] = samples[i - 1], residuals[i - 1]
+        imputed_var[i] = imputed_var[i - 1]
+    samples[0], residuals[0], imputed_var[0] = z, residual, 0.0 if is_observed else R
+    scalars[AGE] += 1
 
 
 @njit(inline="always", **JIT_OPTIONS)
 def _predict(
-    own: np.ndarray, numbers: np.ndarray, carrier: np.ndarray, farthest: np.ndarray,
-    table: np.ndarray, drift: float, room: np.ndarray,
+    state: BankState, model: BankModel, scratch: Scratch, dc_process_noise: float
 ) -> Any:  # fmt: skip
-    """What every candidate foretells; into ``room`` its regressors, and how far it trusts its loop.
-
-    On the way the phasors turn as far as they follow, and all variances grow.
-    """
-    k_tones = len(farthest)
-    d = 2 * k_tones + 1
-    spread, offset = MEAN + d, MEAN + d + d * d
-    response = offset + k_tones
-    ages = load(own, FILTER_AGE * WIDTH)
-    level = splat(numbers[AR_DC_GAIN])
-    store(room, (d - 1) * WIDTH, level)
-    foreseen = load(own, (MEAN + d - 1) * WIDTH) * level
-    at = (spread + d * d - 1) * WIDTH
-    store(own, at, load(own, at) + drift)
-    for k in range(k_tones):
-        c, s = carrier[k, 0], carrier[k, 1]
-        x = load(own, (response + 2 * k) * WIDTH)
-        y = load(own, (response + 2 * k + 1) * WIDTH)
-        first, second = x * s + y * c, x * c - y * s
-        store(room, 2 * k * WIDTH, first)
-        store(room, (2 * k + 1) * WIDTH, second)
-        strong = x * x + y * y + TINY
-        turned = load(own, (offset + k) * WIDTH)
-        half = turned * turned
-        one = 1.0 - half * (0.5 - half * (1.0 / 24))
-        two = turned * (1.0 - half * (1.0 / 6 - half * (1.0 / 120)))
-        x, y = load(own, (MEAN + 2 * k) * WIDTH), load(own, (MEAN + 2 * k + 1) * WIDTH)
-        p, q = x * one - y * two, x * two + y * one
-        store(own, (MEAN + 2 * k) * WIDTH, p)
-        store(own, (MEAN + 2 * k + 1) * WIDTH, q)
-        foreseen = foreseen + first * p + second * q
-        # A coefficient walks, and more so while its frequency is being found out.
-        i, a = (spread + 2 * k * (d + 1)) * WIDTH, (spread + (2 * k + 1) * (d + 1)) * WIDTH
-        wide = load(own, i) + load(own, a)
-        loud = p * p + q * q
-        doubt = (
-            4.0 * wide * (numbers[NOISE_VAR] + UNINFORMED_RATIO / PRIOR_VAR_TONE * strong * loud)
+    """The time update, x <- F x and P <- P + Q; returns H x and writes H and the PLL's gain."""
+    x, P, scalars, H = state.x, state.P, state.scalars, scratch.H
+    d = 2 * len(model.omega) + 1
+    age = load(state.filter_age, 0)
+    dc_gain = splat(scalars[AR_DC_GAIN])
+    store(H, d - 1, dc_gain)
+    predicted = load(x, d - 1) * dc_gain
+    store(P, (d - 1, d - 1), load(P, (d - 1, d - 1)) + dc_process_noise)
+    for k in range(len(model.omega)):
+        p, q = 2 * k, 2 * k + 1
+        c, s = state.carrier[k, 0], state.carrier[k, 1]
+        g_real, g_imaginary = load(state.response, (k, 0)), load(state.response, (k, 1))
+        H_p, H_q = g_real * s + g_imaginary * c, g_real * c - g_imaginary * s
+        store(H, p, H_p)
+        store(H, q, H_q)
+        response_power = g_real * g_real + g_imaginary * g_imaginary + TINY
+        # Sine and cosine of the frequency offset, by their series.
+        offset = load(state.freq_offset, k)
+        squared = offset * offset
+        cosine = 1.0 - squared * (0.5 - squared * (1.0 / 24))
+        sine = offset * (1.0 - squared * (1.0 / 6 - squared * (1.0 / 120)))
+        old_p, old_q = load(x, p), load(x, q)
+        x_p, x_q = old_p * cosine - old_q * sine, old_p * sine + old_q * cosine
+        store(x, p, x_p)
+        store(x, q, x_q)
+        predicted = predicted + H_p * x_p + H_q * x_q
+        # Process noise, and more of it while a frequency offset is being found.
+        var = load(P, (p, p)) + load(P, (q, q))
+        amplitude_power = x_p * x_p + x_q * x_q
+        uncertainty = (
+            4.0
+            * var
+            * (
+                scalars[NOISE_VAR]
+                + UNINFORMED_RATIO / PRIOR_VAR_TONE * response_power * amplitude_power
+            )
             + TINY
         )
-        sure = loud / (loud + doubt)
-        likely = farthest[k] / OFFSET_PRIOR_RATIO
-        shown = likely * likely / (1.0 + likely * likely * ages * ages)
-        sure = sure * sure * load(table, TRACKS_FREQUENCY * WIDTH)
-        more = (load(table, PROCESS_NOISE * WIDTH) + sure * (PLL_PROCESS_NOISE * shown)) / strong
-        store(own, i, load(own, i) + more)
-        store(own, a, load(own, a) + more)
-        store(room, (2 * d + k) * WIDTH, sure)
-    return foreseen
+        confidence = amplitude_power / (amplitude_power + uncertainty)
+        prior_sigma = model.max_offset[k] / OFFSET_PRIOR_RATIO
+        offset_var = prior_sigma * prior_sigma / (1.0 + prior_sigma * prior_sigma * age * age)
+        confidence = confidence * confidence * load(model.table, TRACKS_FREQUENCY)
+        Q = (
+            load(model.table, PROCESS_NOISE) + confidence * (PLL_PROCESS_NOISE * offset_var)
+        ) / response_power
+        store(P, (p, p), load(P, (p, p)) + Q)
+        store(P, (q, q), load(P, (q, q)) + Q)
+        store(scratch.confidence, k, confidence)
+    return predicted
 
 
 @njit(inline="always", **JIT_OPTIONS)
-def _ar_predict(
-    tones: float, model: np.ndarray, past: np.ndarray, blurred: np.ndarray
-) -> tuple[float, float]:
-    """What a sample is expected to be, tones and all, and how uncertain that is over the noise."""
-    expected, unsure = tones, 1.0
+def _sample_variance(state: BankState) -> float:
+    """R: 1, and what the imputed samples among the last add through the AR model."""
+    R = 1.0
     for i in range(ORDER):
-        expected -= model[i + 1] * past[i]
-        # What of the past was only foretold makes the next sample as uncertain.
-        unsure += model[i + 1] * model[i + 1] * blurred[i]
-    return expected, min(unsure, MAX_IMPUTED_VAR)
+        R += state.ar[i + 1] * state.ar[i + 1] * state.imputed_var[i]
+    return min(R, MAX_IMPUTED_VAR)
 
 
 @njit(inline="always", **JIT_OPTIONS)
-def _innovation_variance(own: np.ndarray, room: np.ndarray, d: int, unsure: float) -> Any:
-    """How uncertain each candidate's forecast is; into ``room``, what it lets a sample tell of."""
-    spread, reach = MEAN + d, d
-    whole = splat(unsure)
+def _ar_predict(predicted_mean: float, state: BankState) -> float:
+    """The next sample as the mixture and the AR model predict it."""
+    z_predicted = predicted_mean
+    for i in range(ORDER):
+        z_predicted -= state.ar[i + 1] * state.sample_history[i]
+    return z_predicted
+
+
+@njit(inline="always", **JIT_OPTIONS)
+def _innovation_variance(P: np.ndarray, scratch: Scratch, R: float, d: int) -> Any:
+    """S = H P H^T + R of every filter; writes P H^T."""
+    H, S = scratch.H, splat(R)
     for i in range(d):
-        at = (spread + i * d) * WIDTH
-        far = load(own, at) * load(room, 0)
-        for a in range(1, d):
-            far = far + load(own, at + a * WIDTH) * load(room, a * WIDTH)
-        whole = whole + far * load(room, i * WIDTH)
-        store(room, (reach + i) * WIDTH, far)
-    return whole
+        Ph = load(P, (i, 0)) * load(H, 0)
+        for j in range(1, d):
+            Ph = Ph + load(P, (i, j)) * load(H, j)
+        S = S + Ph * load(H, i)
+        store(scratch.Ph, i, Ph)
+    return S
 
 
 @njit(inline="always", **JIT_OPTIONS)
 def _gate_innovation(
-    numbers: np.ndarray, heard: bool, error: float, wide: float
+    scalars: np.ndarray, is_observed: bool, innovation: float, S: float
 ) -> tuple[bool, float]:
-    """Whether the sample is one that the noise would make, and its error; counts what was heard."""
-    power = numbers[NOISE_VAR]
-    usual = (
-        numbers[N_OBSERVED] <= N_WARM_UP or error * error <= GATE_SIGMA * GATE_SIGMA * power * wide
+    """Whether a sample is used, and its innovation; updates the noise variance and the rates."""
+    noise_var = scalars[NOISE_VAR]
+    is_inside = (
+        scalars[N_OBSERVED] <= N_WARM_UP
+        or innovation * innovation <= GATE_SIGMA * GATE_SIGMA * noise_var * S
     )
-    numbers[REJECT_RATE] += ((0.0 if usual or not heard else 1.0) - numbers[REJECT_RATE]) / 8
-    heard = heard and (usual or numbers[REJECT_RATE] >= MAX_REJECT_RATE)
-    numbers[MISSING_RATE] += ((0.0 if heard else 1.0) - numbers[MISSING_RATE]) / min(
-        64.0, numbers[AGE] + 1.0
+    scalars[REJECT_RATE] += (
+        (0.0 if is_inside or not is_observed else 1.0) - scalars[REJECT_RATE]
+    ) / 8
+    is_observed = is_observed and (is_inside or scalars[REJECT_RATE] >= MAX_REJECT_RATE)
+    scalars[MISSING_RATE] += ((0.0 if is_observed else 1.0) - scalars[MISSING_RATE]) / min(
+        64.0, scalars[AGE] + 1.0
     )
-    if not heard:
+    if not is_observed:
         return False, 0.0
-    numbers[N_OBSERVED] += 1
-    age, squared = min(numbers[N_OBSERVED], NOISE_VAR_MEMORY), error * error / wide
-    if usual and age > N_WARM_UP:
-        squared = min(squared, 9.0 * power) * 1.02
-    least = NOISE_VAR_FLOOR * numbers[PEAK] * numbers[PEAK]
-    numbers[NOISE_VAR] = max(power + (squared - power) / age, least)
-    return True, error
+    scalars[N_OBSERVED] += 1
+    n, squared = min(scalars[N_OBSERVED], NOISE_VAR_MEMORY), innovation * innovation / S
+    if is_inside and n > N_WARM_UP:
+        # Clipped at 3 sigma; 1.02 restores the mean of a Gaussian's squares.
+        squared = min(squared, 9.0 * noise_var) * 1.02
+    floor = NOISE_VAR_FLOOR * scalars[PEAK] * scalars[PEAK]
+    scalars[NOISE_VAR] = max(noise_var + (squared - noise_var) / n, floor)
+    return True, innovation
 
 
 @njit(inline="always", **JIT_OPTIONS)
-def _update_pll(own: np.ndarray, farthest: np.ndarray, moved: Any, room: np.ndarray) -> None:
-    """Every loop turns its frequency by what a sample turns its phasor."""
-    k_tones = len(farthest)
-    d = 2 * k_tones + 1
-    spread, offset = MEAN + d, MEAN + d + d * d
-    response = offset + k_tones
-    for k in range(k_tones):
-        i, a = 2 * k, 2 * k + 1
-        x, y = load(own, (MEAN + i) * WIDTH), load(own, (MEAN + a) * WIDTH)
-        wide = load(own, (spread + i * (d + 1)) * WIDTH)
-        wide = wide + load(own, (spread + a * (d + 1)) * WIDTH)
-        p, q = load(own, (response + i) * WIDTH), load(own, (response + a) * WIDTH)
-        rate = minimum(0.25 * wide * (p * p + q * q), 0.5)
-        p, q = load(room, (d + i) * WIDTH), load(room, (d + a) * WIDTH)
-        turned = (x * q - y * p) * moved / (x * x + y * y + TINY)
-        at = (offset + k) * WIDTH
-        found = load(own, at) + PLL_GAIN_RATIO * rate * load(room, (2 * d + k) * WIDTH) * turned
-        store(own, at, minimum(maximum(found, -farthest[k]), farthest[k]))
+def _update_pll(
+    state: BankState, max_offset: np.ndarray, scaled_innovation: Any, scratch: Scratch
+) -> None:
+    """Correct each filter's frequency by the angle through which the sample turns its phasor."""
+    x, P, response = state.x, state.P, state.response
+    for k in range(len(max_offset)):
+        p, q = 2 * k, 2 * k + 1
+        x_p, x_q = load(x, p), load(x, q)
+        var = load(P, (p, p))
+        var = var + load(P, (q, q))
+        g_real, g_imaginary = load(response, (k, 0)), load(response, (k, 1))
+        rate = minimum(0.25 * var * (g_real * g_real + g_imaginary * g_imaginary), 0.5)
+        Ph_p, Ph_q = load(scratch.Ph, p), load(scratch.Ph, q)
+        angle = (x_p * Ph_q - x_q * Ph_p) * scaled_innovation / (x_p * x_p + x_q * x_q + TINY)
+        offset = (
+            load(state.freq_offset, k) + PLL_GAIN_RATIO * rate * load(scratch.confidence, k) * angle
+        )
+        store(state.freq_offset, k, minimum(maximum(offset, -max_offset[k]), max_offset[k]))
 
 
 @njit(inline="always", **JIT_OPTIONS)
-def _update(own: np.ndarray, inverse: Any, surprise: Any, room: np.ndarray, d: int) -> None:
-    """Means and covariances after a sample."""
-    spread = MEAN + d
+def _update(
+    x: np.ndarray, P: np.ndarray, Ph: np.ndarray, S_inv: Any, innovation: Any, d: int
+) -> None:
+    """The measurement update, K = P H^T / S, x <- x + K nu, P <- P - K (P H^T)^T."""
     for i in range(d):
-        far = load(room, (d + i) * WIDTH)
-        gain = far * inverse
-        at = (MEAN + i) * WIDTH
-        store(own, at, load(own, at) + gain * surprise)
-        for a in range(i):
-            at = (spread + i * d + a) * WIDTH
-            renewed = load(own, at) - gain * load(room, (d + a) * WIDTH)
-            store(own, at, renewed)
-            store(own, (spread + a * d + i) * WIDTH, renewed)
-        at = (spread + i * (d + 1)) * WIDTH
-        store(own, at, maximum(load(own, at) - gain * far, 1e-12))
+        Ph_i = load(Ph, i)
+        K_i = Ph_i * S_inv
+        store(x, i, load(x, i) + K_i * innovation)
+        for j in range(i):
+            P_ij = load(P, (i, j)) - K_i * load(Ph, j)
+            store(P, (i, j), P_ij)
+            store(P, (j, i), P_ij)
+        store(P, (i, i), maximum(load(P, (i, i)) - K_i * Ph_i, 1e-12))
 
 
 @njit(inline="always", **JIT_OPTIONS)
-def _update_likelihoods(
-    own: np.ndarray, numbers: np.ndarray, table: np.ndarray, surprise: Any, error: float,
-    unsure: float, k_tones: int,
-) -> None:  # fmt: skip
-    """What the sample says for every candidate; who is far behind begins anew."""
-    ages = load(own, FILTER_AGE * WIDTH) + 1.0
-    store(own, FILTER_AGE * WIDTH, ages)
-    inverse = 1.0 / (2 * numbers[NOISE_VAR] * unsure + TINY)
-    gone = surprise * surprise * inverse
-    more = minimum((gone - lane_shift(gone)) * load(table, HAS_SHORTER * WIDTH), MAX_LOG_LIKELIHOOD)
-    store(own, CUSUM * WIDTH, maximum(load(own, CUSUM * WIDTH) + more, 0.0))
-    gone = minimum(gone, MAX_LOG_LIKELIHOOD)
-    store(own, LOG_WEIGHT * WIDTH, load(own, LOG_WEIGHT * WIDTH) * (1 - 1 / WEIGHT_MEMORY) - gone)
-    at = LIKELIHOOD_GAIN * WIDTH
-    kept = minimum(load(table, LIKELIHOOD_WINDOW * WIDTH), ages + 10.0)
-    better = gone - min(error * error * inverse, MAX_LOG_LIKELIHOOD) - load(own, at)
-    store(own, at, load(own, at) + better / kept)
-    if any_above(load(own, CUSUM * WIDTH), CUSUM_THRESHOLD):
-        d = 2 * k_tones + 1
-        _restart_from_shorter(own, MEAN + d + d * d + 5 * k_tones, table)
-
-
-@njit(**JIT_OPTIONS)
-def _restart_from_shorter(own: np.ndarray, n_rows: int, table: np.ndarray) -> None:
-    """Candidates that foretell worse than the next shorter one go on from where that stands."""
-    for j in range(1, WIDTH):
-        if own[CUSUM * WIDTH + j] > CUSUM_THRESHOLD:
-            for row in range(FILTER_AGE, n_rows):
-                own[row * WIDTH + j] = own[row * WIDTH + j - 1]
-            shorter = table[MEMORY * WIDTH + j - 1]
-            own[FILTER_AGE * WIDTH + j] = min(own[FILTER_AGE * WIDTH + j - 1], shorter)
-            own[CUSUM * WIDTH + j] = 0.0
-
-
-@njit(**JIT_OPTIONS)
-def _reset_diverged(own: np.ndarray, most: float, gains: np.ndarray) -> None:
-    """Candidates of absurd tones begin anew as the shortest, or, if that is one, from nothing.
-
-    Of many tones that are hardly told apart, what follows one may drive off another.
-    """
-    k_tones = len(gains)
-    d = 2 * k_tones + 1
-    for j in range(WIDTH):
-        sane = True
-        for k in range(k_tones):
-            x, y = own[(MEAN + 2 * k) * WIDTH + j], own[(MEAN + 2 * k + 1) * WIDTH + j]
-            size = (x * x + y * y) * (gains[k, 0] ** 2 + gains[k, 1] ** 2)
-            sane = sane and size <= most * most
-        if not sane:
-            for row in range(FILTER_AGE, MEAN + d + d * d + 5 * k_tones):
-                own[row * WIDTH + j] = own[row * WIDTH]
-            own[CUSUM * WIDTH + j] = 0.0
-            if j == 0:
-                for row in range(MEAN, MEAN + d):
-                    own[row * WIDTH] = 0.0
-
-
-@njit(inline="always", **JIT_OPTIONS)
-def _mixture_estimate(
-    own: np.ndarray, carrier: np.ndarray, gains: np.ndarray, phasors: np.ndarray
-) -> float:
-    """The tones in a sample by all candidates together; and the phasors (K, 2, M) of each."""
-    shares, tones = load(own, WEIGHT * WIDTH), 0.0
+def _mixture_estimate(state: BankState, gains: np.ndarray, phasors: np.ndarray) -> float:
+    """The tones of the mixture in a sample; writes the phasors (K, 2, M) of all filters."""
+    weight, estimate = load(state.weight, 0), 0.0
     for k in range(len(gains)):
-        p, q = load(own, (MEAN + 2 * k) * WIDTH), load(own, (MEAN + 2 * k + 1) * WIDTH)
-        store(phasors[k, 0], 0, p)
-        store(phasors[k, 1], 0, q)
-        c, s = carrier[k, 0], carrier[k, 1]
-        tones += horizontal_sum(shares * p) * (gains[k, 0] * s + gains[k, 1] * c)
-        tones += horizontal_sum(shares * q) * (gains[k, 0] * c - gains[k, 1] * s)
-    return tones
+        p, q = load(state.x, 2 * k), load(state.x, 2 * k + 1)
+        store(phasors, (k, 0), p)
+        store(phasors, (k, 1), q)
+        c, s = state.carrier[k, 0], state.carrier[k, 1]
+        estimate += horizontal_sum(weight * p) * (gains[k, 0] * s + gains[k, 1] * c)
+        estimate += horizontal_sum(weight * q) * (gains[k, 0] * c - gains[k, 1] * s)
+    return estimate
 
 
 @njit(inline="always", **JIT_OPTIONS)
-def _advance_carrier(carrier: np.ndarray, steps: np.ndarray) -> None:
-    """The carriers a step on, held to length 1."""
+def _advance_carrier(carrier: np.ndarray, rotation: np.ndarray) -> None:
+    """Rotate the carriers by omega, and keep their length at 1."""
     for k in range(len(carrier)):
-        c = carrier[k, 0] * steps[k, 0] - carrier[k, 1] * steps[k, 1]
-        s = carrier[k, 1] * steps[k, 0] + carrier[k, 0] * steps[k, 1]
-        size = 1.5 - 0.5 * (c * c + s * s)
-        carrier[k, 0], carrier[k, 1] = c * size, s * size
+        c = carrier[k, 0] * rotation[k, 0] - carrier[k, 1] * rotation[k, 1]
+        s = carrier[k, 1] * rotation[k, 0] + carrier[k, 0] * rotation[k, 1]
+        scale = 1.5 - 0.5 * (c * c + s * s)  # one Newton step towards 1 / length
+        carrier[k, 0], carrier[k, 1] = c * scale, s * scale

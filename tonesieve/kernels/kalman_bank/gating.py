@@ -1,9 +1,24 @@
-"""What a network makes of the evidence: weights of the candidates, and how sure it is.
+"""The gating network: from features of the bank to the weights of its filters.
 
-A gated recurrent unit (Cho et al. 2014) hears the features of a tone frame by frame; one line of
-outputs above it are the logarithms of the candidates' weights, of the weight of nothing, and of
-the band's half-width over what the candidates themselves would say. Axes: S tones (streams times
-tones), R frames, M candidates, H hidden, F features, G lines of outputs.
+A mixture of experts: filters are weighted by a softmax that a gated recurrent unit computes (Cho et
+al. 2014, in the form of PyTorch, whose reset gate acts after the product with the hidden state):
+
+    r = sigmoid(W_ir f + b_ir + W_hr h + b_hr)          reset gate
+    u = sigmoid(W_iu f + b_iu + W_hu h + b_hu)          update gate
+    c = tanh(W_ic f + b_ic + r (W_hc h + b_hc))         candidate
+    h <- (1 - u) c + u h
+    outputs = W_o h + b_o
+
+Outputs are the logits of the M filters and of silence, and the logarithm of the factor between the
+band's half-width and the mixture's own standard deviation. `fuse_directions` does the same for two
+directions: a network of one hidden layer corrects log-weights that favour the narrower band.
+
+References: K. Cho et al., Learning phrase representations using RNN encoder-decoder for statistical
+machine translation, EMNLP 2014; R. A. Jacobs, M. I. Jordan, S. J. Nowlan, G. E. Hinton, Adaptive
+mixtures of local experts, Neural Computation 3 (1991) 79-87.
+
+Axes: S tones (streams times tones), R gating intervals, M filters, H hidden, F features, O outputs,
+G = O / `WIDTH` vectors of outputs, rounded up.
 """
 
 from __future__ import annotations
@@ -16,35 +31,38 @@ from numba import njit
 from tonesieve.kernels.fastmath import JIT_OPTIONS, tanh
 from tonesieve.kernels.simd import WIDTH, horizontal_sum, load, store
 
-N_OUTPUTS = WIDTH + 2  # weights, that of nothing, and the band
-CROSS = 4  # features of two directions together, each held within
-BOUND = 6.0
-# No candidate has less variance than this, once a sample was heard.
-UNHEARD = 1e-250
-LOGIT_SCALE = 0.3  # of a direction's own outputs, as inputs for both
+N_OUTPUTS = WIDTH + 2  # derived: logits of the filters, that of silence, the band
+# Derived: inputs of the fusion network that compare both directions, counted in `fuse_directions`.
+N_CROSS = 4
+CROSS_BOUND = 6.0  # guard: of these inputs, which are logarithms
+# Guard: a variance below this is that of a filter that has observed no sample.
+MIN_VARIANCE = 1e-250
+LOGIT_SCALE = 0.3  # of logits as inputs of the fusion network; chosen, not tuned
 
 
 def pack_dense(weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """Weights (O, I) and biases (O) as lines of outputs: (G, I + 1, WIDTH), biases first."""
+    """Weights (O, I) and biases (O) as vectors of outputs, (G, I + 1, WIDTH), biases first."""
     n_out, n_in = weight.shape
-    lines = -(-n_out // WIDTH)
-    whole = np.zeros((lines * WIDTH, n_in + 1))
-    whole[:n_out, 0], whole[:n_out, 1:] = bias, weight
-    return np.ascontiguousarray(whole.reshape(lines, WIDTH, n_in + 1).transpose(0, 2, 1))
+    n_vectors = -(-n_out // WIDTH)
+    padded = np.zeros((n_vectors * WIDTH, n_in + 1))
+    padded[:n_out, 0], padded[:n_out, 1:] = bias, weight
+    return np.ascontiguousarray(padded.reshape(n_vectors, WIDTH, n_in + 1).transpose(0, 2, 1))
 
 
 @njit(**JIT_OPTIONS)
 def dense(inputs: np.ndarray, weights: np.ndarray, outputs: np.ndarray) -> None:
-    """Every line of outputs from inputs (I); two sums a line, so that none waits for itself."""
-    n_lines, n, _ = weights.shape
-    for g in range(n_lines):
-        line = weights[g].reshape(n * WIDTH)
-        even, odd = load(line, 0), load(line, 0) * 0.0
+    """A dense layer of packed weights: inputs (I), outputs (G WIDTH).
+
+    Two sums a vector: an addition need not wait for the one before.
+    """
+    n_vectors, n, _ = weights.shape
+    for g in range(n_vectors):
+        even, odd = load(weights, (g, 0)), load(weights, (g, 0)) * 0.0
         for i in range(0, n - 2, 2):
-            even = even + load(line, (i + 1) * WIDTH) * inputs[i]
-            odd = odd + load(line, (i + 2) * WIDTH) * inputs[i + 1]
+            even = even + load(weights, (g, i + 1)) * inputs[i]
+            odd = odd + load(weights, (g, i + 2)) * inputs[i + 1]
         if n % 2 == 0:
-            even = even + load(line, (n - 1) * WIDTH) * inputs[n - 2]
+            even = even + load(weights, (g, n - 1)) * inputs[n - 2]
         store(outputs, g * WIDTH, even + odd)
 
 
@@ -55,166 +73,168 @@ def _sigmoid(x: float) -> float:
 
 @njit(**JIT_OPTIONS)
 def gru_step(
-    features: np.ndarray, hidden: np.ndarray, taken: np.ndarray, carried: np.ndarray,
-    heard: np.ndarray, kept: np.ndarray,
+    features: np.ndarray, hidden: np.ndarray, w_input: np.ndarray, w_hidden: np.ndarray,
+    from_input: np.ndarray, from_hidden: np.ndarray,
 ) -> None:  # fmt: skip
-    """The hidden state (H) after a frame's features (F); ``heard`` and ``kept`` are room (3 H)."""
+    """Update the hidden state (H) by features (F); the last two are scratch (3 H, rounded up)."""
     h = len(hidden)
-    dense(features, taken, heard)
-    dense(hidden, carried, kept)
+    dense(features, w_input, from_input)
+    dense(hidden, w_hidden, from_hidden)
     for i in range(h):
-        reset = _sigmoid(heard[i] + kept[i])
-        update = _sigmoid(heard[h + i] + kept[h + i])
-        new = tanh(heard[2 * h + i] + reset * kept[2 * h + i])
-        hidden[i] = (1.0 - update) * new + update * hidden[i]
+        reset = _sigmoid(from_input[i] + from_hidden[i])
+        update = _sigmoid(from_input[h + i] + from_hidden[h + i])
+        candidate = tanh(from_input[2 * h + i] + reset * from_hidden[2 * h + i])
+        hidden[i] = (1.0 - update) * candidate + update * hidden[i]
 
 
 @njit(**JIT_OPTIONS)
 def run_gru(
-    features: np.ndarray, hidden: np.ndarray, taken: np.ndarray, carried: np.ndarray,
-    answer: np.ndarray, path: np.ndarray, told: np.ndarray,
+    features: np.ndarray, hidden: np.ndarray, w_input: np.ndarray, w_hidden: np.ndarray,
+    w_output: np.ndarray, states: np.ndarray, outputs: np.ndarray,
 ) -> None:  # fmt: skip
-    """Hidden states (S, R, H) and outputs (S, R, TOLD) of features (S, R, F).
+    """Write hidden states (S, R, H) and outputs (S, R, N_OUTPUTS) of features (S, R, F).
 
-    ``taken`` and ``carried`` are the packed weights of input and state, gates r, z, n in turn;
-    ``answer`` those of the outputs; ``hidden`` (S, H) goes on.
+    The weights are packed (`pack_dense`), gates in PyTorch's order: reset, update, candidate.
+    ``hidden`` (S, H) is updated in place.
     """
-    n_tones, n_frames, _ = features.shape
-    room = taken.shape[0] * WIDTH
-    heard, kept = np.empty(room), np.empty(room)
-    out = np.empty(answer.shape[0] * WIDTH)
+    n_tones, n_intervals, _ = features.shape
+    size = w_input.shape[0] * WIDTH
+    from_input, from_hidden = np.empty(size), np.empty(size)
+    out = np.empty(w_output.shape[0] * WIDTH)
     for s in range(n_tones):
-        for r in range(n_frames):
-            gru_step(features[s, r], hidden[s], taken, carried, heard, kept)
-            path[s, r] = hidden[s]
-            dense(hidden[s], answer, out)
-            told[s, r] = out[:N_OUTPUTS]
+        for r in range(n_intervals):
+            gru_step(features[s, r], hidden[s], w_input, w_hidden, from_input, from_hidden)
+            states[s, r] = hidden[s]
+            dense(hidden[s], w_output, out)
+            outputs[s, r] = out[:N_OUTPUTS]
 
 
 @njit(**JIT_OPTIONS)
 def softmax(logits: np.ndarray, n: int, weights: np.ndarray) -> None:
-    """Softmax over n logits."""
-    top, whole = logits[:n].max(), 0.0
+    """Softmax over the first n logits."""
+    largest, total = logits[:n].max(), 0.0
     for j in range(n):
-        weights[j] = math.exp(logits[j] - top)
-        whole += weights[j]
+        weights[j] = math.exp(logits[j] - largest)
+        total += weights[j]
     for j in range(n):
-        weights[j] /= whole
+        weights[j] /= total
 
 
 @njit(**JIT_OPTIONS)
 def mixture_log_std(
-    weights: np.ndarray, real: np.ndarray, imaginary: np.ndarray, spread: np.ndarray
+    weights: np.ndarray, real: np.ndarray, imaginary: np.ndarray, variances: np.ndarray
 ) -> float:
-    """Logarithm of the standard deviation that weighed candidates would have by themselves.
+    """Logarithm of the standard deviation of a mixture, of either part of the phasor.
 
-    What they are apart, and what each is off by; what weight nothing has, the tone is off by.
+    The variance of the means plus the mean of the variances. What the weights lack to 1 is silence:
+    phasor 0, variance 0.
     """
-    x, y, whole = 0.0, 0.0, 0.0
+    x, y, total = 0.0, 0.0, 0.0
     for j in range(len(weights)):
         x += weights[j] * real[j]
         y += weights[j] * imaginary[j]
-        whole += weights[j]
-    power = (1.0 - whole) * (x * x + y * y)
+        total += weights[j]
+    power = (1.0 - total) * (x * x + y * y)
     for j in range(len(weights)):
         p, q = real[j] - x, imaginary[j] - y
-        power += weights[j] * (p * p + q * q + spread[j])
+        power += weights[j] * (p * p + q * q + variances[j])
     return 0.5 * math.log(0.5 * power + 1e-300)
 
 
 @njit(**JIT_OPTIONS)
 def gate_outputs(
-    told: np.ndarray, phasors: np.ndarray, variances: np.ndarray, weights: np.ndarray,
-    sure: np.ndarray,
+    outputs: np.ndarray, phasors: np.ndarray, variances: np.ndarray, weights: np.ndarray,
+    log_std: np.ndarray,
 ) -> None:  # fmt: skip
-    """Weights (S, R, M) and logarithms of the band's half-width (S, R), of every frame.
+    """Write weights (S, R, M) and the logarithm of the band's half-width (S, R).
 
-    ``phasors`` (S, R, 2, M) and ``variances`` (S, R, M) are the candidates' at its end.
+    ``phasors`` (S, R, 2, M) and ``variances`` (S, R, M) are the filters' at the ends of intervals.
     """
-    room = np.empty(WIDTH + 1)
-    for s in range(told.shape[0]):
-        for r in range(told.shape[1]):
-            softmax(told[s, r], WIDTH + 1, room)
-            weights[s, r] = room[:WIDTH]
-            own = phasors[s, r]
-            sure[s, r] = told[s, r, WIDTH + 1] + mixture_log_std(
-                weights[s, r], own[0], own[1], variances[s, r]
+    mixture = np.empty(WIDTH + 1)
+    for s in range(outputs.shape[0]):
+        for r in range(outputs.shape[1]):
+            softmax(outputs[s, r], WIDTH + 1, mixture)
+            weights[s, r] = mixture[:WIDTH]
+            log_std[s, r] = outputs[s, r, WIDTH + 1] + mixture_log_std(
+                weights[s, r], phasors[s, r, 0], phasors[s, r, 1], variances[s, r]
             )
 
 
 @njit(**JIT_OPTIONS)
 def mix_phasors(
-    phasors: np.ndarray, weights: np.ndarray, frames: np.ndarray, combined: np.ndarray
+    phasors: np.ndarray, weights: np.ndarray, intervals: np.ndarray, mixed: np.ndarray
 ) -> None:
-    """Weighed sums (B, N, K, 2) of phasors (B, N, K, 2, M): of each step, by its frame.
+    """Weighted sums (B, N, K, 2) of phasors (B, N, K, 2, M).
 
-    ``weights`` (B, K, R, M); ``frames`` (N) says which of them holds.
+    ``weights`` (B, K, R, M); ``intervals`` (N) holds the index of the weights of each step.
     """
     n_streams, n_steps, k_tones = phasors.shape[:3]
     for b in range(n_streams):
         for n in range(n_steps):
             for k in range(k_tones):
-                own = load(weights[b, k, frames[n]], 0)
-                combined[b, n, k, 0] = horizontal_sum(load(phasors[b, n, k, 0], 0) * own)
-                combined[b, n, k, 1] = horizontal_sum(load(phasors[b, n, k, 1], 0) * own)
+                weight = load(weights, (b, k, intervals[n]))
+                mixed[b, n, k, 0] = horizontal_sum(load(phasors, (b, n, k, 0)) * weight)
+                mixed[b, n, k, 1] = horizontal_sum(load(phasors, (b, n, k, 1)) * weight)
 
 
 @njit(inline="always", **JIT_OPTIONS)
-def _held(x: float) -> float:
-    return min(max(x, -BOUND), BOUND)
+def _clipped(x: float) -> float:
+    return min(max(x, -CROSS_BOUND), CROSS_BOUND)
 
 
 @njit(**JIT_OPTIONS)
 def fuse_directions(
-    hidden: np.ndarray, told: np.ndarray, weights: np.ndarray, sure: np.ndarray,
-    phasors: np.ndarray, variances: np.ndarray, mix: np.ndarray, two: np.ndarray,
-    joined: np.ndarray, joined_sure: np.ndarray,
+    hidden: np.ndarray, outputs: np.ndarray, weights: np.ndarray, log_std: np.ndarray,
+    phasors: np.ndarray, variances: np.ndarray, w_mix: np.ndarray, w_fusion: np.ndarray,
+    fused: np.ndarray, fused_log_std: np.ndarray,
 ) -> None:  # fmt: skip
-    """Weights (S, R, 2 M) of what was heard before a place and what was heard after it.
+    """Write the weights (S, R, 2 M) of both directions' filters, and the band's logarithm (S, R).
 
-    Everything comes in pairs, past and future: ``hidden`` (2, S, R, H), ``told``, ``weights``,
-    ``sure``, ``phasors`` and ``variances`` as of `gate_outputs`.
+    The other arrays have an axis of two before S, past and future; ``weights``, ``log_std``,
+    ``phasors`` and ``variances`` are those of `gate_outputs`.
     """
-    n_tones, n_frames, h = hidden.shape[1:]
-    n_in = 2 * h + 2 * (WIDTH + 1) + CROSS
-    inputs, between = np.empty(n_in), np.empty(mix.shape[0] * WIDTH)
-    out, room = np.empty(two.shape[0] * WIDTH), np.empty(2 * WIDTH + 1)
-    real, imaginary, spread = np.empty(2 * WIDTH), np.empty(2 * WIDTH), np.empty(2 * WIDTH)
+    n_tones, n_places, h = hidden.shape[1:]
+    n_in = 2 * h + 2 * (WIDTH + 1) + N_CROSS
+    inputs, layer = np.empty(n_in), np.empty(w_mix.shape[0] * WIDTH)
+    logits, mixture = np.empty(w_fusion.shape[0] * WIDTH), np.empty(2 * WIDTH + 1)
+    real, imaginary, variance = np.empty(2 * WIDTH), np.empty(2 * WIDTH), np.empty(2 * WIDTH)
     prior = np.empty(2 * WIDTH)
     for s in range(n_tones):
-        for r in range(n_frames):
-            level = np.zeros((2, 2))
-            at = 2 * h
+        for r in range(n_places):
+            phasor = np.zeros((2, 2))  # of each direction's mixture
+            index = 2 * h
             for side in range(2):
                 inputs[side * h : (side + 1) * h] = hidden[side, s, r]
                 for j in range(WIDTH + 1):
-                    inputs[at + j] = LOGIT_SCALE * told[side, s, r, j]
-                at += WIDTH + 1
+                    inputs[index + j] = LOGIT_SCALE * outputs[side, s, r, j]
+                index += WIDTH + 1
                 for j in range(WIDTH):
                     i = side * WIDTH + j
                     real[i], imaginary[i] = phasors[side, s, r, 0, j], phasors[side, s, r, 1, j]
-                    spread[i] = variances[side, s, r, j]
-                    level[side, 0] += weights[side, s, r, j] * real[i]
-                    level[side, 1] += weights[side, s, r, j] * imaginary[i]
-                    prior[i] = math.log(weights[side, s, r, j] + 1e-30) - 2 * sure[side, s, r]
-            past, future = sure[0, s, r], sure[1, s, r]
-            gap = (level[0, 0] - level[1, 0]) ** 2 + (level[0, 1] - level[1, 1]) ** 2
-            either = max(past, future) + math.log1p(math.exp(-abs(past - future)))
-            inputs[at] = _held(past - future)
-            inputs[at + 1] = _held(0.5 * math.log(gap + 1e-300) - either)
+                    variance[i] = variances[side, s, r, j]
+                    phasor[side, 0] += weights[side, s, r, j] * real[i]
+                    phasor[side, 1] += weights[side, s, r, j] * imaginary[i]
+                    prior[i] = math.log(weights[side, s, r, j] + 1e-30) - 2 * log_std[side, s, r]
+            past, future = log_std[0, s, r], log_std[1, s, r]
+            distance = (phasor[0, 0] - phasor[1, 0]) ** 2 + (phasor[0, 1] - phasor[1, 1]) ** 2
+            log_sum = max(past, future) + math.log1p(math.exp(-abs(past - future)))
+            inputs[index] = _clipped(past - future)
+            inputs[index + 1] = _clipped(0.5 * math.log(distance + 1e-300) - log_sum)
             for side in range(2):
-                loud = level[side, 0] ** 2 + level[side, 1] ** 2
-                inputs[at + 2 + side] = _held(0.5 * math.log(loud + 1e-300) - sure[side, s, r])
-            dense(inputs, mix, between)
-            for i in range(len(between)):
-                between[i] = tanh(between[i])
-            dense(between, two, out)
-            top = prior.max()
-            whole = top + math.log(np.exp(prior - top).sum())
+                power = phasor[side, 0] ** 2 + phasor[side, 1] ** 2
+                inputs[index + 2 + side] = _clipped(
+                    0.5 * math.log(power + 1e-300) - log_std[side, s, r]
+                )
+            dense(inputs, w_mix, layer)
+            for i in range(len(layer)):
+                layer[i] = tanh(layer[i])
+            dense(layer, w_fusion, logits)
+            largest = prior.max()
+            log_total = largest + math.log(np.exp(prior - largest).sum())
             for i in range(2 * WIDTH):
-                out[i] += prior[i] - whole
-            softmax(out, 2 * WIDTH + 1, room)
-            joined[s, r] = room[: 2 * WIDTH]
-            joined_sure[s, r] = out[2 * WIDTH + 1] + mixture_log_std(
-                joined[s, r], real, imaginary, spread
+                logits[i] += prior[i] - log_total
+            softmax(logits, 2 * WIDTH + 1, mixture)
+            fused[s, r] = mixture[: 2 * WIDTH]
+            fused_log_std[s, r] = logits[2 * WIDTH + 1] + mixture_log_std(
+                fused[s, r], real, imaginary, variance
             )

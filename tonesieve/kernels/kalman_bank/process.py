@@ -1,198 +1,292 @@
-"""From samples to tones, as they come: steps, evidence, weights and what follows from them.
+"""From samples to phasors and bands: decimator, filter bank, gating network, mixture.
 
-Everything of a group of tones in one go, so that a single sample costs little more than its
-arithmetic. Axes: B streams, T samples, N steps, K tones, R frames, M candidates, H hidden.
+All tones of a group in one compiled call, so that a single sample costs little more than its
+arithmetic. After each step the estimate of a tone is Z = sum_j w_j Z_j; the weights w hold for one
+gating interval. Its frequency offset is the angle of an exponential average of Z[n] conj(Z[n-1]),
+the estimator of Lank, Reed and Pollon (1973).
+
+Reference: G. W. Lank, I. S. Reed, G. E. Pollon, A semicoherent detection and Doppler estimation
+statistic, IEEE Trans. Aerospace and Electronic Systems 9 (1973) 151-165.
+
+Axes: B streams, T samples, N steps, K tones, R gating intervals, M filters, H hidden.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
+from numba.extending import register_jitable
 
+from tonesieve.kernels.buffer import buffer_size, split_buffer
 from tonesieve.kernels.fastmath import JIT_OPTIONS
 from tonesieve.kernels.kalman_bank.decimator import N_MEMORY, N_STAGES, decimate
 from tonesieve.kernels.kalman_bank.features import n_features
 from tonesieve.kernels.kalman_bank.filter import GATING_INTERVAL, run_kalman_bank
-from tonesieve.kernels.kalman_bank.gating import UNHEARD, dense, gru_step, mixture_log_std, softmax
-from tonesieve.kernels.kalman_bank.state import N_TABLE, age_index, state_size
+from tonesieve.kernels.kalman_bank.gating import (
+    MIN_VARIANCE,
+    dense,
+    gru_step,
+    mixture_log_std,
+    softmax,
+)
+from tonesieve.kernels.kalman_bank.state import AGE, N_TABLE, bank_shapes, unpack
 from tonesieve.kernels.simd import WIDTH, horizontal_sum, load
 
-_age_place, _n_features, _n_state = njit(age_index), njit(n_features), njit(state_size)
+_n_features = njit(n_features)
+LARGEST_SAMPLE = 1e100  # guard: the square of a larger one may not be finite
+
+
+class StreamStates(NamedTuple):
+    """The state of B streams of a group of tones."""
+
+    decimator: np.ndarray  # (B, N_MEMORY)
+    sums: np.ndarray  # (B, N_STAGES, 2): the decimator's partial sums
+    banks: np.ndarray  # (B, S): buffers of `state.BankState`
+    hidden: np.ndarray  # (B, K, H)
+    weights: np.ndarray  # (B, K, M): of the present gating interval
+    log_std: np.ndarray  # (B, K): logarithm of the band's half-width
+    phasor: np.ndarray  # (B, K), complex: after the last step
+    rotation_sum: np.ndarray  # (B, K), complex: average of Z[n] conj(Z[n-1])
+    peak: np.ndarray  # (B): largest sample over the gain, as a magnitude
+
+
+class GroupModel(NamedTuple):
+    """What does not change while a group of tones is extracted."""
+
+    cic_weights: np.ndarray  # (W): impulse response of the decimator
+    freq_cycles: np.ndarray  # (K): cycles a sample
+    gains: np.ndarray  # (K, 2): of a tone in the steps, real and imaginary
+    max_offset: np.ndarray  # (K): rad a step
+    table: np.ndarray  # (N_TABLE, M)
+    w_input: np.ndarray  # packed weights of the gating network
+    w_hidden: np.ndarray
+    w_output: np.ndarray
+    factor: int  # samples a step
+    decay: float  # of the rotation sum, a step
+
+
+class Estimates(NamedTuple):
+    """What is written for every sample."""
+
+    phasors: np.ndarray  # (B, T, K), complex
+    bands: np.ndarray  # (B, T, K): half-widths
+    freq_offset: np.ndarray  # (B, T, K): rad a step
+
+
+class BankOutput(NamedTuple):
+    """What the filter bank gives for a block."""
+
+    phasors: np.ndarray  # (B, N, K, 2, M)
+    features: np.ndarray  # (B, R, K, F)
+    variances: np.ndarray  # (B, R, K, M)
+
+
+class Scratch(NamedTuple):
+    """Memory of one run of the gating network."""
+
+    mixture: np.ndarray  # (M + 1): softmax of the logits
+    outputs: np.ndarray  # (O, rounded up)
+    from_input: np.ndarray  # (3 H, rounded up)
+    from_hidden: np.ndarray
+
+
+@register_jitable
+def _scratch_shapes(n_intervals: int, n_input: int, n_output: int):  # type: ignore[no-untyped-def]
+    # Most calls with one sample end no interval; without the network's memory they are a tenth
+    # faster.
+    n = n_input if n_intervals else 0
+    return (WIDTH + 1,), (n_output * WIDTH,), (n * WIDTH,), (n * WIDTH,)
 
 
 @njit(**JIT_OPTIONS)
 def process_block(
-    samples: np.ndarray,
-    first: int,
-    memory: np.ndarray,
-    sums: np.ndarray,
-    listening: np.ndarray,
-    hidden: np.ndarray,
-    weights: np.ndarray,
-    sure: np.ndarray,
-    phasor: np.ndarray,
-    turning: np.ndarray,
-    widest: np.ndarray,
-    window: np.ndarray,
-    factor: int,
-    turns: np.ndarray,
-    gains: np.ndarray,
-    farthest: np.ndarray,
-    table: np.ndarray,
-    taken: np.ndarray,
-    carried: np.ndarray,
-    head: np.ndarray,
-    kept: float,
-    phasors: np.ndarray,
-    bands: np.ndarray,
-    turned: np.ndarray,
-) -> None:
-    """Phasors, half-widths of bands and radians a step, (B, T, K), of samples (B, T).
+    samples: np.ndarray, start: int, states: tuple[np.ndarray, ...],
+    parameters: tuple[np.ndarray, ...], outputs: tuple[np.ndarray, ...],
+) -> None:  # fmt: skip
+    """Write the `Estimates` of samples (B, T), NaN in gaps, and update the states in place.
 
-    ``first`` is the number of the first sample. What is from ``memory`` to ``widest`` goes on: of a
-    stream what thins (B, ...) and listens (B, S), the hidden state (B, K, H), the weights in force
-    (B, K, M), the logarithm of the band (B, K), the last phasor and the running sum of turns
-    (B, K), the largest sample (B). ``turns`` (K) are cycles a sample; the rest as for `run_kalman_bank`,
-    `decimate`, `weigh`.
+    ``start`` counts the samples before. ``states``, ``parameters`` and ``outputs`` are the fields
+    of `StreamStates`, `GroupModel` and `Estimates`; plain tuples, whose types Numba finds faster.
     """
-    n_streams, n_samples = samples.shape
-    k_tones = len(turns)
-    turn = 2 * np.pi * factor * turns
-    n_steps = (first + n_samples) // factor - first // factor
-    steps = samples
-    if factor > 1:
-        steps = np.empty((n_streams, n_steps))
-        decimate(samples, first, memory, sums, window, factor, steps)
-    age = int(listening[0, _age_place(k_tones)]) if n_streams else 0
-    n_frames = (age + n_steps) // GATING_INTERVAL - age // GATING_INTERVAL
-    heard = np.empty((n_streams, n_steps, k_tones, 2, WIDTH))
-    features = np.empty((n_streams, n_frames, k_tones, _n_features()))
-    variances = np.empty((n_streams, n_frames, k_tones, WIDTH))
-    run_kalman_bank(steps, listening, turn, gains, farthest, table, heard, features, variances)
-    # Most single samples end no frame, and room for thought would cost them a tenth.
-    n_lines = taken.shape[0] if n_frames else 0
-    room = np.empty(WIDTH + 1 + (head.shape[0] + 2 * n_lines) * WIDTH)
-    out = room[WIDTH + 1 : WIDTH + 1 + head.shape[0] * WIDTH]
-    one = room[WIDTH + 1 + head.shape[0] * WIDTH :][: n_lines * WIDTH]
-    two = room[WIDTH + 1 + (head.shape[0] + n_lines) * WIDTH :]
-    scale = 1 / math.hypot(gains[0, 0], gains[0, 1])
-    for b in range(n_streams):
-        for k in range(k_tones):
-            own, level, slope = weights[b, k], phasor[b, k], turning[b, k]
-            frame, step, band = 0, 0, math.exp(sure[b, k])
-            angle, far = math.atan2(slope.imag, slope.real), widest[b]
-            angle = min(max(angle, -farthest[k]), farthest[k])
-            for t in range(n_samples):
-                if not np.isnan(samples[b, t]):
-                    far = max(far, abs(samples[b, t]) * scale)
-                if (first + t + 1) % factor == 0:
-                    place = heard[b, step, k]
-                    if (age + step + 1) % GATING_INTERVAL == 0:
-                        gru_step(features[b, frame, k], hidden[b, k], taken, carried, one, two)
-                        dense(hidden[b, k], head, out)
-                        softmax(out, WIDTH + 1, room)
-                        own[:] = room[:WIDTH]
-                        sure[b, k] = out[WIDTH + 1] + mixture_log_std(
-                            own, place[0], place[1], variances[b, frame, k]
-                        )
-                        if variances[b, frame, k].max() < UNHEARD:
-                            sure[b, k] = np.inf
-                        band = math.exp(sure[b, k])
-                        frame += 1
-                    now = complex(
-                        horizontal_sum(load(place[0], 0) * load(own, 0)),
-                        horizontal_sum(load(place[1], 0) * load(own, 0)),
-                    )
-                    slope = kept * slope + now * level.conjugate()
-                    # No candidate follows farther.
-                    angle = math.atan2(slope.imag, slope.real)
-                    angle = min(max(angle, -farthest[k]), farthest[k])
-                    level = now
-                    step += 1
-                phasors[b, t, k], turned[b, t, k] = level, angle
-                # Before the first verdict nothing is known but how far the samples go.
-                bands[b, t, k] = band if band < np.inf else far
-            phasor[b, k], turning[b, k] = level, slope
-        for t in range(n_samples):
-            if not np.isnan(samples[b, t]):
-                widest[b] = max(widest[b], abs(samples[b, t]) * scale)
+    _process(samples, start, StreamStates(*states), GroupModel(*parameters), Estimates(*outputs))
 
 
 @njit(**JIT_OPTIONS)
-def synthesise(phasors: np.ndarray, first: int, turns: np.ndarray, tones: np.ndarray) -> None:
-    """Tones (B, T, K) of their phasors, from sample ``first`` on."""
+def _process(
+    samples: np.ndarray, start: int, state: StreamStates, model: GroupModel, estimates: Estimates
+) -> None:
+    factor = model.factor
+    n_streams, n_samples = samples.shape
+    k_tones = len(model.freq_cycles)
+    omega = 2 * np.pi * factor * model.freq_cycles
+    n_steps = (start + n_samples) // factor - start // factor
+    steps = samples
+    if factor > 1:
+        steps = np.empty((n_streams, n_steps))
+        decimate(samples, start, state.decimator, state.sums, model.cic_weights, factor, steps)
+    age = int(unpack(state.banks[0], k_tones).scalars[AGE]) if n_streams else 0
+    n_intervals = (age + n_steps) // GATING_INTERVAL - age // GATING_INTERVAL
+    filter_phasors = np.empty((n_streams, n_steps, k_tones, 2, WIDTH))
+    features = np.empty((n_streams, n_intervals, k_tones, _n_features()))
+    variances = np.empty((n_streams, n_intervals, k_tones, WIDTH))
+    run_kalman_bank(
+        steps, state.banks, (omega, model.gains, model.max_offset, model.table),
+        (filter_phasors, features, variances),
+    )  # fmt: skip
+    shapes = _scratch_shapes(n_intervals, model.w_input.shape[0], model.w_output.shape[0])
+    scratch = Scratch(*split_buffer(np.empty(buffer_size(shapes)), shapes))
+    bank = BankOutput(filter_phasors, features, variances)
+    for b in range(n_streams):
+        for k in range(k_tones):
+            _mix(samples, start, age, b, k, state, model, bank, scratch, estimates)
+        scale = 1 / math.hypot(model.gains[0, 0], model.gains[0, 1])
+        for t in range(n_samples):
+            if not np.isnan(samples[b, t]):
+                state.peak[b] = max(state.peak[b], abs(samples[b, t]) * scale)
+
+
+@njit(**JIT_OPTIONS)
+def _mix(
+    samples: np.ndarray, start: int, age: int, b: int, k: int, state: StreamStates,
+    model: GroupModel, bank: BankOutput, scratch: Scratch, estimates: Estimates,
+) -> None:  # fmt: skip
+    """Gate and mix the filters of tone ``k`` in stream ``b``, whose age was ``age`` steps."""
+    factor, max_offset = model.factor, model.max_offset[k]
+    scale = 1 / math.hypot(model.gains[0, 0], model.gains[0, 1])
+    weights, log_std = state.weights[b, k], state.log_std
+    phasor, rotation_sum = state.phasor[b, k], state.rotation_sum[b, k]
+    interval, step, band = 0, 0, math.exp(log_std[b, k])
+    angle, peak = math.atan2(rotation_sum.imag, rotation_sum.real), state.peak[b]
+    angle = min(max(angle, -max_offset), max_offset)
+    for t in range(samples.shape[1]):
+        if not np.isnan(samples[b, t]):
+            peak = max(peak, abs(samples[b, t]) * scale)
+        if (start + t + 1) % factor == 0:
+            if (age + step + 1) % GATING_INTERVAL == 0:
+                variances = bank.variances[b, interval, k]
+                gru_step(
+                    bank.features[b, interval, k], state.hidden[b, k], model.w_input,
+                    model.w_hidden, scratch.from_input, scratch.from_hidden,
+                )  # fmt: skip
+                dense(state.hidden[b, k], model.w_output, scratch.outputs)
+                softmax(scratch.outputs, WIDTH + 1, scratch.mixture)
+                weights[:] = scratch.mixture[:WIDTH]
+                log_std[b, k] = scratch.outputs[WIDTH + 1] + mixture_log_std(
+                    weights, bank.phasors[b, step, k, 0], bank.phasors[b, step, k, 1], variances
+                )
+                if variances.max() < MIN_VARIANCE:
+                    log_std[b, k] = np.inf
+                band = math.exp(log_std[b, k])
+                interval += 1
+            weight = load(weights, 0)
+            new = complex(
+                horizontal_sum(load(bank.phasors, (b, step, k, 0)) * weight),
+                horizontal_sum(load(bank.phasors, (b, step, k, 1)) * weight),
+            )
+            rotation_sum = model.decay * rotation_sum + new * phasor.conjugate()
+            # No filter follows a frequency further.
+            angle = math.atan2(rotation_sum.imag, rotation_sum.real)
+            angle = min(max(angle, -max_offset), max_offset)
+            phasor = new
+            step += 1
+        estimates.phasors[b, t, k], estimates.freq_offset[b, t, k] = phasor, angle
+        # Before the first gating interval ends, the band is as wide as the samples.
+        estimates.bands[b, t, k] = band if band < np.inf else peak
+    state.phasor[b, k], state.rotation_sum[b, k] = phasor, rotation_sum
+
+
+@njit(**JIT_OPTIONS)
+def synthesise(phasors: np.ndarray, start: int, freq_cycles: np.ndarray, tones: np.ndarray) -> None:
+    """Write tones (B, T, K) = Im(Z exp(i theta)) of phasors, from sample ``start`` on."""
     n_streams, n_samples, k_tones = phasors.shape
     for t in range(n_samples):
         for k in range(k_tones):
-            cycles = (first + t) * turns[k]
+            cycles = (start + t) * freq_cycles[k]
             angle = 2 * np.pi * (cycles - math.floor(cycles))
             c, s = math.cos(angle), math.sin(angle)
             for b in range(n_streams):
                 tones[b, t, k] = phasors[b, t, k].real * s + phasors[b, t, k].imag * c
 
 
-# Before all else in a stepper's one array: tones, hidden cells, weights of the window, samples a
-# step, what is kept of the running turn, samples so far, the sample.
-HEADER = 7
+# The header of a one-sample runner's buffer.
+N_TONES, N_HIDDEN, N_WEIGHTS, FACTOR, DECAY, START, SAMPLE, HEADER = range(8)
+
+
+class RunnerBuffers(NamedTuple):
+    """One stream, one group, one sample: all of it in one flat buffer.
+
+    The buffer passes to compiled code as one array, which is what makes a call cheap. Complex
+    fields are pairs of numbers there.
+    """
+
+    header: np.ndarray
+    decimator: np.ndarray
+    sums: np.ndarray
+    bank: np.ndarray
+    hidden: np.ndarray
+    weights: np.ndarray
+    log_std: np.ndarray
+    phasor: np.ndarray
+    rotation_sum: np.ndarray
+    peak: np.ndarray
+    cic_weights: np.ndarray
+    freq_cycles: np.ndarray
+    gains: np.ndarray
+    max_offset: np.ndarray
+    table: np.ndarray
+    w_input: np.ndarray
+    w_hidden: np.ndarray
+    w_output: np.ndarray
+    tones: np.ndarray
+    bands: np.ndarray
+    freq_offset: np.ndarray
+    phasors: np.ndarray
+
+
+@register_jitable
+def _bank_size(k: int) -> int:
+    return buffer_size(bank_shapes(k))
+
+
+@register_jitable
+def runner_shapes(k: int, h: int, n_weights: int, n_features: int):  # type: ignore[no-untyped-def]
+    """Shapes of the fields of `RunnerBuffers`: k tones, h hidden units."""
+    gates = (3 * h + WIDTH - 1) // WIDTH
+    outputs = (WIDTH + 2 + WIDTH - 1) // WIDTH
+    return (
+        (HEADER,), (1, N_MEMORY), (1, N_STAGES, 2), (1, _bank_size(k)), (1, k, h), (1, k, WIDTH),
+        (1, k), (1, 2 * k), (1, 2 * k), (1,), (n_weights,), (k,), (k, 2), (k,), (N_TABLE, WIDTH),
+        (gates, n_features + 1, WIDTH), (gates, h + 1, WIDTH), (outputs, h + 1, WIDTH),
+        (1, 1, k), (1, 1, k), (1, 1, k), (1, 1, 2 * k),
+    )  # fmt: skip
 
 
 @njit(**JIT_OPTIONS)
-def process_sample(whole: np.ndarray, sample: float) -> None:
-    """One sample of one stream of one group, all state and constants in one flat array.
-
-    Its last numbers are the answers: tones, bands, radians a step (K each), and phasors (K, 2).
-    """
-    k, h, w, factor = int(whole[0]), int(whole[1]), int(whole[2]), int(whole[3])
-    # What is not finite, or so large that its square is not, is a gap.
-    whole[6] = sample if abs(sample) < 1e100 else np.nan
-    at = HEADER
-    memory = whole[at : at + N_MEMORY].reshape(1, N_MEMORY)
-    at += N_MEMORY
-    sums = whole[at : at + 2 * N_STAGES].reshape(1, N_STAGES, 2)
-    at += 2 * N_STAGES
-    n = _n_state(k)
-    listening = whole[at : at + n].reshape(1, n)
-    at += n
-    hidden = whole[at : at + k * h].reshape(1, k, h)
-    at += k * h
-    weights = whole[at : at + k * WIDTH].reshape(1, k, WIDTH)
-    at += k * WIDTH
-    sure = whole[at : at + k].reshape(1, k)
-    at += k
-    phasor = whole[at : at + 2 * k].view(np.complex128).reshape(1, k)
-    at += 2 * k
-    turning = whole[at : at + 2 * k].view(np.complex128).reshape(1, k)
-    at += 2 * k
-    widest = whole[at : at + 1]
-    at += 1
-    window = whole[at : at + w]
-    at += w
-    turns = whole[at : at + k]
-    at += k
-    gains = whole[at : at + 2 * k].reshape(k, 2)
-    at += 2 * k
-    farthest = whole[at : at + k]
-    at += k
-    table = whole[at : at + N_TABLE * WIDTH]
-    at += N_TABLE * WIDTH
-    lines, f = -(-3 * h // WIDTH), _n_features() + 1
-    taken = whole[at : at + lines * f * WIDTH].reshape(lines, f, WIDTH)
-    at += lines * f * WIDTH
-    carried = whole[at : at + lines * (h + 1) * WIDTH].reshape(lines, h + 1, WIDTH)
-    at += lines * (h + 1) * WIDTH
-    head = whole[at : at + 2 * (h + 1) * WIDTH].reshape(2, h + 1, WIDTH)
-    at += 2 * (h + 1) * WIDTH
-    tones = whole[at : at + k].reshape(1, 1, k)
-    bands = whole[at + k : at + 2 * k].reshape(1, 1, k)
-    turned = whole[at + 2 * k : at + 3 * k].reshape(1, 1, k)
-    phasors = whole[at + 3 * k : at + 5 * k].view(np.complex128).reshape(1, 1, k)
-    first = int(whole[5])
+def process_sample(buffer: np.ndarray, sample: float) -> None:
+    """Process one sample of a runner, whose buffer holds `RunnerBuffers`."""
+    shapes = runner_shapes(
+        int(buffer[N_TONES]), int(buffer[N_HIDDEN]), int(buffer[N_WEIGHTS]), _n_features()
+    )
+    runner = RunnerBuffers(*split_buffer(buffer, shapes))
+    # A sample that is not finite, or too large, is a gap.
+    buffer[SAMPLE] = sample if abs(sample) < LARGEST_SAMPLE else np.nan
+    start = int(buffer[START])
+    phasors = runner.phasors.view(np.complex128)
     process_block(
-        whole[6:7].reshape(1, 1), first, memory, sums, listening, hidden, weights, sure, phasor,
-        turning, widest, window, factor, turns, gains, farthest, table, taken, carried, head,
-        whole[4], phasors, bands, turned,
+        buffer[SAMPLE : SAMPLE + 1].reshape(1, 1), start,
+        (
+            runner.decimator, runner.sums, runner.bank, runner.hidden, runner.weights,
+            runner.log_std, runner.phasor.view(np.complex128),
+            runner.rotation_sum.view(np.complex128), runner.peak,
+        ),
+        (
+            runner.cic_weights, runner.freq_cycles, runner.gains, runner.max_offset, runner.table,
+            runner.w_input, runner.w_hidden, runner.w_output, int(buffer[FACTOR]), buffer[DECAY],
+        ),
+        (phasors, runner.bands, runner.freq_offset),
     )  # fmt: skip
-    synthesise(phasors, first, turns, tones)
-    whole[5] += 1
+    synthesise(phasors, start, runner.freq_cycles, runner.tones)
+    buffer[START] += 1

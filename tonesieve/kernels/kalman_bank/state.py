@@ -1,102 +1,121 @@
-"""How the candidates of the pretrained extractor lie in memory, and how they begin.
+"""The state of the bank of Kalman filters: one flat buffer a stream, named by `BankState`.
 
-A stream's state is one flat array. First come rows of one number a candidate: odds, shares, the
-CUSUM against the next shorter one, how much better than all together it foretells, its age; the
-means of its D coefficients, their covariances (D, D), how far each tone's frequency has been
-followed (K), how whitened samples answer each tone (K, 2), and how far the tone is from the
-neighbour's, as found and as expected (K, 2). Then what is of no candidate: numbers, the last
-samples, residuals and doubts, the whitening filter, the carriers (K, 2), and the products that the
-filter is fitted to. Axes: B streams, K tones, M candidates, D = 2 K + 1 coefficients.
+Saved streams hold these buffers, so the order of the fields and their shapes is a file format.
+Axes: B streams, K tones, M = `WIDTH` filters, D = 2 K + 1 states of a filter (in-phase and
+quadrature part of every tone, then the DC level), V = D + `ORDER` + 1.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
+from numba.extending import register_jitable
 
+from tonesieve.kernels.buffer import buffer_size, split_buffer
 from tonesieve.kernels.fastmath import JIT_OPTIONS
 from tonesieve.kernels.simd import WIDTH
 
-ORDER = 16  # of the whitening filter, at most
-# Variances expected of a coefficient and of the level, over the noise's.
+ORDER = 16  # highest order of the AR prewhitener; chosen, not tuned
+# P[0] over the noise variance, of a tone's parts and of the DC level; chosen, not tuned: a tone up
+# to ten times, a level up to a hundred times the noise counts as usual.
 PRIOR_VAR_TONE, PRIOR_VAR_DC = 100.0, 1e4
-# Samples that it takes to know what is usual.
+# Observed samples before the noise variance is trusted; chosen, not tuned.
 N_WARM_UP = 12.0
-TINY = 1e-300
+TINY = 1e-300  # guard: no division by zero, no logarithm of zero
 
-LOG_WEIGHT, WEIGHT, CUSUM, LIKELIHOOD_GAIN, FILTER_AGE, MEAN = range(6)
+# Elements of `BankState.scalars`.
 (
-    AGE,
-    NEXT_AR_FIT,
-    NOISE_VAR,
-    REJECT_RATE,
-    MISSING_RATE,
+    AGE,  # steps so far
+    NEXT_AR_FIT,  # observed steps at which the AR model is fitted next
+    NOISE_VAR,  # variance of the whitened noise
+    REJECT_RATE,  # recent fraction of samples that the gate rejected
+    MISSING_RATE,  # recent fraction of samples that were missing or rejected
     AR_ORDER,
-    DC_OFFSET,
-    AR_DC_GAIN,
-    N_OBSERVED,
-    PEAK,
+    DC_OFFSET,  # the first sample, subtracted from all; NaN before it
+    AR_DC_GAIN,  # of the whitening filter
+    N_OBSERVED,  # steps observed and not rejected
+    PEAK,  # largest sample, as a magnitude
 ) = range(10)
-N_NUMBERS = 10
-# Rows of the table that says what the candidates are.
+N_SCALARS = 10
+# Rows of the table of filters (N_TABLE, M); see `front_end.filter_table`.
 PROCESS_NOISE, TRACKS_FREQUENCY, HAS_SHORTER, LIKELIHOOD_WINDOW, SPREAD_WINDOW, MEMORY, N_TABLE = (
     range(7)
 )
 
 
-def state_size(n_tones: int) -> int:
-    """Numbers in a stream's state."""
+class BankState(NamedTuple):
+    """One stream's state: first what every filter has, then what all filters share."""
+
+    log_weight: np.ndarray  # (M): log-likelihood with forgetting
+    weight: np.ndarray  # (M): posterior weights, from `log_weight`
+    cusum: np.ndarray  # (M): CUSUM against the next shorter filter
+    likelihood_gain: np.ndarray  # (M): recent log-likelihood below the mixture's
+    filter_age: np.ndarray  # (M): samples since the filter began or restarted
+    x: np.ndarray  # (D, M): state estimates
+    P: np.ndarray  # (D, D, M): their covariances over the noise variance
+    freq_offset: np.ndarray  # (K, M): followed minus nominal frequency, rad a step
+    response: np.ndarray  # (K, 2, M): gain of a tone in whitened samples, real and imaginary
+    spread: np.ndarray  # (K, 2, M): squared distance to the next shorter filter, and expected
+    scalars: np.ndarray  # (N_SCALARS)
+    sample_history: np.ndarray  # (ORDER): last samples, the latest first
+    residual_history: np.ndarray  # (ORDER): what the tones left of them
+    imputed_var: np.ndarray  # (ORDER): their variance where they were imputed, else 0
+    ar: np.ndarray  # (ORDER + 1): whitening filter, 1 first
+    carrier: np.ndarray  # (K, 2): cosine and sine of the nominal phase
+    ar_moments: np.ndarray  # (V, V): second moments that the AR model is fitted to
+
+
+class BankModel(NamedTuple):
+    """What does not change while a bank runs."""
+
+    omega: np.ndarray  # (K): nominal frequency, rad a step
+    gains: np.ndarray  # (K, 2): complex gain of a tone in the samples, real and imaginary
+    max_offset: np.ndarray  # (K): largest frequency offset, rad a step
+    table: np.ndarray  # (N_TABLE, M)
+
+
+@register_jitable
+def bank_shapes(n_tones: int):  # type: ignore[no-untyped-def]  # a tuple that Numba can type
+    """Shapes of the fields of `BankState`, in their order."""
     k, d = n_tones, 2 * n_tones + 1
     v = d + ORDER + 1
-    return WIDTH * (MEAN + d + d * d + 5 * k) + N_NUMBERS + 4 * ORDER + 1 + 2 * k + v * v
+    return (
+        (WIDTH,), (WIDTH,), (WIDTH,), (WIDTH,), (WIDTH,), (d, WIDTH), (d, d, WIDTH),
+        (k, WIDTH), (k, 2, WIDTH), (k, 2, WIDTH), (N_SCALARS,), (ORDER,), (ORDER,), (ORDER,),
+        (ORDER + 1,), (k, 2), (v, v),
+    )  # fmt: skip
 
 
-def age_index(n_tones: int) -> int:
-    """Where in a stream's state the steps so far are counted."""
-    d = 2 * n_tones + 1
-    return WIDTH * (MEAN + d + d * d + 5 * n_tones) + AGE
+@register_jitable
+def unpack(buffer: np.ndarray, n_tones: int) -> BankState:
+    """The state in a stream's flat buffer, as views."""
+    return BankState(*split_buffer(buffer, bank_shapes(n_tones)))
 
 
-@njit(inline="always", **JIT_OPTIONS)
-def unpack(own: np.ndarray, k: int) -> tuple:
-    """What of a stream's state is of no candidate."""
-    d = 2 * k + 1
-    v = d + ORDER + 1
-    at = WIDTH * (MEAN + d + d * d + 5 * k)
-    numbers = own[at : at + N_NUMBERS]
-    at += N_NUMBERS
-    past = own[at : at + ORDER]
-    at += ORDER
-    left = own[at : at + ORDER]
-    at += ORDER
-    blurred = own[at : at + ORDER]
-    at += ORDER
-    model = own[at : at + ORDER + 1]
-    at += ORDER + 1
-    carrier = own[at : at + 2 * k].reshape(k, 2)
-    at += 2 * k
-    return numbers, past, left, blurred, model, carrier, own[at : at + v * v].reshape(v, v)
+def state_size(n_tones: int) -> int:
+    """Numbers in a stream's buffer."""
+    return buffer_size(bank_shapes(n_tones))
 
 
 @njit(**JIT_OPTIONS)
-def init_state(state: np.ndarray, gains: np.ndarray) -> None:
-    """Streams (B, S) that have heard nothing; ``gains`` (K, 2): how a tone stands in samples."""
-    k = len(gains)
-    d = 2 * k + 1
-    state[:] = 0
-    for b in range(len(state)):
-        own = state[b]
-        numbers, _, _, _, model, carrier, _ = unpack(own, k)
-        numbers[NEXT_AR_FIT], numbers[AR_DC_GAIN], numbers[DC_OFFSET] = N_WARM_UP, 1.0, np.nan
-        model[0] = 1.0
-        carrier[:, 0] = 1.0
-        own[WEIGHT * WIDTH : (WEIGHT + 1) * WIDTH] = 1.0 / WIDTH
-        spread, response = MEAN + d, MEAN + d + d * d + k
-        for j in range(WIDTH):
-            for i in range(d):
-                own[(spread + i * d + i) * WIDTH + j] = (
-                    PRIOR_VAR_TONE if i < d - 1 else PRIOR_VAR_DC
-                )
-            for i in range(k):
-                own[(response + 2 * i) * WIDTH + j] = gains[i, 0]
-                own[(response + 2 * i + 1) * WIDTH + j] = gains[i, 1]
+def init_state(buffers: np.ndarray, gains: np.ndarray) -> None:
+    """Write the state before the first sample into buffers (B, S); ``gains`` (K, 2)."""
+    buffers[:] = 0
+    for b in range(len(buffers)):
+        _init_stream(unpack(buffers[b], len(gains)), gains)
+
+
+@njit(**JIT_OPTIONS)
+def _init_stream(state: BankState, gains: np.ndarray) -> None:
+    scalars, d = state.scalars, len(state.x)
+    scalars[NEXT_AR_FIT], scalars[AR_DC_GAIN], scalars[DC_OFFSET] = N_WARM_UP, 1.0, np.nan
+    state.ar[0] = 1.0
+    state.carrier[:, 0] = 1.0
+    state.weight[:] = 1.0 / WIDTH
+    for i in range(d):
+        state.P[i, i, :] = PRIOR_VAR_TONE if i < d - 1 else PRIOR_VAR_DC
+    for k in range(len(gains)):
+        state.response[k, 0, :] = gains[k, 0]
+        state.response[k, 1, :] = gains[k, 1]

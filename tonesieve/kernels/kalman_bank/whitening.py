@@ -1,8 +1,26 @@
-"""What is left of the samples is made white: an autoregression of whatever the tones leave.
+"""Recursive AR prewhitening of what the tones leave, with order selection.
 
-Fitted by least squares to the residuals, beside a constant and the tones themselves, so that a
-steady tone is no noise; its order is what pays. Axes: K tones, M candidates, D = 2 K + 1
-coefficients, V = D + `ORDER` + 1.
+Residual e[n] = z[n] - tones, modelled as an autoregression of order q with a constant and the tones
+as further regressors, so that a steady tone is not taken for noise:
+
+    e[n] = c + sum_k (a_k sin + b_k cos) - sum_{i=1..q} ar_i e[n-i] + v[n],    var v = sigma^2
+
+This is the covariance method of linear prediction (Makhoul 1975) with exponential forgetting:
+the second moments R of the vector (1, tones, e[n-1], ..., e[n-ORDER], e[n]) are averaged, and
+R = L L^T is factored. The last row of L holds what each regressor explains beside those before it,
+so all orders come from one factorisation: sigma_q^2 = L[-1, -1]^2 + sum_{i > q} L[-1, i]^2. The
+order minimises n log sigma_q^2 + `ORDER_PENALTY` q, as Akaike's criterion (1974) with another
+penalty.
+
+The filters of the bank see samples through the whitening filter A(w) = sum ar_i exp(-i w n): a tone
+of gain g appears with `response` g A(omega). After a new fit their P is scaled such that each
+keeps the number of samples that it is worth.
+
+References: J. Makhoul, Linear prediction: a tutorial review, Proc. IEEE 63 (1975) 561-580;
+H. Akaike, A new look at the statistical model identification, IEEE Trans. Automatic Control 19
+(1974) 716-723.
+
+Axes: K tones, M filters, D = 2 K + 1 states of a filter, V = D + `ORDER` + 1.
 """
 
 from __future__ import annotations
@@ -16,7 +34,6 @@ from tonesieve.kernels.fastmath import JIT_OPTIONS
 from tonesieve.kernels.kalman_bank.state import (
     AR_DC_GAIN,
     AR_ORDER,
-    MEAN,
     MISSING_RATE,
     N_OBSERVED,
     NEXT_AR_FIT,
@@ -25,150 +42,152 @@ from tonesieve.kernels.kalman_bank.state import (
     PRIOR_VAR_DC,
     PRIOR_VAR_TONE,
     TINY,
+    BankModel,
+    BankState,
 )
 from tonesieve.kernels.simd import WIDTH
 
-# Memory of the fit; what each coefficient must explain (a log-likelihood, x 2).
-NOISE_MEMORY, ORDER_PENALTY = 2000.0, 4.0
-# No noise is whiter than this: of its power, so much is left unexplained.
+NOISE_MEMORY = 2000.0  # samples that the moments are averaged over; chosen, not tuned
+# What each coefficient must add to 2 log-likelihood; chosen, not tuned: twice Akaike's 2.
+ORDER_PENALTY = 4.0
+# Guard: of the residual's power, at least this much is left unexplained.
 FLOOR = 1e-11
+# Guard: above this missing rate most samples are imputed, and the noise is not learned from them.
 MAX_MISSING = 0.45
-# No variance is more than so many times what was expected at first.
+# Guard: no variance is scaled above this many times its prior.
 MAX_INFLATION = 100.0
 
 
 @njit(**JIT_OPTIONS)
 def update_ar_moments(
-    own: np.ndarray, numbers: np.ndarray, left: np.ndarray, model: np.ndarray,
-    carrier: np.ndarray, noise: np.ndarray, rest: float, unsure: float, turn: np.ndarray,
-    gains: np.ndarray, vector: np.ndarray,
+    state: BankState, residual: float, R: float, model: BankModel,
+    regressors: np.ndarray,
 ) -> None:  # fmt: skip
-    """Take a residual into the products (V, V), and fit them now and then; ``vector`` is room."""
-    d = 2 * len(turn) + 1
-    v = d + ORDER + 1
-    # What was heard while little was known counts less and less.
-    fade = max(min(2.0 / (numbers[N_OBSERVED] + 1.0), 1.0), 1.0 / NOISE_MEMORY)
-    loud = math.sqrt(numbers[NOISE_VAR] * unsure + TINY)
-    vector[0], vector[v - 1] = 1.0, rest
-    for k in range(len(turn)):
-        vector[1 + 2 * k], vector[2 + 2 * k] = carrier[k, 1], carrier[k, 0]
+    """Average a residual of variance R into the moments, and refit now and then.
+
+    ``regressors`` (V) is scratch.
+    """
+    scalars, moments = state.scalars, state.ar_moments
+    d = len(state.x)
+    v = len(regressors)
+    # Early residuals contain errors of the tones; they are forgotten faster.
+    alpha = max(min(2.0 / (scalars[N_OBSERVED] + 1.0), 1.0), 1.0 / NOISE_MEMORY)
+    sigma = math.sqrt(scalars[NOISE_VAR] * R + TINY)
+    regressors[0], regressors[v - 1] = 1.0, residual
+    for k in range(len(state.carrier)):
+        regressors[1 + 2 * k], regressors[2 + 2 * k] = state.carrier[k, 1], state.carrier[k, 0]
     for i in range(ORDER):
-        vector[d + i] = left[i]
+        regressors[d + i] = state.residual_history[i]
     for i in range(v):
-        vector[i] /= loud
+        regressors[i] /= sigma
     for i in range(v):
-        for a in range(i + 1):
-            noise[i, a] += fade * (vector[i] * vector[a] - noise[i, a])
-    # Of samples that are mostly foretold, no noise can be learned.
-    if numbers[N_OBSERVED] >= numbers[NEXT_AR_FIT] and numbers[MISSING_RATE] < MAX_MISSING:
-        numbers[NEXT_AR_FIT] = numbers[N_OBSERVED] + max(4.0, min(64.0, numbers[N_OBSERVED] / 4))
-        _refit_and_rescale(own, numbers, model, noise, turn, gains)
+        for j in range(i + 1):
+            moments[i, j] += alpha * (regressors[i] * regressors[j] - moments[i, j])
+    if scalars[N_OBSERVED] >= scalars[NEXT_AR_FIT] and scalars[MISSING_RATE] < MAX_MISSING:
+        scalars[NEXT_AR_FIT] = scalars[N_OBSERVED] + max(4.0, min(64.0, scalars[N_OBSERVED] / 4))
+        _refit_and_rescale(state, model)
 
 
 @njit(**JIT_OPTIONS)
-def _tone_response(own: np.ndarray, model: np.ndarray, turn: np.ndarray, gains: np.ndarray) -> None:
-    """How the whitened samples answer each candidate's tones."""
-    k_tones = len(turn)
-    d = 2 * k_tones + 1
-    offset = MEAN + d + d * d
-    response = offset + k_tones
-    for k in range(k_tones):
+def _tone_response(state: BankState, model: BankModel) -> None:
+    """The complex gain of each filter's tones in the whitened samples: g A(omega + offset)."""
+    ar, response = state.ar, state.response
+    for k in range(len(model.omega)):
         for j in range(WIDTH):
-            angle = turn[k] + own[(offset + k) * WIDTH + j]
-            c, s = math.cos(angle), math.sin(angle)
+            omega = model.omega[k] + state.freq_offset[k, j]
+            c, s = math.cos(omega), math.sin(omega)
             x, y = 1.0, 0.0
             real, imaginary = 0.0, 0.0
             for i in range(ORDER + 1):
-                real += model[i] * x
-                imaginary += model[i] * y
+                real += ar[i] * x
+                imaginary += ar[i] * y
                 x, y = x * c + y * s, y * c - x * s
-            one, two = gains[k, 0], gains[k, 1]
-            own[(response + 2 * k) * WIDTH + j] = one * real - two * imaginary
-            own[(response + 2 * k + 1) * WIDTH + j] = one * imaginary + two * real
+            g_real, g_imaginary = model.gains[k, 0], model.gains[k, 1]
+            response[k, 0, j] = g_real * real - g_imaginary * imaginary
+            response[k, 1, j] = g_real * imaginary + g_imaginary * real
 
 
 @njit(**JIT_OPTIONS)
-def _fit_ar(numbers: np.ndarray, model: np.ndarray, noise: np.ndarray, d: int) -> float:
-    """The autoregression that the residuals ask for; answers its noise power."""
+def _fit_ar(state: BankState) -> float:
+    """Fit the AR model of the best order; returns its noise power over `NOISE_VAR`."""
+    scalars, ar, moments = state.scalars, state.ar, state.ar_moments
+    d = len(state.x)
     v = d + ORDER + 1
-    root = np.zeros((v, v))
-    n_heard = min(0.75 * numbers[N_OBSERVED], NOISE_MEMORY)
+    L = np.zeros((v, v))
+    n_eff = min(0.75 * scalars[N_OBSERVED], NOISE_MEMORY)
     for i in range(v):
         for j in range(i + 1):
-            rest = noise[i, j]
+            rest = moments[i, j]
             for k in range(j):
-                rest -= root[i, k] * root[j, k]
+                rest -= L[i, k] * L[j, k]
             if i == j:
-                root[i, i] = math.sqrt(max(rest, FLOOR * noise[i, i]) + TINY)
+                L[i, i] = math.sqrt(max(rest, FLOOR * moments[i, i]) + TINY)
             else:
-                root[i, j] = rest / root[j, j]
-    # What is left unexplained with the constant and the tones, and with 1, 2, ... samples past.
-    unexplained = noise[v - 1, v - 1]
+                L[i, j] = rest / L[j, j]
+    # The variance left with the constant and the tones, then with 1, 2, ... past residuals.
+    unexplained = moments[v - 1, v - 1]
     for k in range(d):
-        unexplained -= root[v - 1, k] ** 2
-    floor = FLOOR * noise[v - 1, v - 1] + TINY
+        unexplained -= L[v - 1, k] ** 2
+    floor = FLOOR * moments[v - 1, v - 1] + TINY
     unexplained = max(unexplained, floor)
-    most = min(ORDER, int(n_heard / 6))
-    white = unexplained
-    best, order, power = n_heard * math.log(unexplained), 0, unexplained
-    for q in range(1, most + 1):
-        unexplained = max(unexplained - root[v - 1, d + q - 1] ** 2, floor)
-        worth = n_heard * math.log(unexplained) + ORDER_PENALTY * q
-        if worth < best:
-            best, order, power = worth, q, unexplained
-    numbers[AR_ORDER] = order
-    model[:] = 0
-    model[0] = 1.0
+    max_order = min(ORDER, int(n_eff / 6))
+    white_power = unexplained
+    best, order, power = n_eff * math.log(unexplained), 0, unexplained
+    for q in range(1, max_order + 1):
+        unexplained = max(unexplained - L[v - 1, d + q - 1] ** 2, floor)
+        criterion = n_eff * math.log(unexplained) + ORDER_PENALTY * q
+        if criterion < best:
+            best, order, power = criterion, q, unexplained
+    scalars[AR_ORDER] = order
+    ar[:] = 0
+    ar[0] = 1.0
     n = d + order
+    # Back substitution, of the past residuals alone.
     for i in range(n - 1, d - 1, -1):
-        rest = root[v - 1, i]
+        rest = L[v - 1, i]
         for k in range(i + 1, n):
-            rest += root[k, i] * model[k - d + 1]
-        model[i - d + 1] = -rest / root[i, i]
-    # No polynomial whose roots lie within the circle has larger coefficients: these are rounding.
-    if not np.abs(model).sum() <= 8.0 * 2.0**order:
-        model[1:] = 0
-        numbers[AR_ORDER], power, n = 0.0, white, d
-    return power * n_heard / max(n_heard - n, 1.0)
+            rest += L[k, i] * ar[k - d + 1]
+        ar[i - d + 1] = -rest / L[i, i]
+    # Guard: a minimum-phase polynomial has coefficients of sum below 2^order; larger ones are
+    # rounding errors.
+    if not np.abs(ar).sum() <= 8.0 * 2.0**order:
+        ar[1:] = 0
+        scalars[AR_ORDER], power, n = 0.0, white_power, d
+    return power * n_eff / max(n_eff - n, 1.0)
 
 
 @njit(**JIT_OPTIONS)
-def _refit_and_rescale(
-    own: np.ndarray, numbers: np.ndarray, model: np.ndarray, noise: np.ndarray,
-    turn: np.ndarray, gains: np.ndarray,
-) -> None:  # fmt: skip
-    """A new autoregression, and what the candidates know in its terms.
+def _refit_and_rescale(state: BankState, model: BankModel) -> None:
+    """Fit the AR model anew, and scale each filter's P to the new response.
 
-    As many samples as before are worth what they would be now; where the noise has turned out to
-    be far less than it seemed, they are worth what they were.
+    The number of samples that a filter is worth stays. Where the noise proves much weaker than
+    assumed, the variance in the signal's unit stays.
     """
-    k_tones = len(turn)
-    d = 2 * k_tones + 1
-    spread, response = MEAN + d, MEAN + d + d * d + k_tones
-    strong = np.empty((k_tones, WIDTH))
+    scalars, P, response = state.scalars, state.P, state.response
+    k_tones = len(model.omega)
+    d = len(state.x)
+    response_power = np.empty((k_tones, WIDTH))
     for k in range(k_tones):
         for j in range(WIDTH):
-            at = (response + 2 * k) * WIDTH + j
-            strong[k, j] = own[at] ** 2 + own[at + WIDTH] ** 2
-    before = numbers[AR_DC_GAIN]
-    power = _fit_ar(numbers, model, noise, d) * numbers[NOISE_VAR]
-    _tone_response(own, model, turn, gains)
-    numbers[AR_DC_GAIN] = model.sum()
-    fall = numbers[NOISE_VAR] / max(power, TINY)
-    least = math.sqrt(fall) if fall > 1.5 else 0.0
+            response_power[k, j] = response[k, 0, j] ** 2 + response[k, 1, j] ** 2
+    old_dc_gain = scalars[AR_DC_GAIN]
+    power = _fit_ar(state) * scalars[NOISE_VAR]
+    _tone_response(state, model)
+    scalars[AR_DC_GAIN] = state.ar.sum()
+    fall = scalars[NOISE_VAR] / max(power, TINY)
+    min_scale = math.sqrt(fall) if fall > 1.5 else 0.0
     if fall > 1.5:
-        numbers[NOISE_VAR] = power
-    level = min(max(abs(before) / max(abs(numbers[AR_DC_GAIN]), 1e-9), 1e-3), 1e3)
+        scalars[NOISE_VAR] = power
+    dc_scale = min(max(abs(old_dc_gain) / max(abs(scalars[AR_DC_GAIN]), 1e-9), 1e-3), 1e3)
     for j in range(WIDTH):
         for i in range(d):
-            wider, most = level, MAX_INFLATION * PRIOR_VAR_DC
+            scale, max_var = dc_scale, MAX_INFLATION * PRIOR_VAR_DC
             if i < d - 1:
                 k = i // 2
-                at = (response + 2 * k) * WIDTH + j
-                now = own[at] ** 2 + own[at + WIDTH] ** 2 + TINY
-                wider, most = math.sqrt(strong[k, j] / now), MAX_INFLATION * PRIOR_VAR_TONE / now
-            at = (spread + i * (d + 1)) * WIDTH + j
-            wider = min(max(wider, least), math.sqrt(most / (own[at] + TINY)))
+                new_power = response[k, 0, j] ** 2 + response[k, 1, j] ** 2 + TINY
+                scale = math.sqrt(response_power[k, j] / new_power)
+                max_var = MAX_INFLATION * PRIOR_VAR_TONE / new_power
+            scale = min(max(scale, min_scale), math.sqrt(max_var / (P[i, i, j] + TINY)))
             for a in range(d):
-                own[(spread + i * d + a) * WIDTH + j] *= wider
-                own[(spread + a * d + i) * WIDTH + j] *= wider
+                P[i, a, j] *= scale
+                P[a, i, j] *= scale

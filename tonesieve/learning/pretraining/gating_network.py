@@ -1,13 +1,18 @@
-"""The network that weighs candidates, and what it learns by.
+"""The gating network in PyTorch, and its losses.
 
-A gated recurrent unit hears the features frame by frame; a head above it says the candidates'
-weights, that of nothing, and how wide the band is over what the candidates would say themselves.
-For a place between two frames a second, small network weighs both directions' candidates, from
-what both hold; it is told everything and changes nothing of it. The kernels of `kernels.kalman_bank.gating`
-compute the same without PyTorch.
+A gated recurrent unit (Cho et al. 2014) reads the features of each gating interval; a linear head
+gives the logits of the filters and of silence, and the width of the band over the mixture's own.
+At a place between two intervals a second, small network fuses both directions from the states and
+outputs of both, which it does not change. The kernels of `kernels.kalman_bank.gating` compute the
+same without PyTorch, and have the equations.
 
-Axes: S tones in one direction, B records, D directions, R frames, F features, M candidates,
-W weights (M and that of nothing), P points, H hidden.
+The estimates are trained on their error in dB, the bands on the pinball loss of the 90 % quantile
+of the error (Koenker and Bassett 1978).
+
+Reference: R. Koenker, G. Bassett, Regression quantiles, Econometrica 46 (1978) 33-50.
+
+Axes: S tones in one direction, B records, D directions, R gating intervals, F features, M filters,
+W weights (M and that of silence), P points, H hidden.
 """
 
 from __future__ import annotations
@@ -19,71 +24,74 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from tonesieve.kernels.kalman_bank.features import n_features
-from tonesieve.kernels.kalman_bank.gating import BOUND, CROSS, LOGIT_SCALE
+from tonesieve.kernels.kalman_bank.gating import CROSS_BOUND, LOGIT_SCALE, N_CROSS
 from tonesieve.kernels.simd import WIDTH as M
 from tonesieve.learning.pretraining.dataset import Batch
 
-MIXED = 48  # cells of the second network
-# The share of all cases that the band is to hold.
-COVERED = 0.9
-# What the time before a record is settled counts, and the band, beside the settled error in dB.
-EARLY, BAND = 0.15, 4.0
-# Errors in dB are held to these bounds, early ones to less: one record must not rule a batch.
-WORST_DB, WORST_EARLY_DB, BEST_DB = 10.0, 15.0, -60.0
-# Added to powers that may be none, and to errors over the tone's rms whose logarithm is taken.
-TINY, NEARLY = 1e-30, 1e-6
+N_MIX = 48  # hidden units of the fusion network; chosen, not tuned
+# Derived: `ToneEstimate.band` is documented to hold the tone in 9 cases of 10.
+COVERAGE = 0.9
+# Weights of the early error and of the band's loss beside the settled error in dB; chosen, not
+# tuned.
+EARLY_WEIGHT, BAND_WEIGHT = 0.15, 4.0
+# Guards: bounds of errors in dB, so that no record rules a batch.
+MAX_DB, MAX_EARLY_DB, MIN_DB = 10.0, 15.0, -60.0
+# Initial logits of silence, of the causal and of the fused mixture; chosen, not tuned.
+SILENCE_LOGIT, FUSED_SILENCE_LOGIT = -3.0, -4.0
+# Guards: added to powers, and to errors over the tone's rms, before their logarithm is taken.
+TINY, MIN_ERROR = 1e-30, 1e-6
 
 
 class TensorBatch(NamedTuple):
-    """A batch on the device that learns from it."""
+    """A `Batch` as tensors on a device."""
 
     features: Float[Tensor, "B D R F"]
     phasors: Float[Tensor, "B D R 2 M"]
     variances: Float[Tensor, "B D R M"]
-    after: Float[Tensor, "B D R P 2 M"]
-    after_true: Float[Tensor, "B D R P 2"]
-    beside: Float[Tensor, "B D R P 2 M"]
-    beside_true: Float[Tensor, "B R P 2"]
-    n_frames: Int64[Tensor, " B"]
+    causal_phasors: Float[Tensor, "B D R P 2 M"]
+    causal_targets: Float[Tensor, "B D R P 2"]
+    smoothing_phasors: Float[Tensor, "B D R P 2 M"]
+    smoothing_targets: Float[Tensor, "B R P 2"]
+    n_intervals: Int64[Tensor, " B"]
     settled: Int64[Tensor, " B"]
 
 
-def as_lesson(batch: Batch, device: torch.device | str = "cpu") -> TensorBatch:
-    """Arrays as tensors."""
+def to_tensors(batch: Batch, device: torch.device | str = "cpu") -> TensorBatch:
+    """Copy a batch to a device."""
     return TensorBatch(*(torch.from_numpy(array).to(device) for array in batch))
 
 
 class GateOutput(NamedTuple):
-    """What the network holds of a tone at the ends of frames."""
+    """What the network gives at the ends of gating intervals."""
 
     hidden: Float[Tensor, "*S R H"]
     logits: Float[Tensor, "*S R W"]
     weights: Float[Tensor, "*S R W"]
-    sure: Float[Tensor, "*S R"]  # logarithm of the band's half-width
+    log_std: Float[Tensor, "*S R"]  # logarithm of the band's half-width
 
 
 class FusedOutput(NamedTuple):
-    """What both directions together hold of a tone at places between frames."""
+    """What both directions give at places between intervals."""
 
-    weights: Float[Tensor, "B R V"]  # V: those of both directions' candidates, and of nothing
-    sure: Float[Tensor, "B R"]
+    weights: Float[Tensor, "B R V"]  # V = 2 M + 1: both directions' filters, and silence
+    log_std: Float[Tensor, "B R"]
 
 
 class GatingNetwork(nn.Module):
-    """Both networks; names and shapes of the weights are those that `kernels.kalman_bank.gating` packs."""
+    """Both networks. Names and shapes of the parameters are the format of the weights' file."""
 
-    def __init__(self, n_hidden: int = 48, n_mixed: int = MIXED) -> None:
+    def __init__(self, n_hidden: int = 48, n_mix: int = N_MIX) -> None:
         super().__init__()
         self.gru = nn.GRU(n_features(), n_hidden, batch_first=True)
         self.head = nn.Linear(n_hidden, M + 2)
-        self.mix = nn.Linear(2 * n_hidden + 2 * (M + 1) + CROSS, n_mixed)
-        self.two = nn.Linear(n_mixed, 2 * M + 2)
+        self.mix = nn.Linear(2 * n_hidden + 2 * (M + 1) + N_CROSS, n_mix)
+        self.two = nn.Linear(n_mix, 2 * M + 2)  # the fusion's head
         with torch.no_grad():
-            # At first all candidates count alike, and both directions by how sure they are.
-            for layer, nothing in ((self.head, -3.0), (self.two, -4.0)):
+            # At first all filters count alike, and the directions by the widths of their bands.
+            for layer, logit in ((self.head, SILENCE_LOGIT), (self.two, FUSED_SILENCE_LOGIT)):
                 layer.weight *= 0.1
                 layer.bias.zero_()
-                layer.bias[-2] = nothing
+                layer.bias[-2] = logit
 
     def forward(
         self,
@@ -91,83 +99,81 @@ class GatingNetwork(nn.Module):
         phasors: Float[Tensor, "S R 2 M"],
         variances: Float[Tensor, "S R M"],
     ) -> GateOutput:
-        """What is held at the end of every frame, by what was heard up to it."""
+        """Gate the filters at the end of every interval, from the intervals up to it."""
         hidden, _ = self.gru(features)
-        told = self.head(hidden)
-        weights = torch.softmax(told[..., :-1], dim=-1)
-        sure = own_deviation(weights, phasors, variances) + told[..., -1]
-        return GateOutput(hidden, told[..., :-1], weights, sure)
+        outputs = self.head(hidden)
+        weights = torch.softmax(outputs[..., :-1], dim=-1)
+        log_std = mixture_log_std(weights, phasors, variances) + outputs[..., -1]
+        return GateOutput(hidden, outputs[..., :-1], weights, log_std)
 
-    def join(
+    def fuse(
         self,
         past: GateOutput,
         future: GateOutput,
         phasors: Float[Tensor, "B D R 2 M"],
         variances: Float[Tensor, "B D R M"],
     ) -> FusedOutput:
-        """What is held at places between frames: ``past`` and ``future`` are those beside them.
+        """Gate both directions' filters at places between intervals.
 
-        Only the second network learns by it.
+        ``past`` and ``future`` are those at the places. Gradients reach the second network alone.
         """
         with torch.no_grad():
-            inputs = _inputs(past, future, phasors)
+            inputs = _fusion_inputs(past, future, phasors)
             prior = torch.cat(
                 [
-                    torch.log(side.weights[..., :-1] + TINY) - 2 * side.sure[..., None]
+                    torch.log(side.weights[..., :-1] + TINY) - 2 * side.log_std[..., None]
                     for side in (past, future)
                 ],
                 dim=-1,
             )
             prior = prior - prior.logsumexp(dim=-1, keepdim=True)
-        told = self.two(torch.tanh(self.mix(inputs)))
-        logits = torch.cat([prior + told[..., :-2], told[..., -2:-1]], dim=-1)
+        outputs = self.two(torch.tanh(self.mix(inputs)))
+        logits = torch.cat([prior + outputs[..., :-2], outputs[..., -2:-1]], dim=-1)
         weights = torch.softmax(logits, dim=-1)
         all_phasors = torch.cat([phasors[:, 0], phasors[:, 1]], dim=-1)
         all_variances = torch.cat([variances[:, 0], variances[:, 1]], dim=-1)
-        return FusedOutput(
-            weights, own_deviation(weights, all_phasors, all_variances) + told[..., -1]
-        )
+        log_std = mixture_log_std(weights, all_phasors, all_variances) + outputs[..., -1]
+        return FusedOutput(weights, log_std)
 
 
-def weighed(
+def mixture_mean(
     weights: Float[Tensor, "*#S W"], phasors: Float[Tensor, "*#S 2 M"]
 ) -> Float[Tensor, "... 2"]:
-    """The candidates' mean by their weights; what counts for nothing counts as zero."""
+    """Mean of a mixture of filters and of silence, whose phasor is 0."""
     return (weights[..., None, :-1] * phasors).sum(dim=-1)
 
 
 @torch.no_grad()
-def own_deviation(
+def mixture_log_std(
     weights: Float[Tensor, "*S W"],
     phasors: Float[Tensor, "*S 2 M"],
     variances: Float[Tensor, "*S M"],
 ) -> Float[Tensor, " *S"]:
-    """Logarithm of the standard deviation that weighed candidates would have by themselves.
+    """Logarithm of a mixture's standard deviation, of either part of the phasor.
 
-    What they are apart, and what each is off by; what weight nothing has, the tone is off by. The
-    band is this and what the network adds, which alone is learned by it.
+    Without gradient: the band is learned by what the network adds to it.
     """
-    mean = weighed(weights, phasors)
-    spread = ((phasors - mean[..., None]) ** 2).sum(dim=-2) + variances
-    missed = weights[..., -1] * (mean**2).sum(dim=-1)
-    power = (weights[..., :-1] * spread).sum(dim=-1) + missed
-    return 0.5 * torch.log(0.5 * power + TINY)
+    mean = mixture_mean(weights, phasors)
+    power = ((phasors - mean[..., None]) ** 2).sum(dim=-2) + variances
+    silence_power = weights[..., -1] * (mean**2).sum(dim=-1)
+    total = (weights[..., :-1] * power).sum(dim=-1) + silence_power
+    return 0.5 * torch.log(0.5 * total + TINY)
 
 
-def _inputs(
+def _fusion_inputs(
     past: GateOutput, future: GateOutput, phasors: Float[Tensor, "B D R 2 M"]
 ) -> Float[Tensor, "B R I"]:
-    """What the second network hears: both states, both outputs, how both stand to each other."""
-    levels = [weighed(side.weights, phasors[:, at]) for at, side in enumerate((past, future))]
+    """Both states, both logits, and how both directions compare."""
+    means = [mixture_mean(side.weights, phasors[:, d]) for d, side in enumerate((past, future))]
     cross = [
-        past.sure - future.sure,
-        _log_length(levels[0] - levels[1]) - torch.logaddexp(past.sure, future.sure),
-        _log_length(levels[0]) - past.sure,
-        _log_length(levels[1]) - future.sure,
+        past.log_std - future.log_std,
+        _log_length(means[0] - means[1]) - torch.logaddexp(past.log_std, future.log_std),
+        _log_length(means[0]) - past.log_std,
+        _log_length(means[1]) - future.log_std,
     ]
-    held = torch.stack(cross, dim=-1).clamp(-BOUND, BOUND)
-    told = [LOGIT_SCALE * side.logits for side in (past, future)]
-    return torch.cat([past.hidden, future.hidden, *told, held], dim=-1)
+    clipped = torch.stack(cross, dim=-1).clamp(-CROSS_BOUND, CROSS_BOUND)
+    logits = [LOGIT_SCALE * side.logits for side in (past, future)]
+    return torch.cat([past.hidden, future.hidden, *logits, clipped], dim=-1)
 
 
 def _log_length(phasors: Float[Tensor, "*S 2"]) -> Float[Tensor, " *S"]:
@@ -175,116 +181,118 @@ def _log_length(phasors: Float[Tensor, "*S 2"]) -> Float[Tensor, " *S"]:
 
 
 class LossTerms(NamedTuple):
-    """How answers did, a row a record (of each direction), and what is learned by."""
+    """Terms of the loss, a row a record (of each direction)."""
 
     settled_db: Float[Tensor, " S"]
     early_db: Float[Tensor, " S"]
     band_loss: Float[Tensor, ""]
-    over: Float[Tensor, "S R P 2"]  # logarithm of the error over the band's half-width
-    late: Bool[Tensor, "S R"]  # the frames that count as settled
+    log_ratio: Float[Tensor, "S R P 2"]  # logarithm of the error over the band's half-width
+    is_settled: Bool[Tensor, "S R"]
 
     @property
     def loss(self) -> Float[Tensor, ""]:
-        """Mean error in dB, early errors and the band with their weights."""
-        return self.settled_db.mean() + EARLY * self.early_db.mean() + BAND * self.band_loss
+        """Mean error in dB, and the weighted early error and band loss."""
+        early, band = self.early_db.mean(), self.band_loss
+        return self.settled_db.mean() + EARLY_WEIGHT * early + BAND_WEIGHT * band
 
     @property
     def covered(self) -> Float[Tensor, " S"]:
-        """Share of the settled answers of every record that lie within the band."""
-        within = (self.over < 0).double().mean(dim=(2, 3)) * self.late
-        return within.sum(dim=1) / self.late.sum(dim=1)
+        """Fraction of every record's settled errors that lie within the band."""
+        within = (self.log_ratio < 0).double().mean(dim=(2, 3)) * self.is_settled
+        return within.sum(dim=1) / self.is_settled.sum(dim=1)
 
 
-def compute_losses(weigher: GatingNetwork, lesson: TensorBatch) -> tuple[LossTerms, LossTerms]:
-    """How a direction alone did (S = B D), and how both together did (S = B)."""
-    n_records, _, n_frames = lesson.features.shape[:3]
-    frames = torch.arange(n_frames, device=lesson.features.device)
-    there = frames < lesson.n_frames[:, None]
-    late = there & (frames >= lesson.settled[:, None])
-    opinion = weigher(
-        *(p.flatten(0, 1) for p in (lesson.features, lesson.phasors, lesson.variances))
+def compute_losses(network: GatingNetwork, batch: TensorBatch) -> tuple[LossTerms, LossTerms]:
+    """Losses of each direction alone (S = B D), and of both together (S = B)."""
+    n_records, _, n_intervals = batch.features.shape[:3]
+    index = torch.arange(n_intervals, device=batch.features.device)
+    is_valid = index < batch.n_intervals[:, None]
+    is_settled = is_valid & (index >= batch.settled[:, None])
+    gate = network(*(p.flatten(0, 1) for p in (batch.features, batch.phasors, batch.variances)))
+    causal = _loss_terms(
+        mixture_mean(gate.weights[:, :, None], batch.causal_phasors.flatten(0, 1)),
+        batch.causal_targets.flatten(0, 1),
+        gate.log_std,
+        *(mask.repeat_interleave(2, dim=0) for mask in (is_valid, is_settled)),
     )
-    alone = _judged(
-        weighed(opinion.weights[:, :, None], lesson.after.flatten(0, 1)),
-        lesson.after_true.flatten(0, 1),
-        opinion.sure,
-        *(mask.repeat_interleave(2, dim=0) for mask in (there, late)),
+    both = GateOutput(*(part.detach().unflatten(0, (n_records, 2)) for part in gate))
+    fused = network.fuse(*align_directions(both, batch))
+    all_phasors = torch.cat(batch.smoothing_phasors[:, :, :-1].unbind(1), dim=-1)
+    smoothing = _loss_terms(
+        mixture_mean(fused.weights[:, :, None], all_phasors),
+        batch.smoothing_targets[:, :-1],
+        fused.log_std,
+        is_valid[:, 1:],
+        is_settled[:, 1:],
     )
-    sides = GateOutput(*(part.detach().unflatten(0, (n_records, 2)) for part in opinion))
-    joined = weigher.join(*beside_places(sides, lesson))
-    both = _judged(
-        weighed(joined.weights[:, :, None], torch.cat(lesson.beside[:, :, :-1].unbind(1), dim=-1)),
-        lesson.beside_true[:, :-1],
-        joined.sure,
-        there[:, 1:],
-        late[:, 1:],
-    )
-    return alone, both
+    return causal, smoothing
 
 
-def beside_places(
-    sides: GateOutput, lesson: TensorBatch
+def align_directions(
+    both: GateOutput, batch: TensorBatch
 ) -> tuple[GateOutput, GateOutput, Float[Tensor, "B D R 2 M"], Float[Tensor, "B D R M"]]:
-    """What either side holds at the places after all frames but the last, and its candidates'.
+    """Past and future at the places after all intervals but the last; phasors and variances there.
 
-    Parts of ``sides`` are (B, D, R, ...). After frame r of so many, the future is frame
-    n_frames - 2 - r backwards.
+    Parts of ``both`` are (B, D, R, ...). After interval r the future is the backward interval
+    n_intervals - 2 - r.
     """
-    n_frames = lesson.features.shape[2]
-    places = torch.arange(n_frames - 1, device=lesson.features.device)
-    back = (lesson.n_frames[:, None] - 2 - places).clamp(min=0)
+    n_intervals = batch.features.shape[2]
+    places = torch.arange(n_intervals - 1, device=batch.features.device)
+    backward = (batch.n_intervals[:, None] - 2 - places).clamp(min=0)
 
     def future(part: Tensor) -> Tensor:
-        index = back.reshape(*back.shape, *(1 for _ in part.shape[3:]))
-        return part[:, 1].gather(1, index.expand(*back.shape, *part.shape[3:]))
+        index = backward.reshape(*backward.shape, *(1 for _ in part.shape[3:]))
+        return part[:, 1].gather(1, index.expand(*backward.shape, *part.shape[3:]))
 
-    def both(part: Tensor) -> Tensor:
+    def stacked(part: Tensor) -> Tensor:
         return torch.stack([part[:, 0, :-1], future(part)], dim=1)
 
     return (
-        GateOutput(*(part[:, 0, :-1] for part in sides)),
-        GateOutput(*(future(part) for part in sides)),
-        both(lesson.phasors),
-        both(lesson.variances),
+        GateOutput(*(part[:, 0, :-1] for part in both)),
+        GateOutput(*(future(part) for part in both)),
+        stacked(batch.phasors),
+        stacked(batch.variances),
     )
 
 
-def _judged(
+def _loss_terms(
     estimates: Float[Tensor, "S R P 2"],
-    true: Float[Tensor, "S R P 2"],
-    sure: Float[Tensor, "S R"],
-    there: Bool[Tensor, "S R"],
-    late: Bool[Tensor, "S R"],
+    targets: Float[Tensor, "S R P 2"],
+    log_std: Float[Tensor, "S R"],
+    is_valid: Bool[Tensor, "S R"],
+    is_settled: Bool[Tensor, "S R"],
 ) -> LossTerms:
-    error = ((estimates - true) ** 2).sum(dim=-1).mean(dim=-1)
-    power = (true**2).sum(dim=-1).mean(dim=-1)
-    missed = torch.log((estimates - true).detach().abs() + NEARLY)
-    over = missed - sure[:, :, None, None]
-    early = there & ~late
+    error = ((estimates - targets) ** 2).sum(dim=-1).mean(dim=-1)
+    power = (targets**2).sum(dim=-1).mean(dim=-1)
+    log_error = torch.log((estimates - targets).detach().abs() + MIN_ERROR)
+    log_ratio = log_error - log_std[:, :, None, None]
+    is_early = is_valid & ~is_settled
     return LossTerms(
-        settled_db(error, power, late), early_db(error, power, early), pinball(over, there),
-        over.detach(), late,
+        settled_db(error, power, is_settled), early_db(error, power, is_early),
+        pinball(log_ratio, is_valid), log_ratio.detach(), is_settled,
     )  # fmt: skip
 
 
 def settled_db(
-    error: Float[Tensor, "S R"], power: Float[Tensor, "S R"], late: Bool[Tensor, "S R"]
+    error: Float[Tensor, "S R"], power: Float[Tensor, "S R"], is_settled: Bool[Tensor, "S R"]
 ) -> Float[Tensor, " S"]:
-    """Error over power once settled, in dB; of bursts that are over by then, over next to none."""
-    e, p = ((part * late).sum(dim=1) for part in (error, power))
-    return 10 * torch.log10((e + 1e-7 * p) / (p + 1e-6) + 1e-7).clamp(BEST_DB / 10, WORST_DB / 10)
+    """Settled error over power in dB; of bursts that are over by then, over a small constant."""
+    e, p = ((part * is_settled).sum(dim=1) for part in (error, power))
+    return 10 * torch.log10((e + 1e-7 * p) / (p + 1e-6) + 1e-7).clamp(MIN_DB / 10, MAX_DB / 10)
 
 
 def early_db(
-    error: Float[Tensor, "S R"], power: Float[Tensor, "S R"], early: Bool[Tensor, "S R"]
+    error: Float[Tensor, "S R"], power: Float[Tensor, "S R"], is_early: Bool[Tensor, "S R"]
 ) -> Float[Tensor, " S"]:
-    """Error over power before that, in dB; there may be no power, nor a frame."""
-    e, p = ((part * early).sum(dim=1) for part in (error, power))
+    """Error over power before that in dB; both may be 0."""
+    e, p = ((part * is_early).sum(dim=1) for part in (error, power))
     ratio = (e + 1e-5) / (p + 1e-3) + 1e-6
-    return 10 * torch.log10(ratio).clamp(BEST_DB / 10, WORST_EARLY_DB / 10)
+    return 10 * torch.log10(ratio).clamp(MIN_DB / 10, MAX_EARLY_DB / 10)
 
 
-def pinball(over: Float[Tensor, "S R P 2"], there: Bool[Tensor, "S R"]) -> Float[Tensor, ""]:
-    """Least where a share of `COVERED` of all errors is below the band (Koenker 1978)."""
-    loss = torch.maximum(COVERED * over, (COVERED - 1) * over).mean(dim=(2, 3))
-    return (loss * there).sum() / there.sum()
+def pinball(
+    log_ratio: Float[Tensor, "S R P 2"], is_valid: Bool[Tensor, "S R"]
+) -> Float[Tensor, ""]:
+    """Pinball loss, least where a fraction `COVERAGE` of all errors is within the band."""
+    loss = torch.maximum(COVERAGE * log_ratio, (COVERAGE - 1) * log_ratio).mean(dim=(2, 3))
+    return (loss * is_valid).sum() / is_valid.sum()

@@ -1,18 +1,16 @@
-"""How the pretrained extractor comes about: one network, for any tone in any noise.
+"""Pretraining: one gating network, for any tone in any noise.
 
-Step i learns from the batch that the seed and i draw, whatever was done before and however often
-the training was interrupted. At the end the bands are made to hold `weigher.COVERED` of the errors
-on batches of their own, and figures are taken on others.
+Step i trains on the batch that the seed and i draw, however often the training was interrupted.
+Then the bands are calibrated to hold `COVERAGE` of the errors on batches of their own (a quantile
+of the log-ratios, as in split conformal prediction), and metrics are taken on others.
 """
 
 from __future__ import annotations
 
-import math
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,66 +21,34 @@ import torch
 from torch import Tensor
 
 from tonesieve.errors import UserError
-from tonesieve.inference.weights import (
-    check_finite,
-    read_tensors,
-    save_pretrained,
-    write_tensors,
-)
+from tonesieve.inference.weights import check_finite, save_pretrained
 from tonesieve.learning.data.prefetch import prefetch_processes
-from tonesieve.learning.pretraining.dataset import FEWEST_FRAMES, SIZES, BatchSpec, draw_batch
+from tonesieve.learning.pretraining.dataset import SIZES, BatchSpec, draw_batch
 from tonesieve.learning.pretraining.gating_network import (
-    COVERED,
+    COVERAGE,
     GatingNetwork,
     LossTerms,
     TensorBatch,
-    as_lesson,
     compute_losses,
+    to_tensors,
 )
+from tonesieve.learning.pretraining.recipe import (
+    N_CALIBRATING,
+    N_HIDDEN,
+    N_STEPS,
+    N_VALIDATING,
+    Recipe,
+)
+from tonesieve.learning.pretraining.training_state import start_or_resume, to_arrays
 from tonesieve.learning.runtime.threads import torch_threads, tune_malloc
 from tonesieve.util.files import refuse_existing
 from tonesieve.util.progress import Reporter
 
-N_STEPS, N_HIDDEN = 5000, 48
-LEARNING_RATE, WARM_UP, LOWEST = 3e-3, 50, 0.01
-LONGEST_GRADIENT = 1.0
-# Batches that the bands are set by, and that figures are taken on; the same for every seed.
-N_CALIBRATING, N_VALIDATING = 32, 32
-# The second number of a batch's seed: what it is for.
-LEARNING, CALIBRATING, VALIDATING = range(3)
-# What is not done yet, and the format of that.
-PART, PART_FORMAT, PART_VERSION = ".part", "pretraining", 1
-SAVE_EVERY, TELL_EVERY = 200, 10
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """All that decides which weights come out."""
-
-    seed: int = 0
-    n_steps: int = N_STEPS
-    n_hidden: int = N_HIDDEN
-    sizes: tuple[BatchSpec, ...] = SIZES
-    n_calibrating: int = N_CALIBRATING
-    n_validating: int = N_VALIDATING
-
-    def __post_init__(self) -> None:
-        least = {"seed": 0, "n_steps": 1, "n_hidden": 1, "n_calibrating": 1, "n_validating": 1}
-        for name, smallest in least.items():
-            if getattr(self, name) < smallest:
-                raise UserError(f"{name} {getattr(self, name)}: must be {smallest} or more")
-        for size in self.sizes:
-            if size.frames < FEWEST_FRAMES:
-                raise UserError(f"sizes: {size.frames} frames; must be {FEWEST_FRAMES} or more")
-
-    def noted(self) -> dict[str, Any]:
-        """As it is written beside the weights."""
-        return {**asdict(self), "sizes": [list(size) for size in self.sizes]}
-
-    def learning_rate(self, step: int) -> float:
-        """Warmed up, and down to a hundredth along a cosine."""
-        fall = 0.5 * (1 + math.cos(math.pi * step / self.n_steps))
-        return LEARNING_RATE * min(1.0, (step + 1) / WARM_UP) * max(LOWEST, fall)
+# The second number of a batch's seed: its purpose.
+TRAINING, CALIBRATING, VALIDATING = range(3)
+PART = ".part"  # the suffix of an unfinished pretraining
+# Steps between two saves, and between two displays; chosen, not tuned.
+SAVE_EVERY, REPORT_EVERY = 200, 10
 
 
 def pretrain(
@@ -100,169 +66,111 @@ def pretrain(
     n_workers: int = 1,
     save_every: int = SAVE_EVERY,
 ) -> dict[str, Any]:
-    """Train the network that weighs candidates, from nothing, and write its weights to ``out``.
+    """Train the gating network of the pretrained extractor from scratch, and write its weights.
 
-    45 minutes on two cores. What is done is kept in ``out`` with ``.part`` added, every
-    ``save_every`` steps; the same call goes on from there, and ends with the weights that it would
-    have had without a break. ``n_workers`` processes draw the batches; neither they nor the break
-    make a difference to a bit (on a CPU; the package's and PyTorch's versions do).
+    It takes 45 minutes on two cores. An interrupted training resumes by the same call, and ends
+    with the weights that it would have had without the interruption. On a CPU the weights are the
+    same to the last bit, as long as the versions of the package and of PyTorch are.
 
-    Answers the file and its figures. Raises `UserError` when ``out`` exists, or what was begun
-    there had other settings, unless ``force`` is on; then it begins anew, if it has to.
+    Parameters
+    ----------
+    out : str or Path, default "pretrained.safetensors"
+        File of weights to write; with ``.part`` added, that of the unfinished training.
+    seed : int, default 0
+        Draws the initial weights and all batches.
+    n_steps : int, default 5000
+        Batches to train on.
+    n_hidden : int, default 48
+        Hidden units of the recurrent network.
+    device : str, default "cpu"
+        PyTorch's name of a device, cpu or cuda.
+    reporter : Reporter, optional
+        Is shown the progress.
+    force : bool, default False
+        Overwrite ``out``, and an unfinished training with other settings.
+    sizes : sequence of BatchSpec, optional
+        Sizes of the batches.
+    n_calibrating : int, default 32
+        Batches that the bands are calibrated on.
+    n_validating : int, default 32
+        Batches that the metrics are taken on.
+    n_workers : int, default 1
+        Processes that draw batches; they do not change the weights.
+    save_every : int, default 200
+        Steps between two saves of the unfinished training.
+
+    Returns
+    -------
+    dict
+        The file, its metrics and metadata, and the seconds that it took.
+
+    Raises
+    ------
+    UserError
+        If ``out`` exists, or an unfinished training has other settings, without ``force``; or for
+        a setting out of bounds.
     """
     reporter, out = reporter or Reporter(), Path(out)
     recipe = Recipe(seed, n_steps, n_hidden, tuple(sizes), n_calibrating, n_validating)
-    place = _device(device)
+    torch_device = _device(device)
     refuse_existing(out, force=force)
     part = out.with_name(out.name + PART)
     began = time.monotonic()
     tune_malloc()
-    with torch_threads(1):  # so small a network has no use for more, and sums would differ
-        progress = _begun(recipe, place, part, force=force)
+    with torch_threads(1):  # a small network has no use for more, and sums would differ
+        state = start_or_resume(recipe, torch_device, part, force=force)
+        steps = range(state.step, n_steps)
         with (
             reporter.task("pretraining", n_steps) as task,
-            _lessons(recipe, LEARNING, range(progress.step, n_steps), n_workers, place) as lessons,
+            _batches(recipe, TRAINING, steps, n_workers, torch_device) as batches,
         ):
-            task.update(progress.step)
-            for lesson in lessons:
-                progress.learn(lesson)
-                task.update(progress.step)
-                if progress.step % TELL_EVERY == 0:
-                    task.set_text(progress.note())
-                if progress.step % save_every == 0:
-                    progress.save(part)
-        progress.save(part)
-        weigher = progress.weigher
-        given = {"recipe": recipe, "n_workers": n_workers, "device": place, "reporter": reporter}
-        shifts = _calibrate(weigher, **given)
-        figures = _validate(weigher, **given)
-    notes = {
-        "recipe": recipe.noted(),
+            task.update(state.step)
+            for batch in batches:
+                state.train_on(batch)
+                task.update(state.step)
+                if state.step % REPORT_EVERY == 0:
+                    task.set_text(state.summary())
+                if state.step % save_every == 0:
+                    state.save(part)
+        state.save(part)
+        network = state.network
+        options = {
+            "recipe": recipe,
+            "n_workers": n_workers,
+            "device": torch_device,
+            "reporter": reporter,
+        }
+        offsets = _calibrate(network, **options)
+        metrics = _validate(network, **options)
+    metadata = {
+        "recipe": recipe.to_metadata(),
         "commit": _commit(),
         "tonesieve": _version(),
         "torch": torch.__version__,
-        "device": place.type,
-        "figures": {**figures, "band_shift": shifts},
+        "device": torch_device.type,
+        "figures": {**metrics, "band_shift": offsets},
     }
-    tensors = _arrays(weigher.state_dict())
+    tensors = to_arrays(network.state_dict())
     check_finite(tensors, out)
-    save_pretrained(out, tensors, notes, force=force)
+    save_pretrained(out, tensors, metadata, force=force)
     part.unlink(missing_ok=True)
-    return {"weights": str(out), **notes, "seconds": time.monotonic() - began}
-
-
-def train_step(
-    weigher: GatingNetwork, optimizer: torch.optim.Optimizer, lesson: TensorBatch
-) -> float:
-    """One step of the optimiser; answers the loss before it."""
-    alone, both = compute_losses(weigher, lesson)
-    loss = alone.loss + both.loss
-    optimizer.zero_grad()
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(weigher.parameters(), LONGEST_GRADIENT)
-    optimizer.step()
-    return float(loss.detach())
-
-
-class _Progress:
-    """The training as far as it is done."""
-
-    def __init__(self, recipe: Recipe, device: torch.device) -> None:
-        self._recipe, self.step, self._losses = recipe, 0, [0.0]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(recipe.seed)
-            self.weigher = GatingNetwork(recipe.n_hidden).to(device)
-        self.optimizer = torch.optim.Adam(self.weigher.parameters(), lr=LEARNING_RATE)
-
-    def learn(self, lesson: TensorBatch) -> None:
-        """Learn from the next batch."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._recipe.learning_rate(self.step)
-        loss = train_step(self.weigher, self.optimizer, lesson)
-        if not math.isfinite(loss):
-            raise RuntimeError(f"the loss of step {self.step} is {loss}")
-        self.step += 1
-        self._losses = [*self._losses[-49:], loss] if self.step > 1 else [loss]
-
-    def note(self) -> str:
-        """How it goes."""
-        return f"{self.step}/{self._recipe.n_steps} loss {np.mean(self._losses):.2f}"
-
-    def save(self, path: Path) -> None:
-        """Write all that the next step needs."""
-        tensors = {f"weigher.{n}": t for n, t in self.weigher.state_dict().items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{key}": tensor for key, tensor in state.items()}
-        about = {
-            "format": PART_FORMAT,
-            "version": PART_VERSION,
-            "recipe": self._recipe.noted(),
-            "step": self.step,
-        }
-        write_tensors(path, _arrays(tensors), about)
-
-    def resume_from(self, path: Path) -> None:
-        """Go on from what was written; raises `UserError` where that does not fit."""
-        tensors, about = read_tensors(path)
-        if about.get("format") != PART_FORMAT or about.get("version") != PART_VERSION:
-            raise UserError(f"{path}: not what is left of a pretraining; remove it, or --force")
-        mine, theirs = self._recipe.noted(), dict(about.get("recipe") or {})
-        changed = [name for name in mine if mine[name] != theirs.get(name)]
-        if changed:
-            name = changed[0]
-            raise UserError(
-                f"{path}: was begun with {name} {theirs.get(name)}, not {mine[name]}; "
-                "go on with that, remove it, or --force to begin anew"
-            )
-        try:
-            self._set({n: torch.from_numpy(a).clone() for n, a in tensors.items()})
-            self.step = int(about["step"])
-        except (KeyError, RuntimeError, TypeError, ValueError):
-            raise UserError(f"{path}: not a whole pretraining; remove it, or --force") from None
-
-    def _set(self, tensors: Mapping[str, Tensor]) -> None:
-        weights: dict[str, Tensor] = {}
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            kind, rest = name.split(".", 1)
-            if kind == "weigher":
-                weights[rest] = tensor
-            else:
-                index, key = rest.split(".", 1)
-                state.setdefault(int(index), {})[key] = tensor
-        self.weigher.load_state_dict(weights)
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
-
-
-def _begun(recipe: Recipe, device: torch.device, part: Path, *, force: bool) -> _Progress:
-    """The training where it stood, or from nothing; if ``force``, also where nothing fits."""
-    if not part.exists():
-        return _Progress(recipe, device)
-    try:
-        progress = _Progress(recipe, device)
-        progress.resume_from(part)
-    except UserError:
-        if not force:
-            raise
-        progress = _Progress(recipe, device)
-    return progress
+    return {"weights": str(out), **metadata, "seconds": time.monotonic() - began}
 
 
 @contextmanager
-def _lessons(
-    recipe: Recipe, kind: int, numbers: Sequence[int], n_workers: int, device: torch.device
+def _batches(
+    recipe: Recipe, purpose: int, numbers: Sequence[int], n_workers: int, device: torch.device
 ) -> Iterator[Iterator[TensorBatch]]:
-    """Batches for a purpose, by number; only those that are learned from follow the seed."""
-    seed = recipe.seed if kind == LEARNING else 0
-    keys = [(seed, kind, number) for number in numbers]
+    """Batches for a purpose, by number; only those of the training depend on the seed."""
+    seed = recipe.seed if purpose == TRAINING else 0
+    keys = [(seed, purpose, number) for number in numbers]
     with prefetch_processes(partial(draw_batch, sizes=recipe.sizes), keys, n_workers) as batches:
-        yield (as_lesson(drawn, device) for drawn in batches)
+        yield (to_tensors(batch, device) for batch in batches)
 
 
-def _judged(
-    weigher: GatingNetwork,
-    kind: int,
+def _evaluated(
+    network: GatingNetwork,
+    purpose: int,
     title: str,
     *,
     recipe: Recipe,
@@ -270,67 +178,68 @@ def _judged(
     device: torch.device,
     reporter: Reporter,
 ) -> Iterator[tuple[LossTerms, LossTerms]]:
-    """How the network does on batches of a purpose: forwards alone, and both ways."""
-    n = recipe.n_calibrating if kind == CALIBRATING else recipe.n_validating
+    """Losses on the batches of a purpose: causal, and of both directions."""
+    n = recipe.n_calibrating if purpose == CALIBRATING else recipe.n_validating
     with (
         reporter.task(title, n) as task,
-        _lessons(recipe, kind, range(n), n_workers, device) as lessons,
+        _batches(recipe, purpose, range(n), n_workers, device) as batches,
     ):
-        for done, lesson in enumerate(lessons, 1):
+        for done, batch in enumerate(batches, 1):
             with torch.no_grad():
-                alone, both = compute_losses(weigher, lesson)
-            # Directions take turns; backwards alone is what nobody is answered.
-            forwards = (part if part.dim() == 0 else part[::2] for part in alone)
-            yield LossTerms(*forwards), both
+                both_causal, smoothing = compute_losses(network, batch)
+            # Directions alternate; nobody uses the backward one alone.
+            forward = (part if part.dim() == 0 else part[::2] for part in both_causal)
+            yield LossTerms(*forward), smoothing
             task.update(done)
 
 
-def _calibrate(weigher: GatingNetwork, **given: Any) -> dict[str, float]:
-    """Widen the bands, or narrow them, until they hold as much as they should."""
-    shifts = {}
-    # One after the other: the second network hears how wide the first one's bands are.
-    for at, (name, layer) in enumerate((("causal", weigher.head), ("both_ways", weigher.two))):
-        judged = [pair[at] for pair in _judged(weigher, CALIBRATING, f"{name} band", **given)]
-        shifts[name] = band_shift(judged)
+def _calibrate(network: GatingNetwork, **options: Any) -> dict[str, float]:
+    """Scale the bands until they hold `COVERAGE` of the errors; returns the logarithms."""
+    offsets = {}
+    # One after the other: the causal band is an input of the fusion network.
+    for index, (name, layer) in enumerate((("causal", network.head), ("both_ways", network.two))):
+        pairs = _evaluated(network, CALIBRATING, f"{name} band", **options)
+        terms = [pair[index] for pair in pairs]
+        offsets[name] = calibration_offset(terms)
         with torch.no_grad():
-            layer.bias[-1] += shifts[name]
-    return shifts
+            layer.bias[-1] += offsets[name]
+    return offsets
 
 
-def band_shift(judged: Sequence[LossTerms]) -> float:
-    """What to add to the bands' logarithms so that they hold `COVERED`, on average over records."""
-    over, weight = [], []
-    for each in judged:
-        late = each.late[..., None, None].expand_as(each.over)
-        share = 1.0 / late.sum(dim=(1, 2, 3), keepdim=True).double()
-        over.append(each.over[late].double().cpu().numpy())
-        weight.append(share.expand_as(each.over)[late].cpu().numpy())
-    values, weights = np.concatenate(over), np.concatenate(weight)
+def calibration_offset(terms: Sequence[LossTerms]) -> float:
+    """What to add to the bands' logarithms so that they hold `COVERAGE`, averaged over records."""
+    ratios, weights = [], []
+    for batch in terms:
+        is_settled = batch.is_settled[..., None, None].expand_as(batch.log_ratio)
+        weight = 1.0 / is_settled.sum(dim=(1, 2, 3), keepdim=True).double()
+        ratios.append(batch.log_ratio[is_settled].double().cpu().numpy())
+        weights.append(weight.expand_as(batch.log_ratio)[is_settled].cpu().numpy())
+    values, weight = np.concatenate(ratios), np.concatenate(weights)
     order = np.argsort(values, kind="stable")
-    reached = np.cumsum(weights[order])
-    return float(values[order][np.searchsorted(reached, COVERED * reached[-1])])
+    cumulative = np.cumsum(weight[order])
+    return float(values[order][np.searchsorted(cumulative, COVERAGE * cumulative[-1])])
 
 
-def _validate(weigher: GatingNetwork, **given: Any) -> dict[str, dict[str, float]]:
-    """Mean error in dB, and the share within the band, of both kinds of answers."""
-    pairs = list(_judged(weigher, VALIDATING, "validating", **given))
-    figures = {}
-    for name, judged in zip(("causal", "both_ways"), zip(*pairs, strict=True), strict=True):
-        figures[name] = {
-            "nmse_db": _mean(each.settled_db for each in judged),
-            "early_nmse_db": _mean(each.early_db for each in judged),
-            "covered": _mean(each.covered for each in judged),
+def _validate(network: GatingNetwork, **options: Any) -> dict[str, dict[str, float]]:
+    """Mean error in dB, and the fraction within the band, causal and of both directions."""
+    pairs = list(_evaluated(network, VALIDATING, "validating", **options))
+    metrics = {}
+    for name, terms in zip(("causal", "both_ways"), zip(*pairs, strict=True), strict=True):
+        metrics[name] = {
+            "nmse_db": _mean(batch.settled_db for batch in terms),
+            "early_nmse_db": _mean(batch.early_db for batch in terms),
+            "covered": _mean(batch.covered for batch in terms),
         }
-    return figures
+    return metrics
 
 
 def _mean(parts: Iterable[Tensor]) -> float:
-    """Over records, a double."""
+    """Over records, in double precision."""
     return float(np.mean(np.concatenate([part.double().cpu().numpy() for part in parts])))
 
 
 def _device(name: str) -> torch.device:
-    """The device of that name; raises `UserError` where there is none."""
+    """PyTorch's device of a name; raises `UserError` where there is none."""
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -340,10 +249,6 @@ def _device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(f"device {name}: is not here; choose cpu")
     return device
-
-
-def _arrays(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-    return {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
 
 
 def _version() -> str:
