@@ -17,13 +17,11 @@ from tonesieve.inference.compiler import GATES
 from tonesieve.inference.onnx.graph import Graph
 from tonesieve.inference.onnx.states import States
 from tonesieve.inference.weights import take_tensor
-from tonesieve.kernels.network_vm.opcodes import EPSILON, N_AGE_FEATURES
+from tonesieve.kernels.network_vm.opcodes import EPSILON, N_AGE_FEATURES, SPAN_RAMP, SPAN_RATE
 
 OPERATORS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}
 # Derived: PyTorch's gates in ONNX's order, i f g o as i o f c, and r z n as z r h.
 ORDERS = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2), "rnn": (0,)}
-# Of a learned window; the same numbers as in `learning.models.convolution`, which needs PyTorch.
-PACE, RAMP = 0.1, 8
 
 
 @dataclass
@@ -174,8 +172,8 @@ class LayerWriter:
 
     def learned_window(self, x: str, n_features: int, size: int, longest: int) -> str:
         """Write a convolution over a window of learned length."""
-        fraction = np.clip(0.5 + PACE * self.take("parts.window.span"), 0, 1)
-        ramp = max(1.0, longest / RAMP)
+        fraction = np.clip(0.5 + SPAN_RATE * self.take("parts.window.span"), 0, 1)
+        ramp = max(1.0, longest / SPAN_RAMP)
         lag = np.arange(longest - 1, -1, -1)
         mask = np.clip((fraction * longest + ramp - lag) / ramp, 0, 1)
         shape = (size, n_features, longest)

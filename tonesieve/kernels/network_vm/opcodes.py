@@ -12,3 +12,6 @@ WIDTH = 8  # derived: numbers in a row
 LINEAR, RELU, GELU = range(3)
 N_AGE_FEATURES = 12  # chosen: exponentials of a stream's age that the observer's network takes
 EPSILON = 1e-5  # guard of a layer norm's variance, PyTorch's default
+# Of a learned window: change of its fraction of the longest, per unit of the parameter that the
+# optimiser moves; and the longest over the length of the mask's ramp. Chosen, not tuned.
+SPAN_RATE, SPAN_RAMP = 0.1, 8

@@ -10,14 +10,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tonesieve.config.config import DataSettings, ModelSettings
+from tonesieve.kernels.network_vm.opcodes import SPAN_RAMP, SPAN_RATE
 from tonesieve.learning.models.base import State, StreamingLayer, append_history
 from tonesieve.learning.models.recurrent import recurrent_layers
-
-# How fast a learned window changes: change of its share of the longest, per unit of the parameter
-# that the optimiser moves. Chosen, not tuned.
-PACE = 0.1
-# Length of the mask's ramp: the longest window over this. Chosen, not tuned.
-RAMP = 8
 
 
 class Convolution(StreamingLayer):
@@ -99,7 +94,7 @@ class LearnedWindow(ReluConvolution):
     def __init__(self, n_features: int, width: int, longest: int, cost: float) -> None:
         super().__init__(n_features, width, longest)
         self.longest, self.cost = longest, cost
-        self.ramp = max(1.0, longest / RAMP)
+        self.ramp = max(1.0, longest / SPAN_RAMP)
         self.span = nn.Parameter(torch.tensor(0.0))
 
     @property
@@ -108,7 +103,7 @@ class LearnedWindow(ReluConvolution):
 
         It moves slowly: far lags are worth nothing before their weights have been learned.
         """
-        return (0.5 + PACE * self.span).clamp(0, 1)
+        return (0.5 + SPAN_RATE * self.span).clamp(0, 1)
 
     @property
     def length(self) -> float:
