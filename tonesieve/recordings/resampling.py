@@ -40,7 +40,7 @@ def resample(
 
     References
     ----------
-    The SoX Resampler library, https://sourceforge.net/projects/soxr
+    The SoX Resampler library (libsoxr), through its Python binding soxr
     """
     n_out = round(len(samples) * to_hz / from_hz) if n_out is None else n_out
     if from_hz == to_hz and n_out == len(samples):
