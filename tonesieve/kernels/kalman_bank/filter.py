@@ -48,6 +48,7 @@ from tonesieve.kernels.kalman_bank.likelihood import (
 from tonesieve.kernels.kalman_bank.state import (
     AGE,
     AR_DC_GAIN,
+    BORROWING,
     DC_OFFSET,
     MISSING_RATE,
     N_OBSERVED,
@@ -123,22 +124,24 @@ def run_kalman_bank(
     k_tones = len(model.omega)
     shapes = _scratch_shapes(k_tones)
     scratch = Scratch(*split_buffer(np.empty(buffer_size(shapes)), shapes))
+    dc_process_noise = (model.omega.min() / DC_CORNER_RATIO) ** 2
     for b in range(samples.shape[0]):
-        state = unpack(buffers[b], k_tones)
-        _run_stream(samples[b], state, model, scratch, phasors[b], features[b], variances[b])
+        _run_stream(
+            samples[b], unpack(buffers[b], k_tones), model, scratch, dc_process_noise,
+            phasors[b], features[b], variances[b],
+        )  # fmt: skip
 
 
-@njit(**JIT_OPTIONS)
+@njit(**BORROWING)
 def _run_stream(
     samples: np.ndarray, state: BankState, model: BankModel, scratch: Scratch,
-    phasors: np.ndarray, features: np.ndarray, variances: np.ndarray,
+    dc_process_noise: float, phasors: np.ndarray, features: np.ndarray, variances: np.ndarray,
 ) -> None:  # fmt: skip
     """Filter one stream."""
     k_tones, interval = len(model.omega), 0
     for k in range(k_tones):
         scratch.rotation[k, 0] = math.cos(model.omega[k])
         scratch.rotation[k, 1] = math.sin(model.omega[k])
-    dc_process_noise = (model.omega.min() / DC_CORNER_RATIO) ** 2
     for n in range(len(samples)):
         _step(samples[n], state, model, scratch, dc_process_noise, phasors[n])
         if state.scalars[AGE] % GATING_INTERVAL == 0:

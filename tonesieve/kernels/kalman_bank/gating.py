@@ -29,6 +29,7 @@ import numpy as np
 from numba import njit
 
 from tonesieve.kernels.fastmath import JIT_OPTIONS, tanh
+from tonesieve.kernels.kalman_bank.state import ALLOCATING
 from tonesieve.kernels.simd import WIDTH, horizontal_sum, load, store
 
 N_OUTPUTS = WIDTH + 2  # derived: logits of the filters, that of silence, the band
@@ -109,7 +110,7 @@ def run_gru(
             outputs[s, r] = out[:N_OUTPUTS]
 
 
-@njit(**JIT_OPTIONS)
+@njit(**ALLOCATING)
 def softmax(logits: np.ndarray, n: int, weights: np.ndarray) -> None:
     """Softmax over the first n logits."""
     largest, total = logits[:n].max(), 0.0

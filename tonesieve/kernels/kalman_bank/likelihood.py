@@ -25,6 +25,7 @@ from numba import njit
 
 from tonesieve.kernels.fastmath import JIT_OPTIONS
 from tonesieve.kernels.kalman_bank.state import (
+    ALLOCATING,
     HAS_SHORTER,
     LIKELIHOOD_WINDOW,
     MEMORY,
@@ -84,7 +85,7 @@ def _copy_filter(state: BankState, j: int, source: int) -> None:
     state.cusum[j] = 0.0
 
 
-@njit(**JIT_OPTIONS)
+@njit(**ALLOCATING)
 def _restart_from_shorter(state: BankState, table: np.ndarray) -> None:
     """Filters that predict worse than the next shorter one continue from its state."""
     for j in range(1, WIDTH):
@@ -93,7 +94,7 @@ def _restart_from_shorter(state: BankState, table: np.ndarray) -> None:
             state.filter_age[j] = min(state.filter_age[j - 1], table[MEMORY, j - 1])
 
 
-@njit(**JIT_OPTIONS)
+@njit(**ALLOCATING)
 def reset_diverged(state: BankState, gains: np.ndarray) -> None:
     """Diverged filters continue from the shortest one; a diverged shortest one begins at 0.
 
@@ -112,7 +113,7 @@ def reset_diverged(state: BankState, gains: np.ndarray) -> None:
                 x[:, 0] = 0.0
 
 
-@njit(**JIT_OPTIONS)
+@njit(**ALLOCATING)
 def posterior_weights(state: BankState) -> None:
     """Normalise the filters' log-weights: a softmax, bounded below."""
     log_weight, weight = state.log_weight, state.weight

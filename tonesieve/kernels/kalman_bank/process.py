@@ -32,8 +32,15 @@ from tonesieve.kernels.kalman_bank.gating import (
     mixture_log_std,
     softmax,
 )
-from tonesieve.kernels.kalman_bank.state import AGE, N_TABLE, bank_shapes, unpack
-from tonesieve.kernels.simd import WIDTH, horizontal_sum, load
+from tonesieve.kernels.kalman_bank.state import (
+    AGE,
+    ALLOCATING,
+    BORROWING,
+    N_TABLE,
+    bank_shapes,
+    unpack,
+)
+from tonesieve.kernels.simd import WIDTH, horizontal_sum, load, store
 
 _n_features = njit(n_features)
 LARGEST_SAMPLE = 1e100  # guard: the square of a larger one may not be finite
@@ -148,7 +155,13 @@ def _process(
                 state.peak[b] = max(state.peak[b], abs(samples[b, t]) * scale)
 
 
-@njit(**JIT_OPTIONS)
+@njit(**ALLOCATING)
+def _is_blind(variances: np.ndarray) -> bool:
+    """Whether no filter has observed a sample."""
+    return variances.max() < MIN_VARIANCE
+
+
+@njit(**BORROWING)
 def _mix(
     samples: np.ndarray, start: int, age: int, b: int, k: int, state: StreamStates,
     model: GroupModel, bank: BankOutput, scratch: Scratch, estimates: Estimates,
@@ -173,11 +186,11 @@ def _mix(
                 )  # fmt: skip
                 dense(state.hidden[b, k], model.w_output, scratch.outputs)
                 softmax(scratch.outputs, WIDTH + 1, scratch.mixture)
-                weights[:] = scratch.mixture[:WIDTH]
+                store(weights, 0, load(scratch.mixture, 0))
                 log_std[b, k] = scratch.outputs[WIDTH + 1] + mixture_log_std(
                     weights, bank.phasors[b, step, k, 0], bank.phasors[b, step, k, 1], variances
                 )
-                if variances.max() < MIN_VARIANCE:
+                if _is_blind(variances):
                     log_std[b, k] = np.inf
                 band = math.exp(log_std[b, k])
                 interval += 1

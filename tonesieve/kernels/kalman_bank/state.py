@@ -7,7 +7,7 @@ quadrature part of every tone, then the DC level), V = D + `ORDER` + 1.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -24,6 +24,11 @@ PRIOR_VAR_TONE, PRIOR_VAR_DC = 100.0, 1e4
 # Observed samples before the noise variance is trusted; chosen, not tuned.
 N_WARM_UP = 12.0
 TINY = 1e-300  # guard: no division by zero, no logarithm of zero
+
+# Compiler options of functions that get a state: counting references to its arrays at every access
+# would double their time, and their callers hold the buffers. What allocates counts again.
+BORROWING: Any = {**JIT_OPTIONS, "_nrt": False}
+ALLOCATING: Any = {**JIT_OPTIONS, "_nrt": True}
 
 # Elements of `BankState.scalars`.
 (

@@ -32,6 +32,7 @@ from numba import njit
 
 from tonesieve.kernels.fastmath import JIT_OPTIONS
 from tonesieve.kernels.kalman_bank.state import (
+    ALLOCATING,
     AR_DC_GAIN,
     AR_ORDER,
     MISSING_RATE,
@@ -156,7 +157,7 @@ def _fit_ar(state: BankState) -> float:
     return power * n_eff / max(n_eff - n, 1.0)
 
 
-@njit(**JIT_OPTIONS)
+@njit(**ALLOCATING)
 def _refit_and_rescale(state: BankState, model: BankModel) -> None:
     """Fit the AR model anew, and scale each filter's P to the new response.
 
