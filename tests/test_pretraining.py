@@ -91,7 +91,9 @@ def test_no_seed_of_a_training_draws_a_scene_of_the_tests() -> None:
 
 
 def test_all_is_over_the_tones_rms_and_padded() -> None:
-    scene = draw_scene(1, 1000, freq_cycles=0.1, plain=True, dynamics="steady", noise="white", snr_db=30.0)
+    scene = draw_scene(
+        1, 1000, freq_cycles=0.1, plain=True, dynamics="steady", noise="white", snr_db=30.0
+    )
     (record,) = dataset.records_of(scene, 200)
     assert record.n_intervals == 1000 // GATING_INTERVAL
     assert record.settled == 200 // GATING_INTERVAL
@@ -344,7 +346,9 @@ def test_the_kernels_compute_what_the_network_does(lively: Path, turn: float, se
 @torch.no_grad()
 def test_in_both_directions_the_kernels_compute_what_the_network_does(lively: Path) -> None:
     # Two tones of one group.
-    scenes = (draw_scene(seed, 1024, freq_cycles=0.11, dynamics="walk", noise="red") for seed in range(99))
+    scenes = (
+        draw_scene(seed, 1024, freq_cycles=0.11, dynamics="walk", noise="red") for seed in range(99)
+    )
     scene = next(s for s in scenes if len(s.freq_cycles) == 2 and min(s.freq_cycles) > 0.09)
     _, steps, sides = filtered(scene)
     network, n = network_of(lively), steps.shape[1]
