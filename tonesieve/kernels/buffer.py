@@ -8,6 +8,8 @@ and in compiled code alike, so that a layout is written down once. A NamedTuple 
 Compiled code must write to such views in a function that gets them as arguments, not in the one
 that makes them: there, Numba's removal of dead code, which runs where functions are inlined, does
 not know that the views and the buffer are the same memory, and removes the writes.
+
+Compiled views do not keep their buffer in memory, which saves counting: whoever owns it must.
 """
 
 from __future__ import annotations
@@ -58,7 +60,7 @@ def _split(typing: Any, buffer: Any, shapes: Any) -> Any:
                 strides.insert(0, size)
                 size = builder.mul(size, length)
             view = make_view(context, builder, kind, parent, view_kind, start, shape, strides)
-            context.nrt.incref(builder, view_kind, view._getvalue())
+            view.meminfo = cgutils.get_null_value(view.meminfo.type)
             views.append(view._getvalue())
             start = cgutils.pointer_add(builder, start, size)
         return context.make_tuple(builder, signature.return_type, views)

@@ -95,6 +95,7 @@ NOISE_VAR_FLOOR = 1e-10
 class Scratch(NamedTuple):
     """Memory of one step."""
 
+    buffer: np.ndarray  # of the others, which do not keep it in memory
     H: np.ndarray  # (D, M)
     Ph: np.ndarray  # (D, M): P H^T
     confidence: np.ndarray  # (K, M): in the phasor; 0 where no frequency is followed
@@ -123,7 +124,8 @@ def run_kalman_bank(
     phasors, features, variances = outputs
     k_tones = len(model.omega)
     shapes = _scratch_shapes(k_tones)
-    scratch = Scratch(*split_buffer(np.empty(buffer_size(shapes)), shapes))
+    buffer = np.empty(buffer_size(shapes))
+    scratch = Scratch(buffer, *split_buffer(buffer, shapes))
     dc_process_noise = (model.omega.min() / DC_CORNER_RATIO) ** 2
     for b in range(samples.shape[0]):
         _run_stream(

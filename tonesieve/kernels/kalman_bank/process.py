@@ -94,6 +94,7 @@ class BankOutput(NamedTuple):
 class Scratch(NamedTuple):
     """Memory of one run of the gating network."""
 
+    buffer: np.ndarray  # of the others, which do not keep it in memory
     mixture: np.ndarray  # (M + 1): softmax of the logits
     outputs: np.ndarray  # (O, rounded up)
     from_input: np.ndarray  # (3 H, rounded up)
@@ -144,7 +145,8 @@ def _process(
         (filter_phasors, features, variances),
     )  # fmt: skip
     shapes = _scratch_shapes(n_intervals, model.w_input.shape[0], model.w_output.shape[0])
-    scratch = Scratch(*split_buffer(np.empty(buffer_size(shapes)), shapes))
+    buffer = np.empty(buffer_size(shapes))
+    scratch = Scratch(buffer, *split_buffer(buffer, shapes))
     bank = BankOutput(filter_phasors, features, variances)
     for b in range(n_streams):
         for k in range(k_tones):
