@@ -17,7 +17,7 @@ import numpy as np
 from kept import keep, spread
 
 import tonesieve
-from tonesieve.commands.train import load_run
+from tonesieve.commands.run_files import load_run
 from tonesieve.evaluation.paired_ratio import paired_ratio
 from tonesieve.extractors.bayes.posterior_mean import mmse_extractor
 from tonesieve.signals.synthesis import draw_records

@@ -161,11 +161,10 @@ def day() -> dict[str, Any]:
 
 def samples_in(state: Path) -> int:
     """Count the lines that a saved state has processed."""
-    from tonesieve.extraction.pipeline import filter_source
-    from tonesieve.extractors.source import Source
+    from tonesieve.extractors.source import Source, make_source
     from tonesieve.extractors.streaming import Stream
 
-    source = filter_source(BY, [HZ])(RATE, "the day")
+    source = make_source(BY, [HZ])(RATE, "the day")
     assert isinstance(source, Source)
     found = Stream(source)
     found.restore(state)

@@ -56,8 +56,12 @@ def _with_members(name: str, made: Any, seen: set[int]) -> Iterator[tuple[str, A
     if id(made) in seen:
         return
     seen.add(id(made))
-    # The fields of a pydantic model have descriptions of their own; its signature is generated.
-    yield name, made, not (inspect.isclass(made) and issubclass(made, BaseModel))
+    # The fields of a pydantic model have descriptions of their own, and its signature is generated;
+    # so is that of a protocol.
+    generated = getattr(made, "_is_protocol", False) or (
+        inspect.isclass(made) and issubclass(made, BaseModel)
+    )
+    yield name, made, not generated
     if not inspect.isclass(made):
         return
     for member, value in vars(made).items():

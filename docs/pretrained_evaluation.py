@@ -133,7 +133,7 @@ def family_results(weights: str, cache: Path) -> dict[str, Any]:
 def family_figures(
     frame: pd.DataFrame, bands: dict[str, pd.DataFrame], clipped: Collection[int]
 ) -> dict[str, Any]:
-    """Figures from a row a scene and setting, rows of `generality.coverage`, and the clipped."""
+    """Figures from a row a scene and setting, rows of `benchmark.coverage`, and the clipped."""
     frame = frame.assign(
         **{
             "frequency": np.where(frame["turn"] < SLOW, "slow", "fast"),

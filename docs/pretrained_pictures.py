@@ -230,7 +230,7 @@ def close(weights: str) -> Figure:
     thin = slice(0, None, 10)
     for k, axes in enumerate(panels):
         reader = ToneDemodulator(pair[k], rate)
-        amplitude, _, _ = reader.read(lock_in[..., k], 0, centred=False)
+        amplitude, _, _ = reader.demodulate(lock_in[..., k], 0, centred=False)
         axes.plot(
             t[thin], amplitude[0, thin], color=BLUE, linewidth=0.9, label="lock-in\n(time 0.5 s)"
         )

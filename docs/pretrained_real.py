@@ -18,7 +18,7 @@ import pandas as pd
 from tonesieve.commands.train_on_recording import FILE, prepare, store
 from tonesieve.config.config import DataSettings, with_background
 from tonesieve.errors import UserError
-from tonesieve.evaluation import injection
+from tonesieve.evaluation import injection, injection_scores
 from tonesieve.extractors.pretrained.extractor import PretrainedExtractor
 from tonesieve.extractors.pretrained.smoother import smooth_blocks
 from tonesieve.signals.synthesis import background_of
@@ -40,7 +40,7 @@ RECORDINGS: dict[str, tuple[str, Path, list[float], dict[str, Any]]] = {
         {"column": "x_arcsec", "rate_hz": 365.25},
     ),
 }
-CHOICES = ("default", *injection.CHOICES)
+CHOICES = ("default", *injection_scores.CHOICES)
 
 
 @dataclass(frozen=True)
@@ -85,23 +85,25 @@ def _results_of(name: str, weights: str, folder: Path) -> dict[str, Any]:
     for way, whole in (("causal", False), ("whole", True)):
         made = Fitted(weights, data, whole)
         scores = injection.relative_db(made.extract(test.records.mixture), test.records.targets)
-        mine = injection.Judged(injection.NETWORK, not whole, [""], scores[None])
+        mine = injection_scores.FilterScores(
+            injection_scores.NETWORK, not whole, [""], scores[None]
+        )
         alike = [one for one in field if one.causal is not whole]
-        table = injection.table_of([mine, *alike], test)
+        table = injection_scores.score_table([mine, *alike], test)
         ways[way] = {
             "rows": _compact(table),
-            "verdict": injection.network_vs_filters([mine, *alike], test),
+            "verdict": injection_scores.network_vs_filters([mine, *alike], test),
         }
-    found = own.found
+    found = own.properties
     return {
         "title": title,
         "recording": path.name,
         "samples": found["samples"],
         "rate_hz": found["rate_hz"],
         "tones_hz": [tone["hz"] for tone in found["tones"]],
-        "stretches": len(np.unique(test.stretch)),
+        "stretches": len(np.unique(test.segment)),
         "independent_stretches": test.n_independent,
-        "draws": injection.TONES_A_STRETCH,
+        "draws": injection.TONES_PER_SEGMENT,
         "periods_a_stretch": data.duration_s * min(data.frequencies_hz),
         "snr_db": sorted(float(snr) for snr in np.unique(test.snr_db)),
         "own_noise": _trained(name, ways["causal"]["rows"]),
@@ -132,4 +134,4 @@ def _trained(name: str, rows: list[dict[str, Any]]) -> list[float] | None:
 
     pairs = [(of(rows, who), of(kept, who)) for who in ("tracker", "least-squares")]
     same = all(len(a) == len(b) and np.allclose(a, b, atol=0.01) for a, b in pairs)
-    return of(kept, injection.NETWORK) if same else None
+    return of(kept, injection_scores.NETWORK) if same else None

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 
-from tonesieve.commands.train import load_run
+from tonesieve.commands.run_files import load_run
 from tonesieve.config.config import DataSettings
 from tonesieve.signals.synthesis import draw_exercise
 

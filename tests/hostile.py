@@ -1,4 +1,4 @@
-"""Reads files named on its standard input, one after the other, and tells what became of each.
+"""Reads files named on its standard input, one after the other, and prints the outcome of each.
 
 A process of its own, so that a crash of a C library is seen, and memory can be limited.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 
-def answer(order: dict) -> dict:
+def outcome_of(order: dict) -> dict:
     """What comes of reading one file: its shape, a refusal, or a failure."""
     from tonesieve.errors import UserError
     from tonesieve.recordings.recording import read_recording
@@ -25,18 +25,18 @@ def answer(order: dict) -> dict:
     try:
         recording = read_recording(path, scratch=Path(order["scratch"]), **order["how"])
         samples = recording.read(0, min(recording.n_samples, 10**5))
-        told = {
+        outcome = {
             "n_samples": recording.n_samples,
             "n_rows": len(recording.rows),
             "rate_hz": recording.rate_hz,
             "infinite": bool(np.isinf(samples).any()),
         }
     except UserError as error:
-        told = {"refused": str(error)}
+        outcome = {"refused": str(error)}
     except BaseException:
-        told = {"failed": traceback.format_exc()}
+        outcome = {"failed": traceback.format_exc()}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {**told, "seconds": time.perf_counter() - start, "peak": peak}
+    return {**outcome, "seconds": time.perf_counter() - start, "peak": peak}
 
 
 def main(most_bytes: int) -> None:
@@ -45,7 +45,7 @@ def main(most_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (most_bytes, most_bytes))
     warnings.simplefilter("error")
     for line in sys.stdin:
-        print(json.dumps(answer(json.loads(line))), flush=True)
+        print(json.dumps(outcome_of(json.loads(line))), flush=True)
 
 
 if __name__ == "__main__":

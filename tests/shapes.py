@@ -2,5 +2,5 @@
 
 from beartype import BeartypeConf, beartype
 
-# An int will do where a float is asked for, as everywhere in Python.
+# An int is allowed where a float is expected, as everywhere in Python.
 check = beartype(conf=BeartypeConf(is_pep484_tower=True))

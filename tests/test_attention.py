@@ -1,4 +1,4 @@
-"""Attention against a plain loop, its weights by lag, and what is learned beside the signal."""
+"""Attention against a plain loop, its weights by lag, and the auxiliary tasks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tonesieve.learning.models import build_network
 from tonesieve.learning.models.attention import Attention
 from tonesieve.learning.network_extractor import as_extractor
 
-N, F, CONTEXT = 300, 6, 5  # longer than a block of answers
+N, F, CONTEXT = 300, 6, 5  # longer than a block of queries
 
 
 def softmax(scores: np.ndarray) -> np.ndarray:
@@ -27,50 +27,50 @@ def matrix(layer: torch.nn.Linear) -> tuple[np.ndarray, np.ndarray]:
     return layer.weight.detach().numpy(), layer.bias.detach().numpy()
 
 
-def by_loop(part: Attention, x: np.ndarray) -> np.ndarray:
+def by_loop(layer: Attention, x: np.ndarray) -> np.ndarray:
     """Sample by sample, from the formulas."""
-    answers = []
+    outputs = []
     for n in range(len(x)):
-        near = x[max(0, n - CONTEXT + 1) : n + 1]
-        if part.kind in ("weighted", "pooled"):
-            (w1, b1), (w2, b2) = matrix(part.score[0]), matrix(part.score[2])
-            weights = softmax((np.tanh(near @ w1.T + b1) @ w2.T + b2)[:, 0])
-            answers.append(weights @ near if part.kind == "pooled" else weights[-1] * x[n])
-        elif part.kind == "memory":
-            (wq, bq), (wk, bk) = matrix(part.query), matrix(part.key)
-            past = near[:-1]
-            seen = np.zeros(F)
+        context = x[max(0, n - CONTEXT + 1) : n + 1]
+        if layer.kind in ("weighted", "pooled"):
+            (w1, b1), (w2, b2) = matrix(layer.score[0]), matrix(layer.score[2])
+            weights = softmax((np.tanh(context @ w1.T + b1) @ w2.T + b2)[:, 0])
+            outputs.append(weights @ context if layer.kind == "pooled" else weights[-1] * x[n])
+        elif layer.kind == "memory":
+            (wq, bq), (wk, bk) = matrix(layer.query), matrix(layer.key)
+            past = context[:-1]
+            attended = np.zeros(F)
             if len(past):
-                seen = softmax((past @ wk.T + bk) @ (wq @ x[n] + bq) / np.sqrt(F)) @ past
-            answers.append(np.concatenate([x[n], seen]))
+                attended = softmax((past @ wk.T + bk) @ (wq @ x[n] + bq) / np.sqrt(F)) @ past
+            outputs.append(np.concatenate([x[n], attended]))
         else:
-            (w, b), (wo, bo) = matrix(part.joint), matrix(part.mix)
-            query, key, value = np.split(near @ w.T + b, 3, axis=1)
-            size, heads = F // part.n_heads, []
-            for h in range(part.n_heads):
-                own = slice(h * size, (h + 1) * size)
-                scores = key[:, own] @ query[-1, own] / np.sqrt(size)
-                if part.lag_weight is not None:
-                    lags = np.arange(len(near))[::-1]
-                    scores = scores + part.lag_weight.detach().numpy()[h, lags]
-                heads.append(softmax(scores) @ value[:, own])
-            answers.append(wo @ np.concatenate(heads) + bo)
-    return np.array(answers)
+            (w, b), (wo, bo) = matrix(layer.joint), matrix(layer.mix)
+            query, key, value = np.split(context @ w.T + b, 3, axis=1)
+            size, heads = F // layer.n_heads, []
+            for h in range(layer.n_heads):
+                part = slice(h * size, (h + 1) * size)
+                scores = key[:, part] @ query[-1, part] / np.sqrt(size)
+                if layer.lag_weight is not None:
+                    lags = np.arange(len(context))[::-1]
+                    scores = scores + layer.lag_weight.detach().numpy()[h, lags]
+                heads.append(softmax(scores) @ value[:, part])
+            outputs.append(wo @ np.concatenate(heads) + bo)
+    return np.array(outputs)
 
 
 @pytest.mark.parametrize("positions", [False, True])
 @pytest.mark.parametrize("kind", ["weighted", "pooled", "memory", "heads"])
 def test_attention_is_what_its_formula_says(kind: str, positions: bool) -> None:
     torch.manual_seed(1)
-    part = Attention(F, kind, CONTEXT, 3, positions=positions)
-    if part.lag_weight is not None:
-        torch.nn.init.normal_(part.lag_weight)
+    layer = Attention(F, kind, CONTEXT, 3, positions=positions)
+    if layer.lag_weight is not None:
+        torch.nn.init.normal_(layer.lag_weight)
     x = torch.randn(2, N, F)
-    state = tuple(torch.zeros(2, *shape) for shape in part.state_shapes)
+    state = tuple(torch.zeros(2, *shape) for shape in layer.state_shapes)
     with torch.no_grad():
-        found, _ = part(x, state)
-    for one, answer in zip(x.numpy(), found.numpy(), strict=True):
-        np.testing.assert_allclose(answer, by_loop(part, one), atol=1e-5)
+        outputs, _ = layer(x, state)
+    for stream, output in zip(x.numpy(), outputs.numpy(), strict=True):
+        np.testing.assert_allclose(output, by_loop(layer, stream), atol=1e-5)
 
 
 def configured(**model: object) -> Config:
@@ -91,20 +91,20 @@ def test_weights_by_lag_add_up_to_one(model: dict[str, object], n_maps: int, n_h
     config = configured(**model)
     network = build_network(config)
     mixture = np.random.default_rng(2).normal(size=N)
-    found = summary.attention_weights(as_extractor(network, config), mixture, 1)
-    assert len(found) == n_maps
-    for weights in found.values():
+    by_layer = summary.attention_weights(as_extractor(network, config), mixture, 1)
+    assert len(by_layer) == n_maps
+    for weights in by_layer.values():
         windowed = config.model.window > (config.model.receptive_field or 0) > 0
         first = config.model.window - 1 if config.model.window > 1 and not windowed else 0
         assert weights.shape == (n_heads, N - first, CONTEXT)
         np.testing.assert_allclose(weights.sum(axis=2), 1, atol=1e-5)
         assert weights.min() >= 0
-    picture = draw.attention(found, N, config.data.rate_hz)
-    assert len(picture.axes) == 3 * n_maps  # map, its colours, profile
+    picture = draw.attention(by_layer, N, config.data.rate_hz)
+    assert len(picture.axes) == 3 * n_maps  # map, its colour bar, profile
 
 
-def test_a_marked_sample_is_seen_at_its_lag() -> None:
-    # A score that grows with the mixture: one loud sample draws all weight while it is near.
+def test_a_marked_sample_is_attended_to_at_its_lag() -> None:
+    # A score that grows with the mixture: one large sample gets all weight while in the context.
     config = configured(attention="pooled", selector="readout", kind="rnn")
     network = build_network(config)
     attention = network.parts["attention"]
@@ -122,29 +122,29 @@ def test_a_marked_sample_is_seen_at_its_lag() -> None:
     assert weights[0, 20 + CONTEXT].max() < 0.5
 
 
-def test_of_strided_lanes_the_first_is_looked_at() -> None:
+def test_of_strided_lanes_the_first_is_captured() -> None:
     changes = {"attention": "pooled", "context": 5, "hidden_size": 6}
     strided = {"lanes": "strided", "batch_size": 4, "chunk_samples": 1}
     lanes = make_config({"model": changes, "training": strided})
     alone = make_config({"model": changes})
     network = build_network(lanes)
     mixture = np.random.default_rng(0).normal(size=80)
-    (seen,) = summary.attention_weights(as_extractor(network, lanes), mixture, 0).values()
+    (of_lane,) = summary.attention_weights(as_extractor(network, lanes), mixture, 0).values()
     (same,) = summary.attention_weights(as_extractor(network, alone), mixture[::4], 0).values()
-    assert seen.shape == (1, 20, 5)
-    np.testing.assert_array_equal(seen, same)
-    figure = draw.attention({"a": seen}, len(mixture), 1000.0, 4)
+    assert of_lane.shape == (1, 20, 5)
+    np.testing.assert_array_equal(of_lane, same)
+    figure = draw.attention({"a": of_lane}, len(mixture), 1000.0, 4)
     assert figure.axes[0].get_ylabel() == "lag (steps of 4 samples)"
 
 
-def test_no_attention_nothing_to_see() -> None:
+def test_without_attention_there_are_no_weights() -> None:
     config = make_config({"model": {"hidden_size": 8}})
     extractor = as_extractor(build_network(config), config)
     assert summary.attention_weights(extractor, np.zeros(50), 0) == {}
 
 
 @pytest.mark.slow
-def test_a_learned_window_is_the_shorter_the_more_length_costs() -> None:
+def test_a_learned_window_is_shorter_the_more_length_costs() -> None:
     def trained_length(penalty: float) -> float:
         config = make_config(
             {
@@ -161,13 +161,13 @@ def test_a_learned_window_is_the_shorter_the_more_length_costs() -> None:
         return length
 
     costly, cheap, free = trained_length(10.0), trained_length(0.1), trained_length(0.0)
-    # Nothing is left of it but the ramp; it began with half of the longest and the ramp.
+    # Only the ramp is left of it; it started with half of the longest and the ramp.
     assert costly == pytest.approx(40 / 8, abs=0.5)
     assert costly < cheap < free - 5
     assert free == pytest.approx(0.5 * 40 + 40 / 8, rel=0.2)
 
 
-def test_tasks_beside_the_signal_are_learned() -> None:
+def test_auxiliary_tasks_are_learned() -> None:
     config = make_config(
         {
             "data": {"duration_s": 4, "phase_scale": 0},
@@ -178,5 +178,5 @@ def test_tasks_beside_the_signal_are_learned() -> None:
     untrained = evaluate_auxiliary(build_network(config), config)
     after = evaluate_auxiliary(train(config).network, config)
     assert untrained["identity_accuracy"] < 0.6 < 0.99 < after["identity_accuracy"]
-    # A phase that is not known at all is off by pi / sqrt(3) = 1.81 rad, RMS.
+    # A random phase has an error of pi / sqrt(3) = 1.81 rad, RMS.
     assert after["phase_rms_rad"] < 1.4 < untrained["phase_rms_rad"]

@@ -20,15 +20,16 @@ from tonesieve.evaluation.metrics import band_rms
 from tonesieve.signals.backgrounds import (
     PARTS,
     Background,
-    cut_in_parts,
-    draw_levels,
-    draw_stretches,
+    draw_phasors,
+    draw_segments,
     load_background,
     modulate_noise,
     save_background,
+    split_parts,
 )
 from tonesieve.signals.synthesis import draw_records
-from tonesieve.signals.tone_removal import find_tone, fit_tones, remove_tones, whitening_of
+from tonesieve.signals.tone_removal import find_tone, fit_tones, remove_tones
+from tonesieve.signals.whitening import burg_whitening
 
 N = 20_000
 
@@ -41,9 +42,9 @@ def noise_and_tone(amplitude: float, seed: int = 3) -> tuple[np.ndarray, np.ndar
 
 def test_a_tone_is_found_where_it_is() -> None:
     noise, tone = noise_and_tone(1.0)
-    found, there = find_tone(noise + tone, RATE_HZ, 10.0, [])
-    assert there
-    assert found == pytest.approx(TONE_HZ, abs=0.1 * RATE_HZ / N)
+    frequency, detected = find_tone(noise + tone, RATE_HZ, 10.0, [])
+    assert detected
+    assert frequency == pytest.approx(TONE_HZ, abs=0.1 * RATE_HZ / N)
     assert find_tone(noise, RATE_HZ, 10.0, []) == (10.0, False)
 
 
@@ -54,7 +55,7 @@ def test_removal_takes_the_tone_and_leaves_the_noise() -> None:
     assert np.var(removal.background) == pytest.approx(np.var(noise), rel=0.01)
 
 
-def test_a_filled_hole_is_as_loud_as_its_surroundings() -> None:
+def test_a_filled_notch_has_the_power_of_its_surroundings() -> None:
     # Over twelve draws, in bands of two inverse windows: white noise has 2 / rate a hertz. Half of
     # it is the least that noise and filling, which do not correlate, come to where both are halved.
     powers = []
@@ -66,18 +67,18 @@ def test_a_filled_hole_is_as_loud_as_its_surroundings() -> None:
         bands = [(f - width, f + width) for f in middles]
         expected = 2 * width * 2 / RATE_HZ
         powers.append([band_rms(removal.background, RATE_HZ, b) ** 2 / expected for b in bands])
-    found = np.mean(powers, axis=0)
-    assert found.min() > 0.5
-    assert found.max() < 1.6
+    power = np.mean(powers, axis=0)
+    assert power.min() > 0.5
+    assert power.max() < 1.6
 
 
-def test_an_unfilled_hole_would_be_deep() -> None:
+def test_an_unfilled_notch_would_be_deep() -> None:
     # What the filling is for: least squares alone leave next to nothing at the tone.
     noise, tone = noise_and_tone(5.0)
     fit = fit_tones(noise + tone, np.ones(N, bool), RATE_HZ, [TONE_HZ], 2000)
-    rest = noise + tone - fit.tones[:, 0]
+    residual = noise + tone - fit.tones[:, 0]
     band = (TONE_HZ - 0.01, TONE_HZ + 0.01)
-    assert band_rms(rest, RATE_HZ, band) < 0.3 * band_rms(noise, RATE_HZ, band)
+    assert band_rms(residual, RATE_HZ, band) < 0.3 * band_rms(noise, RATE_HZ, band)
 
 
 def test_removal_follows_a_tone_that_wanders() -> None:
@@ -94,7 +95,7 @@ def test_removal_follows_a_tone_that_wanders() -> None:
     assert 0.001 < removal.wander_hz(RATE_HZ)[0] < 0.01
 
 
-def test_close_tones_are_told_apart_and_gaps_stay() -> None:
+def test_close_tones_are_separated_and_gaps_stay() -> None:
     noise, tone = noise_and_tone(3.0)
     other = 2.0 * np.cos(2 * np.pi * 10.2 / RATE_HZ * np.arange(N))
     samples = noise + tone + other
@@ -107,7 +108,7 @@ def test_close_tones_are_told_apart_and_gaps_stay() -> None:
 
 def test_whitening_makes_white() -> None:
     noise = hum(N, amplitude=0.0)
-    coefficients = whitening_of(noise)
+    coefficients = burg_whitening(noise)
     assert coefficients[0] == pytest.approx(-0.6, abs=0.03)
     white = np.convolve(noise - noise.mean(), [1.0, *coefficients], mode="valid")
     assert np.var(white) == pytest.approx(1.0, rel=0.03)
@@ -116,9 +117,9 @@ def test_whitening_makes_white() -> None:
 
 
 @given(st.integers(200, 100_000), st.floats(0, 0.05))
-def test_parts_do_not_overlap(n: int, share: float) -> None:
-    guard = int(share * n)
-    parts = cut_in_parts(n, guard)
+def test_parts_do_not_overlap(n: int, fraction: float) -> None:
+    guard = int(fraction * n)
+    parts = split_parts(n, guard)
     assert list(parts) == list(PARTS)
     bounds = [parts[name] for name in PARTS]
     assert bounds[0][0] == 0
@@ -129,15 +130,15 @@ def test_parts_do_not_overlap(n: int, share: float) -> None:
 
 
 def counted(n: int = 1000) -> Background:
-    """Samples that tell where they are from."""
-    return Background(np.arange(n, dtype=float), 10.0, 1.0, cut_in_parts(n, 20))
+    """Samples that count from 0."""
+    return Background(np.arange(n, dtype=float), 10.0, 1.0, split_parts(n, 20))
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_stretches_come_from_their_part_alone(part: str) -> None:
+def test_segments_come_from_their_part_alone(part: str) -> None:
     background = counted()
     low, high = background.parts[part]
-    drawn = draw_stretches(background, part, 200, 50, rng=np.random.default_rng(1))
+    drawn = draw_segments(background, part, 200, 50, rng=np.random.default_rng(1))
     np.testing.assert_allclose(drawn.mean(axis=1), 0, atol=1e-9)
     steps = np.diff(drawn)
     np.testing.assert_allclose(steps, steps[:, :1] * np.ones(49), atol=1e-9)  # contiguous
@@ -145,7 +146,7 @@ def test_stretches_come_from_their_part_alone(part: str) -> None:
     assert {1.0, -1.0} == set(np.round(steps[plain, 0], 9))
     assert 0.4 < plain.mean() < 0.6 if part == "train" else plain.all()
     with pytest.raises(UserError, match=f"{high - low} samples to {part} on"):
-        draw_stretches(background, part, 1, high - low + 1, rng=np.random.default_rng(1))
+        draw_segments(background, part, 1, high - low + 1, rng=np.random.default_rng(1))
 
 
 def test_a_background_on_disk(tmp_path: Path) -> None:
@@ -164,7 +165,7 @@ def test_a_background_on_disk(tmp_path: Path) -> None:
 def drawing(tmp_path: Path, **background: object) -> tonesieve.Config:
     path = tmp_path / "b.npz"
     noise = np.random.default_rng(5).standard_normal(4000)
-    save_background(Background(noise, 100.0, 7.0, cut_in_parts(4000, 50)), path)
+    save_background(Background(noise, 100.0, 7.0, split_parts(4000, 50)), path)
     given = {"file": str(path), "wander_hz": [1e-6, 1e-6], "fading": [1e-6, 1e-6], **background}
     data = {"frequencies_hz": [3.0, 11.0], "rate_hz": 100.0, "duration_s": 5.0, "regime": "free",
             "noise": "fresh", "background": given}  # fmt: skip
@@ -183,18 +184,18 @@ def test_records_are_noise_and_the_tones_mean(tmp_path: Path) -> None:
     assert np.log(amplitudes).mean() == pytest.approx(0.0, abs=0.2)
 
 
-def test_two_stretches_in_one_keep_the_power(tmp_path: Path) -> None:
+def test_the_sum_of_two_segments_keeps_the_power(tmp_path: Path) -> None:
     noise = np.random.default_rng(5).standard_normal(4000)
-    background = Background(noise, 100.0, 1.0, cut_in_parts(4000, 50))
-    drawn = draw_stretches(background, "train", 400, 200, rng=np.random.default_rng(6))
+    background = Background(noise, 100.0, 1.0, split_parts(4000, 50))
+    drawn = draw_segments(background, "train", 400, 200, rng=np.random.default_rng(6))
     assert np.var(drawn) == pytest.approx(1.0, rel=0.05)
     gappy = Background(np.where(np.arange(4000) == 100, np.nan, noise), 100.0, 1.0,
-                       cut_in_parts(4000, 50))  # fmt: skip
-    drawn = draw_stretches(gappy, "train", 400, 200, rng=np.random.default_rng(6))
+                       split_parts(4000, 50))  # fmt: skip
+    drawn = draw_segments(gappy, "train", 400, 200, rng=np.random.default_rng(6))
     assert 0 < np.isnan(drawn).any(axis=1).mean() < 0.5
 
 
-def test_noise_sways_around_the_tones_alone() -> None:
+def test_noise_is_modulated_around_the_tones_alone() -> None:
     rng = np.random.default_rng(7)
     noise = rng.standard_normal((40, 2000))
     noise[3, 100:200] = np.nan
@@ -210,16 +211,16 @@ def test_noise_sways_around_the_tones_alone() -> None:
     assert np.abs(db[:, (f > 0) & (f < 2.5)]).max() < 0.1  # two octaves away
 
 
-def test_levels_wander_as_they_are_told(tmp_path: Path) -> None:
+def test_phasors_have_the_deviations_of_the_settings(tmp_path: Path) -> None:
     settings = drawing(
         tmp_path, wander_hz=[0.2, 0.2], fading=[0.3, 0.3], change_s=[0.5, 0.5]
     ).data.background
     assert settings is not None
-    levels = draw_levels(settings, 100.0, (50, 2000, 2), rng=np.random.default_rng(3))
-    turned = np.angle(levels[:, 1:] * levels[:, :-1].conj()) * 100.0 / (2 * np.pi)
-    assert np.std(turned) == pytest.approx(0.2, rel=0.05)
-    assert np.std(np.log(np.abs(levels))) == pytest.approx(0.3, rel=0.05)
-    lag = np.mean(turned[:, 50:] * turned[:, :-50]) / np.mean(turned**2)
+    phasors = draw_phasors(settings, 100.0, (50, 2000, 2), rng=np.random.default_rng(3))
+    hz = np.angle(phasors[:, 1:] * phasors[:, :-1].conj()) * 100.0 / (2 * np.pi)
+    assert np.std(hz) == pytest.approx(0.2, rel=0.05)
+    assert np.std(np.log(np.abs(phasors))) == pytest.approx(0.3, rel=0.05)
+    lag = np.mean(hz[:, 50:] * hz[:, :-50]) / np.mean(hz**2)
     assert lag == pytest.approx(np.exp(-1), abs=0.08)
 
 
@@ -229,7 +230,7 @@ def test_a_recording_is_understood(tmp_path: Path) -> None:
     data = own.config.data
     assert data.rate_hz == RATE_HZ
     assert data.frequencies_hz[0] == pytest.approx(TONE_HZ, abs=0.01)
-    (tone,) = own.found["tones"]
+    (tone,) = own.properties["tones"]
     assert tone["stands_out"]
     assert tone["amplitude"] == pytest.approx(1000 * AMPLITUDE, rel=0.05)
     # One pole at 0.6: unit white noise through it has this density, one-sided over 50 Hz.
@@ -256,17 +257,17 @@ def test_another_kind_of_network_can_learn_in_it(tmp_path: Path) -> None:
 def test_a_tone_that_is_not_there_is_fine(tmp_path: Path) -> None:
     own = prepare(write_csv(tmp_path / "n.csv", hum(8000, amplitude=0.0)), [10.0])
     assert own.config.data.frequencies_hz == (10.0,)
-    assert not own.found["tones"][0]["stands_out"]
+    assert not own.properties["tones"][0]["stands_out"]
 
 
 REFUSED = {
     "must be above 0 and below 50 Hz": (hum(4000), [50.0]),
-    "name the tone to learn with --hz": (hum(4000), []),
+    "give the nominal frequency of the tone with --hz": (hum(4000), []),
     "the same tone twice": (hum(4000), [3.0, 3.0]),
     "constant": (np.full(4000, 2.5), [10.0]),
-    "takes at least 475": (hum(400), [10.0]),
-    "to tell these tones from the noise takes at least 300": (hum(4000), [10.0, 10.001]),
-    "nothing beside the tones": (np.sin(2 * np.pi * np.arange(4000) / 10), [10.0]),
+    "take at least 475": (hum(400), [10.0]),
+    "to separate these tones from the noise takes at least 300": (hum(4000), [10.0, 10.001]),
+    "nothing but the tones": (np.sin(2 * np.pi * np.arange(4000) / 10), [10.0]),
 }
 
 

@@ -1,4 +1,4 @@
-"""The command line as people meet it: exit codes, one line for a mistake, JSON, help."""
+"""The command line: exit codes, one line for a mistake, JSON, help."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_every_verb_has_help(tonesieve, verb: str) -> None:
     assert "--json" in out or verb == "stream"  # its standard output is for the estimates
 
 
-def test_no_words_show_the_verbs(tonesieve) -> None:
+def test_no_arguments_list_the_verbs(tonesieve) -> None:
     code, out, _ = tonesieve()
     assert code == 0
     assert all(verb in out for verb in VERBS)
@@ -92,13 +92,13 @@ def test_presets(tonesieve) -> None:
     assert json.loads(tonesieve("presets", "deep50", "--json")[1])["model"]["window"] == 50
 
 
-def test_run_tells_and_answers_json(tonesieve, tmp_path: Path) -> None:
+def test_run_prints_text_or_json(tonesieve, tmp_path: Path) -> None:
     code, out, err = tonesieve("run", "sieve", *SHORT, "--out", tmp_path / "r", "--json")
     assert code == 0
     assert err == ""  # no progress bar where it is not a terminal
-    answer = json.loads(out)
-    assert answer["run"] == str(tmp_path / "r")
-    assert answer["training"]["epochs"] == 1
+    result = json.loads(out)
+    assert result["run"] == str(tmp_path / "r")
+    assert result["training"]["epochs"] == 1
     code, out, _ = tonesieve("evaluate", tmp_path / "r")
     assert code == 0
     assert "test MSE" in out
@@ -142,44 +142,45 @@ def test_extract(tonesieve, trained: Path, tmp_path: Path) -> None:
     assert "1,000 samples written to" in out
     assert soundfile.info(tmp_path / "a.tone.wav").frames == 1000
     words = ["extract", tmp_path / "a.wav", "--with", trained, "--force", "--json", "--causal"]
-    answer = json.loads(tonesieve(*words)[1])
-    assert [tone["hz"] for tone in answer["tones"]] == [1, 3, 5, 7]
+    result = json.loads(tonesieve(*words)[1])
+    assert [tone["hz"] for tone in result["tones"]] == [1, 3, 5, 7]
 
 
 def test_export(tonesieve, trained: Path, tmp_path: Path) -> None:
     code, out, _ = tonesieve("export", trained, "--onnx", tmp_path / "a.onnx")
     assert code == 0
     assert "state_lstm_1_c       batch x 1 x 4" in out
-    assert "from the run's own answers" in out
-    answer = json.loads(
+    assert "from the run's own estimates" in out
+    result = json.loads(
         tonesieve("export", trained, "--onnx", tmp_path / "a.onnx", "--force", "--json")[1]
     )
-    assert answer["bytes"] == (tmp_path / "a.onnx").stat().st_size
-    assert answer["difference"] < 1e-5
+    assert result["bytes"] == (tmp_path / "a.onnx").stat().st_size
+    assert result["difference"] < 1e-5
 
 
 def test_extract_by_a_filter(tonesieve, tmp_path: Path) -> None:
     t = np.arange(2000) / 1000
     tone = 0.3 * np.sin(2 * np.pi * 50 * t + 1)
     soundfile.write(tmp_path / "a.wav", tone + 0.2 * np.sin(2 * np.pi * 7 * t), 1000, "DOUBLE")
-    for how in ([], ["--causal"], ["--with", "lock-in:time_s=0.1,order=4"], ["--with", "wiener"]):
-        assert tonesieve("extract", tmp_path / "a.wav", "--hz", 50, "--force", *how)[0] == 0
-        taken = soundfile.read(tmp_path / "a.tone.wav")[0]
+    lock_in = ["--with", "lock-in:time_s=0.1,order=4"]
+    for options in ([], ["--causal"], lock_in, ["--with", "wiener"]):
+        assert tonesieve("extract", tmp_path / "a.wav", "--hz", 50, "--force", *options)[0] == 0
+        estimate = soundfile.read(tmp_path / "a.tone.wav")[0]
         # -30 dB of the tone's power, five time constants of the lock-in away from the ends.
-        assert np.mean((taken - tone)[1000:1500] ** 2) < 1e-3 * np.mean(tone**2)
+        assert np.mean((estimate - tone)[1000:1500] ** 2) < 1e-3 * np.mean(tone**2)
 
 
 def test_limit_and_diagnose(tonesieve) -> None:
     code, out, err = tonesieve("limit", "--window", 5, "--stderr", 0.01)
     assert (code, err) == (0, "")
     assert "limit from 5 samples: MSE 0.2" in out
-    answer = json.loads(tonesieve("limit", "window10", "--stderr", 0.01, "--json")[1])
-    assert {"mse", "stderr", "per_component"} <= answer.keys()
-    assert len(answer["per_component"]) == 4
+    result = json.loads(tonesieve("limit", "window10", "--stderr", 0.01, "--json")[1])
+    assert {"mse", "stderr", "per_component"} <= result.keys()
+    assert len(result["per_component"]) == 4
     closed = tonesieve("limit", "data.regime=free", "data.snr_db=0")[1]
     assert "best linear estimate" in closed
     assert "in closed form" in closed
-    assert "verdict: at best MSE 0.19" in tonesieve("diagnose", "window10")[1]
+    assert "result: at best MSE 0.19" in tonesieve("diagnose", "window10")[1]
     assert json.loads(tonesieve("diagnose", "window10", "--json")[1])["verdict"] == "at best"
 
 
@@ -196,13 +197,13 @@ def test_compare_and_probe(tonesieve, trained: Path, tmp_path: Path) -> None:
     assert len(json.loads(tonesieve(*words, "--json")[1])["scenes"]) == 3
     code, out, _ = tonesieve("probe", trained)
     assert code == 0
-    assert "verdict: " in out
-    answer = json.loads(tonesieve("probe", trained, "--json")[1])
-    assert answer["verdict"] in ("filter", "clock", "both", "neither")
-    assert answer["swapped_selector"] is not None
+    assert "result: " in out
+    result = json.loads(tonesieve("probe", trained, "--json")[1])
+    assert result["verdict"] in ("filter", "clock", "both", "neither")
+    assert result["swapped_selector"] is not None
 
 
-# Bad input of every kind, by a piece of the line that it must be answered with.
+# Bad input of every kind, by a part of the message that it must give.
 FILES = {
     "sweep.yaml": "name: a\ngrid: {model.hiden_size: [1]}\n",
     "good.yaml": "name: a\n",
@@ -280,7 +281,7 @@ MISTAKES = {
     "no such folder as": "export {run} --onnx {tmp}/no/a.onnx",
     "absent: not a run directory": "export {tmp}/absent --onnx {tmp}/a.onnx",
     "neither a run directory, nor pretrained": "extract {tmp}/good.csv --hz 3 --with {tmp}/no",
-    "lock-in: no knob 'tau'": "extract {tmp}/good.csv --hz 3 --with lock-in:tau=1",
+    "lock-in: no parameter 'tau'": "extract {tmp}/good.csv --hz 3 --with lock-in:tau=1",
     "--hz 500: must be above 0 and below 500 Hz": "extract {tmp}/good.csv --hz 500",
     "wiener needs the future": "extract {tmp}/good.csv --hz 3 --with wiener --causal",
     "--window 0: must be 1 to": "limit --window 0",
@@ -300,7 +301,7 @@ MISTAKES = {
 }
 
 
-def lay_out(tmp: Path, run: Path) -> None:
+def write_files(tmp: Path, run: Path) -> None:
     for name, text in FILES.items():
         (tmp / name).parent.mkdir(exist_ok=True)
         (tmp / name).write_text(text)
@@ -315,7 +316,7 @@ def lay_out(tmp: Path, run: Path) -> None:
 def test_a_mistake_gets_one_line_and_code_2_and_writes_nothing(
     tonesieve, message: str, trained: Path, tmp_path: Path
 ) -> None:
-    lay_out(tmp_path, trained)
+    write_files(tmp_path, trained)
     words = MISTAKES[message].format(tmp=tmp_path, run=trained).split()
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
     code, out, err = tonesieve(*words)
@@ -358,8 +359,8 @@ def test_other_failures_get_code_1(tonesieve, monkeypatch: pytest.MonkeyPatch) -
     assert err.startswith("tonesieve: RuntimeError: the sky fell")
 
 
-def test_divergence_is_told_with_code_1(tonesieve, tmp_path: Path) -> None:
-    wild = ["training.optimizer=sgd", "training.learning_rate=1e12", "training.clip_norm=null"]
-    code, _, err = tonesieve("run", *SHORT, *wild, "--out", tmp_path / "r")
+def test_divergence_gives_code_1(tonesieve, tmp_path: Path) -> None:
+    diverging = ["training.optimizer=sgd", "training.learning_rate=1e12", "training.clip_norm=null"]
+    code, _, err = tonesieve("run", *SHORT, *diverging, "--out", tmp_path / "r")
     assert code == 1
     assert "training diverged in epoch 1" in err

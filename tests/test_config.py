@@ -14,7 +14,7 @@ from tonesieve.config.schema import ModelSettings
 from tonesieve.config.warnings import warnings_for
 from tonesieve.errors import UserError
 
-# SPEC, section 7: settings that must exist under these names.
+# docs/exercise.md, "Commands and metrics": settings that must exist under these names.
 NAMED = {
     "data": [
         "frequencies_hz",
@@ -133,7 +133,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("message", BAD)
-def test_bad_settings_are_refused_by_name(message: str) -> None:
+def test_bad_settings_are_refused_by_their_key(message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         make_config(BAD[message], where="my.yaml")
     assert str(caught.value).startswith("my.yaml: ")
@@ -157,7 +157,7 @@ WARNED = {
     },
     "model.selector": {"model": {"selector": "none", "taps": 2}},
     "model.context 20: does nothing": {"model": {"context": 20}},
-    "model.context 20: windows of 10": {
+    "model.context 20: windows have only 10": {
         "model": {"context": 20, "window": 10, "attention": "pooled"}
     },
     "model.bidirectional": {"model": {"bidirectional": True}},
@@ -165,7 +165,7 @@ WARNED = {
 
 
 @pytest.mark.parametrize("key", WARNED)
-def test_warnings_name_the_key(key: str) -> None:
+def test_warnings_start_with_the_key(key: str) -> None:
     found = warnings_for(make_config(WARNED[key]))
     assert len(found) == 1
     assert found[0].startswith(key)
@@ -176,13 +176,13 @@ def test_no_warning_without_cause() -> None:
     assert warnings_for(make_config({"model": {"window": 10}})) == []
 
 
-def test_floor_without_selector_is_that_of_the_spec() -> None:
-    # The best single answer to four orthogonal targets is their mean: 0.5 (1 - 1/4).
+def test_floor_without_selector_is_that_of_the_exercise() -> None:
+    # The best single estimate of four orthogonal targets is their mean: 0.5 (1 - 1/4).
     assert "0.375" in warnings_for(make_config({"model": {"selector": "none"}}))[0]
 
 
 def test_hidden_size_by_the_number_of_components() -> None:
-    # SPEC, section 3: 128 up to 4, 256 up to 8, else 512
+    # docs/exercise.md, "Models": 128 up to 4, 256 up to 8, else 512
     auto = ModelSettings(hidden_size="auto")
     assert [auto.size(n) for n in (1, 4, 5, 8, 9, 20)] == [128, 128, 256, 256, 512, 512]
     assert ModelSettings(hidden_size=7).size(20) == 7
@@ -194,7 +194,8 @@ def test_presets_load_under_their_own_name(name: str) -> None:
     assert preset_yaml(name).startswith("#")
 
 
-# SPEC, section 5: window, hidden, layers, dropout, batch, rate, epochs, phase_scale.
+# docs/exercise.md, "The five write-ups": window, hidden, layers, dropout, batch, rate, epochs,
+# phase_scale.
 SETTINGS = {
     "window10": (10, 64, 2, 0.2, 32, 1e-3, 50, 0.01),
     "deep50": (50, 128, 2, 0.2, 64, 1e-3, 50, 0.01),
@@ -205,7 +206,7 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_presets_are_set_as_their_sources_say(name: str) -> None:
+def test_presets_have_the_settings_of_their_sources(name: str) -> None:
     c = load_config(name)
     assert SETTINGS[name] == (
         c.model.window,
@@ -265,7 +266,7 @@ def test_presets_come_before_folders(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 ODD_YAML = {
-    "the key 'epochs' stands twice": "training:\n  epochs: 3\n  epochs: 4\n",
+    "the key 'epochs' is given twice": "training:\n  epochs: 3\n  epochs: 4\n",
     "not YAML: month must be in": "name: 2020-13-45\n",
     "not YAML: maximum recursion": "[" * 5000,
     "line 1: not YAML": "a: b: c\n",

@@ -47,7 +47,7 @@ def test_a_filter_has_no_band() -> None:
     [
         (0.0, "pretrained", False, "--hz 0: must be above 0 and below 500 Hz"),
         (500.0, "pretrained", False, "--hz 500: must be above 0 and below 500 Hz"),
-        (50.0, "pretrained:order=2", False, "no knob 'order'; there are weights and ahead_s"),
+        (50.0, "pretrained:order=2", False, "no parameter 'order'; there is weights, ahead_s"),
         (50.0, "pretrained:ahead_s=soon", False, "ahead_s=soon: not a number"),
         (50.0, "pretrained:ahead_s=-1", False, "ahead_s -1.0: must be above 0"),
         (50.0, "pretrained:ahead_s=1", True, "looks ahead, and --causal forbids it"),
@@ -103,7 +103,7 @@ def test_a_stream_writes_all_columns_line_by_line() -> None:
     refused = subprocess.run([*command, "--full", "--with", "kalman"], input="1\n",
                              capture_output=True, text=True, check=False, timeout=60)  # fmt: skip
     assert refused.returncode == 2
-    assert "tells no more than the tone" in refused.stderr
+    assert "estimates the tone alone" in refused.stderr
 
 
 @pytest.mark.parametrize("hz", [50.0, 5.0])

@@ -14,17 +14,19 @@ from hypothesis import strategies as st
 
 from tonesieve.config.config import DataSettings
 from tonesieve.errors import UserError
+from tonesieve.extraction.options import ExtractOptions
 from tonesieve.extraction.pipeline import extract_array, extract_recording
+from tonesieve.extractors.input_scaling import running_standardise
 from tonesieve.extractors.source import Source
-from tonesieve.extractors.streaming import running_standardise
-from tonesieve.signals.synthesis import draw_records, tone_gain
+from tonesieve.signals.signal_model import tone_gain
+from tonesieve.signals.synthesis import draw_records
 
 
 @dataclass(frozen=True)
 class LeastSquares:
     """Fits sine and cosine of every frequency to the whole record; needs the future.
 
-    Answers targets of amplitude 1, as a network would: the fit over the gain of the mixture.
+    Outputs targets of amplitude 1, as a network would: the fit over the gain of the mixture.
     """
 
     data: DataSettings
@@ -113,12 +115,12 @@ def write_csv(path: Path, seconds: float = 4.0) -> np.ndarray:
 
 def test_csv_in_csv_out_with_figures(tmp_path: Path) -> None:
     write_csv(tmp_path / "log.csv")
-    answer = extract_recording(tmp_path / "log.csv", source(), [3.0])
+    result = extract_recording(tmp_path / "log.csv", source(), ExtractOptions([3.0]))
     table = pd.read_csv(tmp_path / "log.tone.csv")
     assert list(table.columns) == ["time_s", "tone"]
-    assert len(table) == 4000 == answer["samples"]
+    assert len(table) == 4000 == result["samples"]
     np.testing.assert_allclose(table["tone"], 5 * np.sin(6 * np.pi * table["time_s"]), atol=1e-6)
-    (figures,) = answer["tones"]
+    (figures,) = result["tones"]
     assert figures["band_hz"] == pytest.approx([2.5, 3.5])
     assert figures["tone_power"] == pytest.approx(12.5, rel=1e-3)
     assert figures["reduction_db"] < -80
@@ -127,18 +129,17 @@ def test_csv_in_csv_out_with_figures(tmp_path: Path) -> None:
 def test_several_tones_and_a_band(tmp_path: Path) -> None:
     write_csv(tmp_path / "log.csv")
     out = tmp_path / "both.csv"
-    answer = extract_recording(
-        tmp_path / "log.csv", source(), [7.0, 3.0], band_hz=(2.0, 4.0), out=out
-    )
+    options = ExtractOptions([7.0, 3.0], band_hz=(2.0, 4.0), out=out)
+    result = extract_recording(tmp_path / "log.csv", source(), options)
     assert list(pd.read_csv(out).columns) == ["time_s", "tone_7Hz", "tone_3Hz"]
-    assert answer["tones"][1]["outside_band_share"] < 1e-6
-    assert answer["tones"][0]["band_hz"] == [2.0, 4.0]
+    assert result["tones"][1]["outside_band_share"] < 1e-6
+    assert result["tones"][0]["band_hz"] == [2.0, 4.0]
 
 
 def test_wav_in_wav_out(tmp_path: Path) -> None:
     t = np.arange(16_000) / 4000
     soundfile.write(tmp_path / "a.wav", 0.5 * np.sin(2 * np.pi * 5 * t), 4000, subtype="PCM_16")
-    extract_recording(tmp_path / "a.wav", source(), [5.0])
+    extract_recording(tmp_path / "a.wav", source(), ExtractOptions([5.0]))
     tone, rate = soundfile.read(tmp_path / "a.tone.wav")
     assert (rate, len(tone)) == (4000, 16_000)
     np.testing.assert_allclose(
@@ -150,22 +151,22 @@ def test_refusals(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     write_csv(path)
     with pytest.raises(UserError, match=r"--hz 4: least squares knows 1, 3, 5, 7 Hz"):
-        extract_recording(path, source(), [4.0])
+        extract_recording(path, source(), ExtractOptions([4.0]))
     with pytest.raises(UserError, match="--causal: least squares needs the future"):
-        extract_recording(path, source(), [3.0], causal=True)
+        extract_recording(path, source(), ExtractOptions([3.0], causal=True))
     with pytest.raises(UserError, match=r"ending '.mp3'; writable are .csv, .parquet"):
-        extract_recording(path, source(), [3.0], out=tmp_path / "tone.mp3")
+        extract_recording(path, source(), ExtractOptions([3.0], out=tmp_path / "tone.mp3"))
     (tmp_path / "log.tone.csv").write_text("mine")
     with pytest.raises(UserError, match="exists; choose another --out, or --force"):
-        extract_recording(path, source(), [3.0])
+        extract_recording(path, source(), ExtractOptions([3.0]))
     assert (tmp_path / "log.tone.csv").read_text() == "mine"
     write_csv(tmp_path / "short.csv", seconds=0.2)
     with pytest.raises(UserError, match=r"shorter than the 0.334 s that least squares needs"):
-        extract_recording(tmp_path / "short.csv", source(), [3.0])
+        extract_recording(tmp_path / "short.csv", source(), ExtractOptions([3.0]))
     slow = tmp_path / "slow.csv"
     slow.write_text("x\n" + "1\n2\n" * 500)
     with pytest.raises(UserError, match="7 Hz is at or above half the recording's rate of 10 Hz"):
-        extract_recording(slow, source(), [7.0], rate_hz=10.0)
+        extract_recording(slow, source(), ExtractOptions([7.0], rate_hz=10.0))
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "log.csv", "log.tone.csv", "short.csv", "slow.csv",
     ]  # fmt: skip
@@ -202,7 +203,9 @@ def test_no_scale_is_too_small_or_too_large(tmp_path: Path, scale: float) -> Non
     )
     path = tmp_path / "log.csv"
     pd.DataFrame({"x": scale * truth}).to_csv(path, index=False)
-    (figures,) = extract_recording(path, source(), [3.0, 3.0], rate_hz=1000.0)["tones"]
+    (figures,) = extract_recording(path, source(), ExtractOptions([3.0, 3.0], rate_hz=1000.0))[
+        "tones"
+    ]
     assert figures["reduction_db"] < -80
 
 
@@ -215,27 +218,30 @@ def test_causal_and_resampling_exclude_each_other(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     pd.DataFrame({"x": np.sin(np.arange(9000))}).to_csv(path, index=False)
     causal = Source(Smoother(), FREE, 10, "smoother")
-    extract_recording(path, causal, causal=True, rate_hz=1000.0)
+    extract_recording(path, causal, ExtractOptions(causal=True, rate_hz=1000.0))
+    options = ExtractOptions(causal=True, rate_hz=500.0, out=tmp_path / "x.csv")
     with pytest.raises(UserError, match=r"--causal: .* has 500 Hz and smoother 1000 Hz"):
-        extract_recording(path, causal, causal=True, rate_hz=500.0, out=tmp_path / "x.csv")
+        extract_recording(path, causal, options)
 
 
-def test_what_a_run_cannot_tell_is_said(tmp_path: Path) -> None:
+def test_what_a_run_cannot_estimate_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     write_csv(path)
-    assert extract_recording(path, source(), [3.0])["warnings"] == []
+    assert extract_recording(path, source(), ExtractOptions([3.0]))["warnings"] == []
     locked = source(DataSettings())
-    answer = extract_recording(path, locked, [3.0], force=True)
-    assert "learned tones of one amplitude" in answer["warnings"][0]
+    result = extract_recording(path, locked, ExtractOptions([3.0], force=True))
+    assert "learned tones of one amplitude" in result["warnings"][0]
     with pytest.raises(UserError, match="the mixture holds no tone"):
-        extract_recording(path, source(DataSettings(phase_scale=1.0)), [3.0], force=True)
+        extract_recording(
+            path, source(DataSettings(phase_scale=1.0)), ExtractOptions([3.0], force=True)
+        )
     with pytest.raises(UserError, match="is the recording itself"):
-        extract_recording(path, source(), [3.0], out=path, force=True)
+        extract_recording(path, source(), ExtractOptions([3.0], out=path, force=True))
 
 
 def test_both_directions_meet() -> None:
     # In the free regime the running mean of two samples becomes the symmetric one of three,
-    # each direction weighted alike once both have listened long enough.
+    # each direction weighted alike once both are old enough.
     causal = Source(Smoother(), FREE, 10, "smoother")
     x = np.random.default_rng(0).normal(size=200)
     both = extract_array(x, 1000.0, causal)[:, 0]

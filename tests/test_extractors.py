@@ -16,7 +16,7 @@ from tonesieve.extractors.bayes.posterior_mean import StartPosterior, mmse_extra
 from tonesieve.extractors.filters.registry import FILTERS, build_filter
 from tonesieve.extractors.pretrained.extractor import PretrainedExtractor
 from tonesieve.extractors.protocol import CausalExtractor, Extractor, is_causal
-from tonesieve.learning.data.batches import one_hot, tap_features
+from tonesieve.learning.data.features import one_hot, tap_features
 from tonesieve.learning.models import build_network
 from tonesieve.learning.network_extractor import StatefulNetwork, WindowLast, as_extractor
 
@@ -56,18 +56,18 @@ def configured(name: str) -> Config:
 
 
 TONES, RATE = (1.0, 3.0, 5.0, 7.0), 1000.0
-# Whoever is no network: the filters and the best possible ones.
+# Extractors that are no network: the filters and the MMSE ones.
 OTHERS: dict[str, Callable[[], Extractor]] = {
     name: functools.partial(build_filter, name, TONES, RATE) for name in FILTERS
 }
 OTHERS |= {
     "pretrained": lambda: PretrainedExtractor(TONES, RATE),
-    "best locked": lambda: StartPosterior(DataSettings()),
-    "best with noise": lambda: StartPosterior(DataSettings(snr_db=-10.0)),
-    "best on a fine grid": lambda: StartPosterior(
+    "known phase": lambda: StartPosterior(DataSettings()),
+    "known phase in noise": lambda: StartPosterior(DataSettings(snr_db=-10.0)),
+    "known phase on a fine grid": lambda: StartPosterior(
         DataSettings(frequencies_hz=(1.2345,), snr_db=-10.0)
     ),
-    "best free": lambda: mmse_extractor(DataSettings(regime="free")),
+    "unknown phase": lambda: mmse_extractor(DataSettings(regime="free")),
 }
 ALL = [*CASES, *OTHERS]
 
@@ -100,7 +100,9 @@ def test_gaps_leave_the_estimate_finite(name: str) -> None:
     assert np.isfinite(extractor(name).extract(mixture)).all()
 
 
-@pytest.mark.parametrize("name", [n for n in ALL if n != "random"])  # it answers all at once
+@pytest.mark.parametrize(
+    "name", [n for n in ALL if n != "random"]
+)  # it draws for all streams at once
 def test_streams_do_not_mix(name: str) -> None:
     mixture = noise(3, 40)
     one = extractor(name)
@@ -112,7 +114,7 @@ NOT_CAUSAL = ["taps", "taps-window", "mean-join", "both-ways", "zero-phase", "ff
 CAUSAL = [name for name in ALL if name not in NOT_CAUSAL]
 
 
-def test_who_is_causal() -> None:
+def test_which_extractors_are_causal() -> None:
     assert [name for name in ALL if extractor(name).causal] == CAUSAL
     assert all(isinstance(extractor(name), CausalExtractor) for name in CAUSAL)
 
@@ -125,13 +127,13 @@ def test_any_chunking_equals_one_pass(name: str, sizes: list[int]) -> None:
     assert is_causal(one)
     mixture = noise(2, sum(sizes))
     state = one.initial_state(2)
-    answers, start = [], 0
+    parts, start = [], 0
     for size in sizes:
         estimate, state = one.step(mixture[:, start : start + size], state)
         assert estimate.shape[1] == size
-        answers.append(estimate)
+        parts.append(estimate)
         start += size
-    np.testing.assert_allclose(np.concatenate(answers, axis=1), one.extract(mixture), atol=1e-6)
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), one.extract(mixture), atol=1e-6)
 
 
 @pytest.mark.parametrize("name", CAUSAL)
@@ -144,7 +146,7 @@ def test_causal_means_the_future_changes_nothing(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [n for n in NOT_CAUSAL if n != "mean-join"])
-def test_the_others_do_use_the_future(name: str) -> None:
+def test_the_others_use_the_future(name: str) -> None:
     one, mixture = extractor(name), noise(1, 60)
     other = mixture.copy()
     other[0, 30:] = 5.0
@@ -160,12 +162,12 @@ def test_the_mean_waits_for_whole_windows() -> None:
 
 
 def outputs_of(config: Config, mixture: np.ndarray, component: int) -> np.ndarray:
-    """The network's outputs over one stretch from its initial state, in the plainest way."""
+    """The network's outputs over a segment from its initial state, without streaming."""
     network = build_network(config).eval()
     features = torch.from_numpy(np.array(tap_features(mixture[None], config.model.taps)))
-    told = one_hot(torch.tensor([component]), config.data.n_components)
+    condition = one_hot(torch.tensor([component]), config.data.n_components)
     with torch.no_grad():
-        return network(features, told, network.initial_state(1, told))[0][0, :, 0].numpy()
+        return network(features, condition, network.initial_state(1, condition))[0][0, :, 0].numpy()
 
 
 def test_strided_lanes_are_as_many_networks_in_turn() -> None:
@@ -174,8 +176,8 @@ def test_strided_lanes_are_as_many_networks_in_turn() -> None:
     estimate = extractor("strided").extract(mixture)
     for k in range(4):
         for lane in range(7):
-            own = outputs_of(config, mixture[0, lane::7], k)
-            np.testing.assert_allclose(estimate[0, lane::7, k], own, atol=1e-6)
+            expected = outputs_of(config, mixture[0, lane::7], k)
+            np.testing.assert_allclose(estimate[0, lane::7, k], expected, atol=1e-6)
 
 
 def test_last_of_window_by_a_loop() -> None:
@@ -228,23 +230,23 @@ def test_a_window_shorter_than_the_receptive_field_stays_a_window() -> None:
 
 
 @pytest.mark.parametrize("name", ["1-input", "1-readout", "strided", "10-input"])
-def test_a_swapped_selector_goes_on_from_another_tones_state(name: str) -> None:
+def test_a_swapped_selector_continues_from_another_tones_state(name: str) -> None:
     config, one, mixture = configured(name), extractor(name), noise(1, 60)
     assert is_causal(one)
     state = one.step(mixture[:, :28], one.initial_state(1))[1]
     after = one.step(mixture[:, 28:], one.swap_selector(state))[0]
     network = build_network(config).eval()
     for k in range(4):
-        told = [one_hot(torch.tensor([c]), 4) for c in ((k - 1) % 4, k)]
+        before, after_swap = (one_hot(torch.tensor([c]), 4) for c in ((k - 1) % 4, k))
         for n in range(28, 60):
             if config.stateful:
                 lane = slice(n % config.stride, n + 1, config.stride)
                 features = torch.from_numpy(np.array(tap_features(mixture[:, lane], 0)))
                 first = len(range(n % config.stride, 28, config.stride))
                 with torch.no_grad():
-                    start = network.initial_state(1, told[0])
-                    held = network(features[:, :first], told[0], start)[1] if first else start
-                    expected = network(features[:, first:], told[1], held)[0][0, -1]
+                    start = network.initial_state(1, before)
+                    carried = network(features[:, :first], before, start)[1] if first else start
+                    expected = network(features[:, first:], after_swap, carried)[0][0, -1]
                 column = k if config.model.selector == "readout" else 0
                 assert after[0, n - 28, k] == pytest.approx(float(expected[column]), abs=1e-6)
             else:

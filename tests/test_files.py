@@ -108,7 +108,7 @@ def test_cut_datasets_are_refused(tmp_path: Path, cut: int) -> None:
 
 def test_csv_has_a_column_each_and_its_settings(tmp_path: Path) -> None:
     out = tmp_path / "r.csv"
-    answer = generate(
+    result = generate(
         "sieve",
         ("data.duration_s=0.2", "evaluation.settle_s=0", "training.batch_size=8"),
         out=out,
@@ -118,8 +118,8 @@ def test_csv_has_a_column_each_and_its_settings(tmp_path: Path) -> None:
     assert list(table.columns) == [
         "time_s", "mixture", "target_1Hz", "target_3Hz", "target_5Hz", "target_7Hz",
     ]  # fmt: skip
-    assert len(table) == answer["samples"] == 200
-    assert answer["seed"] == 1
+    assert len(table) == result["samples"] == 200
+    assert result["seed"] == 1
     assert "# phase_scale: 0.01" in out.read_text()
 
 

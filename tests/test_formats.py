@@ -17,7 +17,8 @@ from pyarrow import parquet
 
 from tonesieve.errors import UserError
 from tonesieve.recordings import reader, time_grid
-from tonesieve.recordings.recording import Recording, from_array, open_writer, read_recording
+from tonesieve.recordings.recording import Recording, from_array, read_recording
+from tonesieve.recordings.recording_writer import open_writer
 from tonesieve.recordings.statistics import survey
 from tonesieve.recordings.time_grid import Grid
 
@@ -30,9 +31,9 @@ def everything(recording: Recording) -> np.ndarray:
 
 def copied(recording: Recording, path: Path, block: int = 100_000) -> Recording:
     """Written whole under ``path``, and read again."""
-    with open_writer(recording, recording.channels, path, force=True) as sink:
+    with open_writer(recording, recording.channels, path, force=True) as writer:
         for start in range(0, recording.n_samples, block):
-            sink.write(start, recording.read(start, start + block).T)
+            writer.write(start, recording.read(start, start + block).T)
     return read_recording(path, columns=["all"])
 
 
@@ -83,7 +84,7 @@ def test_csv_dialects(tmp_path: Path, name: str) -> None:
     np.testing.assert_array_equal(everything(again), [[5, 6.5, -7]])
     assert again.channels == recording.channels
     # the time column is the input's, character by character
-    layout = recording.form
+    layout = recording.output_format
     kept = [
         pd.read_csv(p, dtype=str, sep=layout.separator, comment="#", encoding=layout.encoding,
                     skipinitialspace=True)
@@ -333,15 +334,15 @@ def test_sound_that_the_format_does_not_hold(
 def test_lost_samples_take_their_place_in_sound(tmp_path: Path) -> None:
     path = written(tmp_path / "a.csv", "time_s,x\n0,0.1\n1,0.2\n4,0.5\n5,0.6\n")
     recording = read_recording(path)
-    with open_writer(recording, recording.channels, tmp_path / "b.wav") as sink:
-        sink.write(0, np.arange(6.0)[:, None] / 10)
+    with open_writer(recording, recording.channels, tmp_path / "b.wav") as writer:
+        writer.write(0, np.arange(6.0)[:, None] / 10)
     np.testing.assert_array_equal(soundfile.read(tmp_path / "b.wav")[0], np.arange(6) / 10)
     for ending in (".flac", ".edf"):
         with (
-            pytest.raises(UserError, match=r"has gaps, which .* cannot tell from zeros"),
-            open_writer(recording, recording.channels, tmp_path / f"c{ending}") as sink,
+            pytest.raises(UserError, match=r"has gaps, which .* cannot distinguish from zeros"),
+            open_writer(recording, recording.channels, tmp_path / f"c{ending}") as writer,
         ):
-            sink.write(0, recording.read(0, 6).T)
+            writer.write(0, recording.read(0, 6).T)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.csv", "b.wav"]
 
 
@@ -484,8 +485,8 @@ def test_rows_on_the_grid_by_brute_force(pauses: list[tuple[int, int]], after: i
         expected += [-1] * int(lost[rows == row].sum()) + [row]
     for start in range(0, len(expected), 3):
         row, there = grid.rows_at(start, min(start + 5, len(expected)))
-        told = np.where(there, row, -1)
-        assert told.tolist() == expected[start : start + 5]
+        actual = np.where(there, row, -1)
+        assert actual.tolist() == expected[start : start + 5]
 
 
 @given(
@@ -525,7 +526,7 @@ maybe = st.one_of(st.floats(-1e3, 1e3), st.just(np.nan), st.just(7.0))
 
 
 @given(st.lists(maybe, min_size=1, max_size=60))
-def test_a_survey_by_brute_force(values: list[float]) -> None:
+def test_statistics_by_brute_force(values: list[float]) -> None:
     (found,) = survey(from_array(np.array(values), 10.0))
     good = np.array([v for v in values if np.isfinite(v)])
     assert found.gaps.n_samples == len(values) - len(good)
@@ -542,7 +543,7 @@ def test_gaps_over_a_border() -> None:
     x[reader.ROWS - 5 : reader.ROWS + 5] = np.nan
     x[2 * reader.ROWS] = np.nan
     (found,) = survey(from_array(x, 1.0))
-    assert found.gaps.named == [[reader.ROWS - 5, 10], [2 * reader.ROWS, 1]]
+    assert found.gaps.listed == [[reader.ROWS - 5, 10], [2 * reader.ROWS, 1]]
 
 
 T = np.arange(100_000) / 1000

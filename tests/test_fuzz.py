@@ -1,4 +1,4 @@
-"""Cut, garbled and hostile files: a clear error or a right answer, soon, in little memory."""
+"""Cut, garbled and hostile files: a clear error or a right result, soon, in little memory."""
 
 from __future__ import annotations
 
@@ -25,13 +25,16 @@ from pyarrow import parquet
 from test_formats import write_edf
 
 from tonesieve.errors import UserError
-from tonesieve.extraction.pipeline import extract_recording, filter_source
+from tonesieve.extraction.options import ExtractOptions
+from tonesieve.extraction.pipeline import extract_recording
+from tonesieve.extractors.source import make_source
 from tonesieve.recordings import reader
 from tonesieve.recordings.reader import Channel
-from tonesieve.recordings.recording import open_writer, read_recording
+from tonesieve.recordings.recording import read_recording
+from tonesieve.recordings.recording_writer import open_writer
 
 MANY = pytest.param(3000, marks=pytest.mark.slow)
-# At most twice the file and so many bytes more, libraries not counted.
+# At most twice the file and this many bytes more, libraries not counted.
 CONSTANT = 250 * 2**20
 SECONDS = 10.0
 N = 300
@@ -86,22 +89,22 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
 
 
 def check(worker: Worker, path: Path, **how: Any) -> dict[str, Any]:
-    """The property: a right kind of answer, in time, nothing left."""
-    told = worker.ask(path, **how)
-    assert "failed" not in told, told["failed"]
-    if "refused" in told:
-        assert told["refused"].isprintable()  # one line
-        assert str(path) in told["refused"]
-        assert len(told["refused"]) < len(str(path)) + 1000
+    """The property: a right kind of outcome, in time, nothing left."""
+    outcome = worker.ask(path, **how)
+    assert "failed" not in outcome, outcome["failed"]
+    if "refused" in outcome:
+        assert outcome["refused"].isprintable()  # one line
+        assert str(path) in outcome["refused"]
+        assert len(outcome["refused"]) < len(str(path)) + 1000
     else:
         size = path.stat().st_size
-        assert 0 < told["n_rows"] <= max(2**27, 1250 * size)
-        assert told["n_samples"] <= 11 * told["n_rows"] + 1000
-        assert 0 < told["rate_hz"] < np.inf
-        assert not told["infinite"]
-    assert told["seconds"] < SECONDS
+        assert 0 < outcome["n_rows"] <= max(2**27, 1250 * size)
+        assert outcome["n_samples"] <= 11 * outcome["n_rows"] + 1000
+        assert 0 < outcome["rate_hz"] < np.inf
+        assert not outcome["infinite"]
+    assert outcome["seconds"] < SECONDS
     assert list(worker.scratch.iterdir()) == []
-    return told
+    return outcome
 
 
 def valid_files(folder: Path) -> list[Path]:
@@ -169,8 +172,8 @@ def test_garbled(worker: Worker, tmp_path: Path, ending: str, n_examples: int) -
     @given(st.sampled_from(good), st.lists(change, min_size=1, max_size=4), rated)
     def run(raw: bytes, changes: list[tuple], how: dict[str, Any]) -> None:
         path.write_bytes(changed(raw, changes))
-        told = check(worker, path, columns=["all"], **how)
-        assert told["peak"] < worker.idle + CONSTANT
+        outcome = check(worker, path, columns=["all"], **how)
+        assert outcome["peak"] < worker.idle + CONSTANT
 
     run()
     assert sorted(p.name for p in tmp_path.iterdir()) == [path.name, "good"]
@@ -178,9 +181,9 @@ def test_garbled(worker: Worker, tmp_path: Path, ending: str, n_examples: int) -
 
 def test_good_files_are_read(worker: Worker, tmp_path: Path) -> None:
     for path in valid_files(tmp_path):
-        told = check(worker, path, columns=["all"])
-        assert "refused" not in told
-        assert N <= told["n_samples"] < 2 * N
+        outcome = check(worker, path, columns=["all"])
+        assert "refused" not in outcome
+        assert N <= outcome["n_samples"] < 2 * N
 
 
 @pytest.mark.parametrize("ending", [".parquet", ".flac", ".edf", ".npz", ".wav"])
@@ -272,7 +275,7 @@ def edf(
 
 ROWS = b"time_s,x\n" + b"".join(b"%d,1\n" % n for n in range(50))
 HOSTILE: dict[str, tuple[str, Callable[[], bytes]]] = {
-    # a refusal's words, or none where an answer is right
+    # a refusal's words, or none where a result is right
     "columns.csv": ("100000 columns", lambda: b",".join([b"x"] * 10**5) + b"\n1\n"),
     "names.csv": ("10000 in all", lambda: b",".join([b"x"] * 10**4) + b"\n1\n2\n"),
     "blank.csv": ("at once", lambda: b"x" + b",x" * 4999 + b"\n" * 10**5 + b"1"),
@@ -287,11 +290,11 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes]]] = {
     "infinite.csv": ("", lambda: ROWS + b"50,1e999\n51,-1e999\n52,1\n"),
     "control.csv": ("'[31mx' is not", lambda: ROWS + b"50,\x1b[31mx\n"),
     "year.csv": ("neither a number", lambda: b"time,x\n99999-01-01,1\n99999-01-02,2\n"),
-    "equal.csv": ("time does not go on", lambda: b"time,x\n" + b"5,1\n" * 99),
+    "equal.csv": ("time does not increase", lambda: b"time,x\n" + b"5,1\n" * 99),
     "back.csv": ("uneven", lambda: b"time,x\n5,1\n4,1\n3,1\n"),
-    "huge times.csv": ("tell no rate", lambda: b"time,x\n-1e308,1\n1e308,1\n"),
+    "huge times.csv": ("give no rate", lambda: b"time,x\n-1e308,1\n1e308,1\n"),
     "days.csv": ("no time stamps", lambda: b"time_d,x\n1e305,1\n1.1e305,1\n"),
-    "tiny times.csv": ("tell no rate", lambda: b"time,x\n0,1\n5e-324,1\n1e-323,1\n"),
+    "tiny times.csv": ("give no rate", lambda: b"time,x\n0,1\n5e-324,1\n1e-323,1\n"),
     "no times.csv": ("no time stamps", lambda: b"time,x\n" + b",1\n" * 99),
     "far.csv": ("pauses of", lambda: b"time,x\n0,1\n1,1\n2,1\n1e18,1\n"),
     "ten.csv": ("", lambda: b"time,x\n0,1\n1,1\n2,1\n30,1\n"),
@@ -353,10 +356,10 @@ def test_hostile(tmp_path: Path, worker: Worker, name: str) -> None:
     columns = ["all"] if name not in ("names.csv", "path.npz") else ["nothing"]
     columns = ["../../evil"] if name == "path.npz" else columns
     how = {"rate_hz": 5.0} if name.endswith(".csv") and b"time" not in path.read_bytes()[:6] else {}
-    told = check(worker, path, columns=columns, **how)
-    assert words in told.get("refused", "") if words else True
-    assert words == "" or "refused" in told
-    assert told["peak"] < worker.idle + 2 * path.stat().st_size + CONSTANT
+    outcome = check(worker, path, columns=columns, **how)
+    assert words in outcome.get("refused", "") if words else True
+    assert words == "" or "refused" in outcome
+    assert outcome["peak"] < worker.idle + 2 * path.stat().st_size + CONSTANT
     assert [p.name for p in tmp_path.iterdir()] == [name]
     assert not Path("unpickled").exists()
 
@@ -376,16 +379,18 @@ def test_a_small_file_that_would_fill_the_disk(
 def test_a_full_disk(tmp_path: Path, ending: str) -> None:
     # in a process that may write no file of over 100 kB
     soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).normal(size=10**5) / 9, 100)
+    module = {".csv": "csv_file", ".npz": "npz_file"}.get(ending, "edf_file")
     code = (
         "import resource, sys; from pathlib import Path\n"
         "from tonesieve.errors import UserError\n"
-        "from tonesieve.recordings.recording import read_recording, writing\n"
+        "from tonesieve.recordings.recording import read_recording\n"
+        "from tonesieve.recordings.recording_writer import open_writer\n"
         "r = read_recording(Path('a.wav'))\n"
-        f"import tonesieve.recordings.{ {'.csv': 'text', '.npz': 'arrays'}.get(ending, 'edf') }\n"
+        f"import tonesieve.recordings.{module}\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (10**5, 10**5))\n"
         "try:\n"
-        f"    with writing(r, r.channels, Path('b{ending}')) as sink:\n"
-        "        for n in range(0, 10**5, 10**4): sink.write(n, r.read(n, n + 10**4).T)\n"
+        f"    with open_writer(r, r.channels, Path('b{ending}')) as writer:\n"
+        "        for n in range(0, 10**5, 10**4): writer.write(n, r.read(n, n + 10**4).T)\n"
         "except UserError as error:\n"
         "    print(error); sys.exit(0 if str(error).isprintable() else 1)\n"
         "sys.exit(9)\n"
@@ -409,9 +414,9 @@ def test_stopped_midway(tmp_path: Path, ending: str) -> None:
     recording = read_recording(tmp_path / "a.wav")
     with (
         pytest.raises(KeyboardInterrupt),
-        open_writer(recording, [Channel("x")], tmp_path / f"b{ending}") as sink,
+        open_writer(recording, [Channel("x")], tmp_path / f"b{ending}") as writer,
     ):
-        stop(sink.write(0, np.zeros((500, 1))))
+        stop(writer.write(0, np.zeros((500, 1))))
     assert [p.name for p in tmp_path.iterdir()] == ["a.wav"]
 
 
@@ -458,7 +463,7 @@ def test_extraction_of_hostile_values(
         return
     np.savez(tmp_path / "a.npz", x=VALUES[name], rate_hz=1000.0)
     out = tmp_path / f"b{ending}"
-    extract_recording(tmp_path / "a.npz", filter_source(kind, [3.0]), out=out, **how)
+    extract_recording(tmp_path / "a.npz", make_source(kind, [3.0]), ExtractOptions(out=out, **how))
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
         ["a.npz", out.name, f"{out.name}.json"]
     )
@@ -471,8 +476,8 @@ def test_extraction_of_hostile_values(
             there |= ~np.isfinite(VALUES[name])
         if channel.name not in ("tone_low", "tone_high", "amplitude_low", "amplitude_high"):
             assert there.all(), channel.name
-    told = json.loads((tmp_path / f"{out.name}.json").read_text())
-    json.dumps(told, allow_nan=False)
+    outcome = json.loads((tmp_path / f"{out.name}.json").read_text())
+    json.dumps(outcome, allow_nan=False)
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -482,11 +487,11 @@ def test_the_pretrained_extractor_on_hostile_values(
 ) -> None:
     x = VALUES[name][500:2000]  # with a number in it, of each
     np.savez(tmp_path / "a.npz", x=x, rate_hz=1000.0)
-    source, out = filter_source("pretrained", [7.0]), tmp_path / "b.csv"
-    extract_recording(tmp_path / "a.npz", source, out=out, causal=causal, full=True)
+    source, out = make_source("pretrained", [7.0]), tmp_path / "b.csv"
+    extract_recording(tmp_path / "a.npz", source, ExtractOptions(out=out, causal=causal, full=True))
     table = pd.read_csv(out)
     assert len(table) == len(x)
-    # What is told of the tone, its bands too, are numbers everywhere.
+    # The tone, its parameters and its bands are numbers everywhere.
     assert np.isfinite(table.drop(columns="residual")).all(axis=None)
     assert (table["tone_low"] <= table["tone"]).all()
     assert (table["tone"] <= table["tone_high"]).all()
@@ -501,7 +506,7 @@ def test_extraction_of_next_to_nothing(tmp_path: Path, n: int, kind: str) -> Non
     np.savez(tmp_path / "a.npz", x=np.ones((n, 1)) if n > 1 else np.ones(1), rate_hz=1000.0)
     out, refused = tmp_path / "b.csv", ""
     try:
-        extract_recording(tmp_path / "a.npz", filter_source(kind, [3.0]), out=out)
+        extract_recording(tmp_path / "a.npz", make_source(kind, [3.0]), ExtractOptions(out=out))
     except UserError as error:
         refused = str(error)
     if refused:
@@ -515,13 +520,14 @@ def test_what_is_too_large_is_named(tmp_path: Path) -> None:
     x = np.where(TONE > 0, 1.79e308, -1.79e308)
     np.savez(tmp_path / "a.npz", x=x, rate_hz=1000.0)
     with pytest.raises(UserError, match=r"x reaches from -1.79e\+308 to 1.79e\+308; scale it"):
-        extract_recording(tmp_path / "a.npz", filter_source("lock-in", [3.0]))
+        extract_recording(tmp_path / "a.npz", make_source("lock-in", [3.0]))
     assert [p.name for p in tmp_path.iterdir()] == ["a.npz"]
 
 
 def test_a_channel_of_nothing_is_named(tmp_path: Path) -> None:
     x = np.stack([TONE, TONE * np.nan], axis=1)
     np.savez(tmp_path / "a.npz", x=x, rate_hz=1000.0)
+    options = ExtractOptions(columns=["all"])
     with pytest.raises(UserError, match="x_2 holds no number at all"):
-        extract_recording(tmp_path / "a.npz", filter_source("lock-in", [3.0]), columns=["all"])
+        extract_recording(tmp_path / "a.npz", make_source("lock-in", [3.0]), options)
     assert [p.name for p in tmp_path.iterdir()] == ["a.npz"]

@@ -18,7 +18,7 @@ from tests.recordings import TONE_HZ, hum, write_csv
 from tonesieve.cli import app
 from tonesieve.config.config import Config
 from tonesieve.errors import UserError
-from tonesieve.evaluation import injection
+from tonesieve.evaluation import injection, injection_scores
 from tonesieve.inference.run_directory import CONFIG
 from tonesieve.learning.models import build_network
 from tonesieve.learning.network_extractor import as_extractor
@@ -85,14 +85,14 @@ def test_the_noise_under_test_was_never_trained_on(trained: Config) -> None:
     background = background_of(trained.data)
     test = injection.draw_test(trained.data, background)
     noise = test.records.mixture - test.records.targets[..., 0]
-    own = background.part("test")
+    part = background.part("test")
     for row in noise[:: len(noise) // 5]:
-        at = int(np.argmax(np.correlate(own - own.mean(), row - row.mean(), mode="valid")))
-        stretch = own[at : at + len(row)]
-        np.testing.assert_allclose(row - row.mean(), stretch - stretch.mean(), atol=1e-6)
+        start = int(np.argmax(np.correlate(part - part.mean(), row - row.mean(), mode="valid")))
+        segment = part[start : start + len(row)]
+        np.testing.assert_allclose(row - row.mean(), segment - segment.mean(), atol=1e-6)
 
 
-def test_hindsight_is_at_least_as_good_as_any_one_setting(finished: Path) -> None:
+def test_the_oracle_is_at_least_as_good_as_any_one_setting(finished: Path) -> None:
     table = pd.read_csv(finished / "injected.csv")
     wide = table.pivot_table(index=["extractor", "snr_db"], columns="knobs", values="nmse_db")
     both = wide.dropna(subset=["hindsight", "tuned"])
@@ -121,15 +121,18 @@ def test_the_table_is_what_the_filters_give(finished: Path, trained: Config) -> 
 
 
 @pytest.mark.parametrize(
-    ("over", "stderr", "said"),
+    ("over", "stderr", "summary"),
     [(-2.0, 0.5, "better (2.0 dB at 5 dB)"), (2.0, 0.5, "worse (2.0 dB at 5 dB)"),
      (0.5, 0.5, "not clearly different (+0.5 +- 0.5 dB at 5 dB)")],
 )  # fmt: skip
-def test_the_verdict_says_what_the_figures_say(over: float, stderr: float, said: str) -> None:
+def test_the_summary_is_what_the_metrics_are(over: float, stderr: float, summary: str) -> None:
     row = {"snr_db": 5.0}
-    for choice in injection.CHOICES:
+    for choice in injection_scores.CHOICES:
         row |= {f"over_{choice}_db": over, f"over_{choice}_stderr_db": stderr}
-    assert all(text.endswith(f"the network is {said}") for text in injection._says([row], 9.0))
+    assert all(
+        text.endswith(f"the network is {summary}")
+        for text in injection_scores.summarise_comparison([row], 9.0)
+    )
 
 
 def test_a_run_in_own_noise_holds_what_it_should(finished: Path) -> None:
@@ -151,7 +154,7 @@ def test_a_run_in_own_noise_holds_what_it_should(finished: Path) -> None:
     assert "data.background" in figures["shifted"]["limit_note"]
 
 
-def test_runs_move_and_are_judged_again(finished: Path, tmp_path: Path) -> None:
+def test_runs_move_and_are_evaluated_again(finished: Path, tmp_path: Path) -> None:
     moved = tmp_path / "moved"
     shutil.copytree(finished, moved)
     before = metrics(moved)
@@ -159,7 +162,7 @@ def test_runs_move_and_are_judged_again(finished: Path, tmp_path: Path) -> None:
     assert tonesieve.resume(moved)["injected"] == before["injected"]
     assert tonesieve.describe(moved)["parameters"] == before["training"]["parameters"]
     for verb in (tonesieve.probe, lambda run: tonesieve.compare([run])):
-        with pytest.raises(UserError, match="learned in a recording's noise; `tonesieve evaluate"):
+        with pytest.raises(UserError, match="trained in a recording's noise; `tonesieve evaluate"):
             verb(moved)
     (moved / "background.npz").unlink()
     with pytest.raises(UserError, match="no such file; the background"):
@@ -172,7 +175,7 @@ def test_the_configuration_repeats_the_run(finished: Path, tmp_path: Path) -> No
     assert metrics(again)["injected"] == metrics(finished)["injected"]
 
 
-def test_a_killed_run_goes_on(recording: Path, finished: Path, tmp_path: Path) -> None:
+def test_a_killed_run_continues(recording: Path, finished: Path, tmp_path: Path) -> None:
     out = tmp_path / "killed"
 
     class Killed(Exception):
@@ -253,5 +256,5 @@ def test_the_command_line_shows_the_table(
     out = capsys.readouterr().out
     assert not caught.value.code
     assert "NMSE, dB" in out
-    assert "verdict:" in out
+    assert "result:" in out
     assert "dB over the noise" in out

@@ -1,4 +1,4 @@
-"""The best possible: densities, posterior and limit against closed forms and brute force."""
+"""MMSE estimation: likelihood, posterior and limit against closed forms and brute force."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from scipy import stats
 
 from tonesieve import UserError, load_config
 from tonesieve.config.config import DataSettings
-from tonesieve.extractors.bayes import likelihood as module
-from tonesieve.extractors.bayes import limit as bayes_limit
-from tonesieve.extractors.bayes import posterior_mean
-from tonesieve.extractors.bayes.likelihood import densities, noise_sigma, positions
-from tonesieve.extractors.bayes.limit import ObservationWindow, limit, view_of
+from tonesieve.extractors.bayes import likelihood, posterior_mean, unknown_phase_limit
+from tonesieve.extractors.bayes.likelihood import likelihood_table, noise_sigma, start_grid
+from tonesieve.extractors.bayes.limit import ObservationWindow, limit, observation_window
 from tonesieve.extractors.bayes.posterior_mean import (
     StartPosterior,
     mmse_extractor,
     random_phase_kalman,
 )
-from tonesieve.signals.synthesis import draw_records, tone_response
+from tonesieve.signals.signal_model import tone_response
+from tonesieve.signals.synthesis import draw_records
 
 KEPT = Path(__file__).parent.parent / "docs" / "results"
 EXERCISE = DataSettings(start="random")
@@ -40,7 +39,7 @@ TINY = DataSettings(
 
 def cumulative(data: DataSettings, position: int, x: np.ndarray) -> np.ndarray:
     """Distribution function of a sample at a position, from the table."""
-    table = densities(data, positions(data))
+    table = likelihood_table(data, start_grid(data))
     nodes = table.lows[position] + np.arange(table.values.shape[1]) / table.per_step[position]
     area = np.concatenate(
         [[0.0], np.cumsum((table.values[position, 1:] + table.values[position, :-1]) / 2)]
@@ -49,14 +48,14 @@ def cumulative(data: DataSettings, position: int, x: np.ndarray) -> np.ndarray:
 
 
 def test_the_period_is_counted_in_samples_or_on_a_fine_grid() -> None:
-    assert positions(EXERCISE).cycles.shape == (1000, 4)
-    assert positions(EXERCISE).advance == 1
-    single = positions(DataSettings(frequencies_hz=(1.2345,)))  # 2,000,000 samples
+    assert start_grid(EXERCISE).cycles.shape == (1000, 4)
+    assert start_grid(EXERCISE).advance == 1
+    single = start_grid(DataSettings(frequencies_hz=(1.2345,)))  # 2,000,000 samples
     n = len(single.cycles)
     assert n < 40_000
-    # One period of the tone: so many positions a sample.
+    # One period of the tone: its positions over its samples.
     assert single.advance == pytest.approx(n * 1.2345 / 1000)
-    third = positions(DataSettings(frequencies_hz=(1 / 3, 7.0)))
+    third = start_grid(DataSettings(frequencies_hz=(1 / 3, 7.0)))
     np.testing.assert_allclose(
         third.cycles[-1] * len(third.cycles), [len(third.cycles) - 1] * np.array([1, 21])
     )
@@ -64,7 +63,7 @@ def test_the_period_is_counted_in_samples_or_on_a_fine_grid() -> None:
 
 def test_tones_without_a_common_period_are_refused() -> None:
     with pytest.raises(UserError, match=r"1\.234, 2\.345 Hz come back together only after 1000 s"):
-        positions(DataSettings(frequencies_hz=(1.234, 2.345)))
+        start_grid(DataSettings(frequencies_hz=(1.234, 2.345)))
 
 
 @pytest.mark.parametrize(
@@ -151,10 +150,10 @@ def brute_posterior(data: DataSettings, samples: np.ndarray) -> np.ndarray:
 def test_the_posterior_is_that_of_brute_force() -> None:
     records = draw_records(TINY, 6, 5, rng=np.random.default_rng(4))
     estimate = StartPosterior(TINY).extract(records.mixture)
-    for samples, own in zip(records.mixture, estimate, strict=True):
+    for samples, means in zip(records.mixture, estimate, strict=True):
         for n in range(1, 6):
             # Brute force rounds to 1e-3 of amplitude and has 24 points a dimension.
-            np.testing.assert_allclose(own[n - 1], brute_posterior(TINY, samples[:n]), atol=5e-3)
+            np.testing.assert_allclose(means[n - 1], brute_posterior(TINY, samples[:n]), atol=5e-3)
 
 
 def test_the_limit_of_one_sample_is_that_of_quadrature() -> None:
@@ -172,7 +171,7 @@ def test_the_limit_of_one_sample_is_that_of_quadrature() -> None:
 
 @pytest.mark.parametrize("phase_scale", [1.0, 2.0])
 @pytest.mark.parametrize(
-    "view",
+    "window",
     [
         ObservationWindow(0),
         ObservationWindow(49),
@@ -180,13 +179,15 @@ def test_the_limit_of_one_sample_is_that_of_quadrature() -> None:
         ObservationWindow(None, 0, 32),
     ],
 )
-def test_a_whole_circle_tells_nothing(phase_scale: float, view: ObservationWindow) -> None:
-    best = limit(EXERCISE.model_copy(update={"phase_scale": phase_scale}), view, 600, settle=100)
+def test_jitter_over_a_whole_cycle_leaves_no_information(
+    phase_scale: float, window: ObservationWindow
+) -> None:
+    best = limit(EXERCISE.model_copy(update={"phase_scale": phase_scale}), window, 600, settle=100)
     assert best.mse == pytest.approx(0.5, abs=1e-6)
     assert best.per_component == pytest.approx((0.5,) * 4, abs=1e-6)
 
 
-# SPEC, section 6; its standard errors.
+# docs/exercise.md, What can be true: the limit.
 TABLE = {
     (0.001, 1): 0.286, (0.001, 10): 0.193, (0.001, 50): 0.043, (0.001, 100): 0.012,
     (0.01, 1): 0.286, (0.01, 5): 0.243, (0.01, 10): 0.195, (0.01, 20): 0.118, (0.01, 50): 0.044,
@@ -195,7 +196,7 @@ TABLE = {
 
 
 @pytest.mark.parametrize(("phase_scale", "window"), TABLE)
-def test_the_first_figures_come_out_again(phase_scale: float, window: int) -> None:
+def test_the_table_of_the_exercise_is_reproduced(phase_scale: float, window: int) -> None:
     data = EXERCISE.model_copy(update={"phase_scale": phase_scale})
     best = limit(data, ObservationWindow(window - 1), 100, stderr=1e-3)
     # Their standard error: 0.0015 up to L=25, then 0.0005; rounded to 0.001.
@@ -203,42 +204,42 @@ def test_the_first_figures_come_out_again(phase_scale: float, window: int) -> No
     assert abs(best.mse - TABLE[phase_scale, window]) < 3 * math.hypot(theirs, best.stderr)
 
 
-VIEWS = {
+WINDOWS = {
     "window": ObservationWindow(19),
     "window and future": ObservationWindow(9, 9),
     "all so far": ObservationWindow(),
-    "all so far and two more": ObservationWindow(None, 2),
+    "all so far with a lag of two": ObservationWindow(None, 2),
     "every fifth": ObservationWindow(None, 0, 5),
     "the whole record": ObservationWindow(None, None),
 }
 
 
-@pytest.mark.parametrize("name", VIEWS)
+@pytest.mark.parametrize("name", WINDOWS)
 @pytest.mark.parametrize("snr_db", [None, 0.0])
 def test_the_extractor_attains_the_limit(name: str, snr_db: float | None) -> None:
-    view, n_records, n_samples = VIEWS[name], 400, 30
+    window, n_records, n_samples = WINDOWS[name], 400, 30
     data = EXERCISE.model_copy(update={"snr_db": snr_db})
-    best = limit(data, view, n_samples)
-    length = n_samples if view.past is None else view.past + 1 + view.future
+    best = limit(data, window, n_samples)
+    length = n_samples if window.past is None else window.past + 1 + window.future
     records = draw_records(data, n_records, length, rng=np.random.default_rng(77))
-    error = (estimates(data, records.mixture, view) - records.targets) ** 2
-    seen = slice(view.past or 0, length - (view.future or 0))
-    by_record = error[:, seen].mean(axis=(1, 2))
+    error = (estimates(data, records.mixture, window) - records.targets) ** 2
+    scored = slice(window.past or 0, length - (window.future or 0))
+    by_record = error[:, scored].mean(axis=(1, 2))
     stderr = by_record.std(ddof=1) / math.sqrt(n_records)
     assert abs(by_record.mean() - best.mse) < 3 * math.hypot(stderr, best.stderr)
 
 
-def estimates(data: DataSettings, mixture: np.ndarray, view: ObservationWindow) -> np.ndarray:
-    """Posterior means under a view, a sample at a time and each from the samples it may see."""
+def estimates(data: DataSettings, mixture: np.ndarray, window: ObservationWindow) -> np.ndarray:
+    """Posterior means under a window, a sample at a time and each from the samples it may see."""
     n_samples = mixture.shape[1]
     result = np.zeros((*mixture.shape, data.n_components))
-    for n in range(view.past or 0, n_samples - (view.future or 0)):
-        first = n % view.stride if view.past is None else n - view.past
-        last = n_samples - 1 if view.future is None else n + view.future
-        one = StartPosterior(data, view.stride)
-        seen = mixture[:, first : last + 1 : view.stride]
-        answered = (n - first) // view.stride
-        (mean, _), _ = one.moments(seen, one.initial_state(len(mixture)), anchor=answered)
+    for n in range(window.past or 0, n_samples - (window.future or 0)):
+        first = n % window.stride if window.past is None else n - window.past
+        last = n_samples - 1 if window.future is None else n + window.future
+        one = StartPosterior(data, window.stride)
+        observed = mixture[:, first : last + 1 : window.stride]
+        target = (n - first) // window.stride
+        (mean, _), _ = one.moments(observed, one.initial_state(len(mixture)), anchor=target)
         result[:, n] = mean[:, -1]
     return result
 
@@ -258,48 +259,50 @@ def test_periods_off_the_sample_grid_have_a_limit_too(frequencies: tuple[float, 
 def test_a_fine_grid_gives_the_limit_of_whole_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     data = EXERCISE.model_copy(update={"frequencies_hz": (1.0,)})
     exact = limit(data, ObservationWindow(4), 100)
-    monkeypatch.setattr(module, "MOST_POSITIONS", 900)  # of 1,000 samples; the fine grid has 512
+    monkeypatch.setattr(likelihood, "MAX_POSITIONS", 900)  # of 1,000 samples; the fine grid has 512
     posterior_mean._tables.cache_clear()
     fine = limit(data, ObservationWindow(4), 100)
     posterior_mean._tables.cache_clear()
-    assert len(positions(data).cycles) == 512
+    assert len(start_grid(data).cycles) == 512
     assert abs(fine.mse - exact.mse) < 3 * math.hypot(fine.stderr, exact.stderr)
 
 
-def test_the_course_over_the_age_is_that_of_windows() -> None:
-    course = limit(EXERCISE, ObservationWindow(), 100)
-    assert len(course.by_age) == 100
+def test_the_limit_by_age_is_that_of_windows() -> None:
+    by_age = limit(EXERCISE, ObservationWindow(), 100)
+    assert len(by_age.by_age) == 100
     for n in (1, 10, 50):
         one = limit(EXERCISE, ObservationWindow(n - 1), 100)
-        spread = math.hypot(one.stderr, course.by_age_stderr[n - 1])
-        assert abs(course.by_age[n - 1] - one.mse) < 4 * spread
-    assert course.mse == pytest.approx(course.by_age.mean(), rel=1e-9)
+        stderr = math.hypot(one.stderr, by_age.by_age_stderr[n - 1])
+        assert abs(by_age.by_age[n - 1] - one.mse) < 4 * stderr
+    assert by_age.mse == pytest.approx(by_age.by_age.mean(), rel=1e-9)
 
 
-def test_ages_of_no_account_are_drawn_less_and_counted_all_the_same() -> None:
+def test_ages_of_negligible_error_are_drawn_less_and_still_counted() -> None:
     whole = limit(EXERCISE, ObservationWindow(), 2000, settle=1000)
     head = limit(EXERCISE, ObservationWindow(), 1000)
     assert len(whole.by_age) == 2000
-    spread = math.hypot(whole.stderr, head.stderr / 2)
-    assert abs(whole.mse - head.mse / 2) < 4 * spread
+    stderr = math.hypot(whole.stderr, head.stderr / 2)
+    assert abs(whole.mse - head.mse / 2) < 4 * stderr
     assert whole.settled < 1e-9  # a start is a whole sample: after a second it is known
 
 
-def test_whoever_is_not_told_stays_above_the_floor() -> None:
-    told, untold = (limit(EXERCISE, ObservationWindow(49, told=t), 100) for t in (True, False))
-    # The best single answer is the mean of the targets, 0.375; what is not known of it comes atop.
-    assert told.mse < 0.06
-    assert untold.mse == pytest.approx(0.375, abs=0.01)
+def test_an_unknown_target_leaves_a_floor() -> None:
+    known, unknown = (
+        limit(EXERCISE, ObservationWindow(49, target_known=t), 100) for t in (True, False)
+    )
+    # The best single estimate is the mean of the targets, 0.375; its uncertainty adds to it.
+    assert known.mse < 0.06
+    assert unknown.mse == pytest.approx(0.375, abs=0.01)
 
 
-def test_gaps_cost_what_they_hide() -> None:
+def test_gaps_cost_the_samples_that_they_hide() -> None:
     holey = EXERCISE.model_copy(update={"gap_fraction": 0.5, "gap_s": 0.001})
     # Half the samples, scattered: about as good as windows between half and all of them.
     all_of, half_of = (limit(EXERCISE, ObservationWindow(n - 1), 100).mse for n in (40, 20))
     assert all_of < limit(holey, ObservationWindow(39), 100).mse < half_of * 1.1
 
 
-def test_samples_that_no_start_explains_are_passed_over() -> None:
+def test_samples_that_no_start_explains_are_skipped() -> None:
     mixture = draw_records(EXERCISE, 1, 200, rng=np.random.default_rng(1)).mixture
     holey = mixture.copy()
     mixture[0, 50:60] = 7.0
@@ -308,13 +311,15 @@ def test_samples_that_no_start_explains_are_passed_over() -> None:
     np.testing.assert_array_equal(one.extract(mixture), one.extract(holey))
 
 
-def free(**settings: object) -> DataSettings:
+def unknown_phase(**settings: object) -> DataSettings:
     return DataSettings(
         regime="free", **{"phase_scale": 0.0, "amplitude_range": (1, 1), "snr_db": 0.0, **settings}
     )
 
 
-def conditioned(data: DataSettings, view: ObservationWindow, n_samples: int, n: int) -> np.ndarray:
+def conditioned(
+    data: DataSettings, window: ObservationWindow, n_samples: int, n: int
+) -> np.ndarray:
     """Error variances at sample n by conditioning one big Gaussian, without any recursion."""
     times = np.arange(n_samples) / data.rate_hz
     sines = [np.sin(2 * np.pi * f * times) for f in data.frequencies_hz]
@@ -322,35 +327,35 @@ def conditioned(data: DataSettings, view: ObservationWindow, n_samples: int, n: 
     basis = np.stack([*sines, *cosines], axis=1)
     prior = basis @ basis.T / 2 / data.n_components**2
     noise = noise_sigma(data) ** 2 * np.eye(n_samples)
-    first = n % view.stride if view.past is None else n - view.past
-    last = n_samples - 1 if view.future is None else n + view.future
-    seen = np.arange(first, last + 1, view.stride)
-    inverse = np.linalg.inv((prior + noise)[np.ix_(seen, seen)])
+    first = n % window.stride if window.past is None else n - window.past
+    last = n_samples - 1 if window.future is None else n + window.future
+    observed = np.arange(first, last + 1, window.stride)
+    inverse = np.linalg.inv((prior + noise)[np.ix_(observed, observed)])
     result = []
     for k in range(data.n_components):
-        own = np.stack([sines[k], cosines[k]], axis=1)
-        cross = own[n] @ own[seen].T / 2 / data.n_components
+        basis_k = np.stack([sines[k], cosines[k]], axis=1)
+        cross = basis_k[n] @ basis_k[observed].T / 2 / data.n_components
         result.append(0.5 - cross @ inverse @ cross)
     return np.array(result)
 
 
-@pytest.mark.parametrize("name", VIEWS)
-def test_the_free_limit_is_that_of_a_conditioned_gaussian(name: str) -> None:
-    view, data, n_samples = VIEWS[name], free(rate_hz=100.0), 60
-    best = limit(data, view, n_samples)
+@pytest.mark.parametrize("name", WINDOWS)
+def test_the_unknown_phase_limit_is_that_of_a_conditioned_gaussian(name: str) -> None:
+    window, data, n_samples = WINDOWS[name], unknown_phase(rate_hz=100.0), 60
+    best = limit(data, window, n_samples)
     assert best.kind == "exact"
     assert best.stderr == 0
-    if view.past is not None:
-        expected = conditioned(data, view, view.past + 1 + view.future, view.past)
+    if window.past is not None:
+        expected = conditioned(data, window, window.past + 1 + window.future, window.past)
     else:
-        ages = range(n_samples - (view.future or 0))
-        expected = np.mean([conditioned(data, view, n_samples, n) for n in ages], axis=0)
+        ages = range(n_samples - (window.future or 0))
+        expected = np.mean([conditioned(data, window, n_samples, n) for n in ages], axis=0)
     np.testing.assert_allclose(best.per_component, expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize("jitter", [{}, {"phase_scale": 0.1, "amplitude_range": (0.5, 1.5)}])
-def test_the_kalman_filter_attains_the_free_limit(jitter: dict[str, object]) -> None:
-    data = free(rate_hz=100.0, **jitter)
+def test_the_kalman_filter_attains_the_unknown_phase_limit(jitter: dict[str, object]) -> None:
+    data = unknown_phase(rate_hz=100.0, **jitter)
     best = limit(data, ObservationWindow(), 300)
     assert best.kind == ("best linear" if jitter else "exact")
     records = draw_records(data, 2000, 300, rng=np.random.default_rng(5))
@@ -362,7 +367,7 @@ def test_the_kalman_filter_attains_the_free_limit(jitter: dict[str, object]) -> 
 
 
 def test_the_cramer_rao_bound_is_that_of_unbiased_estimates() -> None:
-    data = free(rate_hz=100.0)
+    data = unknown_phase(rate_hz=100.0)
     bound = limit(data, ObservationWindow(), 400).cramer_rao_by_age
     best = limit(data, ObservationWindow(), 400).by_age
     assert np.isinf(bound[:7]).all()  # eight unknowns
@@ -370,15 +375,15 @@ def test_the_cramer_rao_bound_is_that_of_unbiased_estimates() -> None:
     # Many whole periods of one tone: K^2 noise variance a sample, over n / 2 samples, twice over 2.
     n = 400
     single = limit(
-        free(rate_hz=100.0, frequencies_hz=(3.0,)), ObservationWindow(), n
+        unknown_phase(rate_hz=100.0, frequencies_hz=(3.0,)), ObservationWindow(), n
     ).cramer_rao_by_age
     assert single[-1] == pytest.approx(
-        noise_sigma(free(frequencies_hz=(3.0,))) ** 2 * 2 / n, rel=1e-3
+        noise_sigma(unknown_phase(frequencies_hz=(3.0,))) ** 2 * 2 / n, rel=1e-3
     )
 
 
-def test_free_tones_in_a_whole_circle_have_no_linear_estimate() -> None:
-    data = free(phase_scale=1.0)
+def test_random_phases_with_jitter_over_a_whole_cycle_have_no_linear_estimate() -> None:
+    data = unknown_phase(phase_scale=1.0)
     assert limit(data, ObservationWindow(), 100).mse == pytest.approx(0.5)
     assert not mmse_extractor(data).extract(np.ones((1, 5))).any()
 
@@ -394,39 +399,40 @@ def test_the_response_is_the_mean_of_what_is_drawn() -> None:
     np.testing.assert_allclose(drawn, [response.imag, response.real], atol=0.01)  # 3 / sqrt(n)
 
 
-def test_what_the_presets_see() -> None:
-    seen = {
-        name: view_of(load_config(name)) for name in ("sieve", "window10", "config-l1", "journey")
+def test_the_observation_windows_of_the_presets() -> None:
+    windows = {
+        name: observation_window(load_config(name))
+        for name in ("sieve", "window10", "config-l1", "journey")
     }
-    assert seen == {
+    assert windows == {
         "sieve": ObservationWindow(),
         "window10": ObservationWindow(9),
         "config-l1": ObservationWindow(None, 0, 32),
-        "journey": ObservationWindow(51, 2, told=False),
+        "journey": ObservationWindow(51, 2, target_known=False),
     }
     mean = load_config("window10", ["evaluation.join=mean"])
-    assert view_of(mean) == ObservationWindow(9, 9)
+    assert observation_window(mean) == ObservationWindow(9, 9)
     with pytest.raises(UserError, match="strided lanes with taps"):
-        view_of(load_config("config-l1", ["model.taps=1"]))
+        observation_window(load_config("config-l1", ["model.taps=1"]))
 
 
 def test_no_kept_result_beats_the_limit() -> None:
     results = [json.loads(path.read_text(encoding="utf-8")) for path in KEPT.glob("*.json")]
-    judged = [r["shifted"] for r in results if "shifted" in r]
-    assert len(judged) >= 7
-    for shifted in judged:
-        spread = math.hypot(shifted["stderr"], shifted["limit_stderr"])
-        assert shifted["mse"] > shifted["limit"] - 5 * spread
+    kept = [r["shifted"] for r in results if "shifted" in r]
+    assert len(kept) >= 7
+    for shifted in kept:
+        stderr = math.hypot(shifted["stderr"], shifted["limit_stderr"])
+        assert shifted["mse"] > shifted["limit"] - 5 * stderr
 
 
-def test_the_free_limit_of_a_long_record_is_that_of_every_sample(
+def test_the_unknown_phase_limit_of_a_long_record_is_that_of_every_sample(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    data = free(rate_hz=100.0)
-    for view in (ObservationWindow(), ObservationWindow(None, None)):
-        whole = limit(data, view, 20_000, settle=1000)
-        monkeypatch.setattr(bayes_limit, "MOST_AGES", 5000)
-        thinned = limit(data, view, 20_000, settle=1000)
+    data = unknown_phase(rate_hz=100.0)
+    for window in (ObservationWindow(), ObservationWindow(None, None)):
+        whole = limit(data, window, 20_000, settle=1000)
+        monkeypatch.setattr(unknown_phase_limit, "MAX_AGES", 5000)
+        thinned = limit(data, window, 20_000, settle=1000)
         monkeypatch.undo()
         assert thinned.mse == pytest.approx(whole.mse, rel=1e-3)
         assert len(thinned.by_age) == 20_000

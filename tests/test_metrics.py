@@ -1,4 +1,4 @@
-"""Figures of merit against closed forms and NumPy's own."""
+"""Metrics against closed forms and NumPy's own."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def test_correlation_ignores_scale_and_offset(scale: float, offset: float) -> No
     assert once == pytest.approx(again)
 
 
-def test_random_answers_score_as_expected() -> None:
+def test_random_estimates_score_as_expected() -> None:
     # E (u - y)^2 = y^2 + 1/3 for u from U(-1, 1)
-    answers = np.random.default_rng(1).uniform(-1, 1, (100, SINE.size))
-    expected = np.broadcast_to(SINE, answers.shape)
-    # one standard error over the million answers is 0.0008
-    assert metrics.improvement_over_random(answers, expected) == pytest.approx(0, abs=0.004)
+    estimates = np.random.default_rng(1).uniform(-1, 1, (100, SINE.size))
+    expected = np.broadcast_to(SINE, estimates.shape)
+    # one standard error over the million estimates is 0.0008
+    assert metrics.improvement_over_random(estimates, expected) == pytest.approx(0, abs=0.004)
     assert metrics.improvement_over_random(SINE, SINE) == 1
     assert metrics.improvement_over_mean(np.zeros_like(SINE), SINE) == pytest.approx(0, abs=1e-9)
 
@@ -85,7 +85,7 @@ def test_amplitude_and_peak() -> None:
     assert metrics.peak_hz(tone, 1000.0) == pytest.approx(5.0)
 
 
-def test_spectrum_check_tells_wanted_from_unwanted() -> None:
+def test_spectrum_check_distinguishes_wanted_from_unwanted() -> None:
     frequencies = (1.0, 3.0, 5.0, 7.0)
     clean = metrics.spectrum_check(SINE, 1, frequencies, 1000.0)
     assert clean["clean"]

@@ -18,8 +18,9 @@ from tests.zoo import settings as zoo_settings
 from tonesieve.config.config import Config, make_config
 from tonesieve.config.presets import load_config
 from tonesieve.errors import UserError
-from tonesieve.extractors.bayes.limit import limit, view_of
-from tonesieve.learning.data.batches import epoch_batches, one_hot
+from tonesieve.extractors.bayes.limit import limit, observation_window
+from tonesieve.learning.data.batches import epoch_batches
+from tonesieve.learning.data.features import one_hot
 from tonesieve.learning.loop.training import train
 from tonesieve.learning.models import FAMILIES, build_network, n_parameters
 from tonesieve.learning.models.base import Network, State
@@ -59,7 +60,7 @@ def network(name: str) -> tuple[Network, Config]:
     return build_network(config).eval(), config
 
 
-def told(config: Config, n_streams: int) -> torch.Tensor | None:
+def selectors(config: Config, n_streams: int) -> torch.Tensor | None:
     n_components = config.data.n_components
     if config.model.selector in ("readout", "none"):
         return None
@@ -71,8 +72,8 @@ def test_every_kind_is_in_the_zoo() -> None:
     assert kinds == set(FAMILIES)
 
 
-def test_what_no_selector_goes_with_is_refused_for_a_reason() -> None:
-    # Bounded models have no state to tell; an observer and a bank have all tones at once.
+def test_only_unsupported_selectors_are_refused() -> None:
+    # Bounded models have no state to initialise; an observer and a bank estimate all tones at once.
     refused = [(n, s) for n in ZOO for s in SELECTORS if selected(n, s) is None]
     bounded = {"feed-forward", "adaptive", "tcn", "transformer"}
     expected = {(n, "initial_state") for n in bounded}
@@ -104,17 +105,17 @@ def test_shapes_and_finite_gradients(name: str, selector: str) -> None:
         assert torch.isfinite(parameter.grad).all(), parameter_name
 
 
-# Added to all scores alike, which a softmax cannot feel: their gradient is rounding, or nothing.
+# Added to all scores alike, to which a softmax is invariant: their gradient is rounding, or 0.
 SHIFTS = ("key.bias", "score.2.bias")
 
 
 @pytest.mark.parametrize("name", ZOO)
 def test_every_parameter_matters(name: str) -> None:
-    # Over two chunks, so that what only acts through the state is reached, too.
+    # Over two chunks, so that parameters that act only through the state are reached, too.
     config = configured(name)
     one = build_network(config).eval()
     torch.manual_seed(7)
-    inputs, selector = torch.randn(4, 20, 1), told(config, 4)
+    inputs, selector = torch.randn(4, 20, 1), selectors(config, 4)
     outputs, state = one(inputs, selector, one.initial_state(4, selector), tasks=True)
     more, _ = one(inputs, selector, state, tasks=True)
     penalty = one.penalty()
@@ -159,31 +160,31 @@ def test_saved_and_loaded_is_the_same(name: str, tmp_path: Path) -> None:
         assert torch.equal(tensor, loaded.state_dict()[key])
 
 
-TOLD = [pair for pair in PAIRS if pair[1] not in ("readout", "none")]
+CONDITIONED = [pair for pair in PAIRS if pair[1] not in ("readout", "none")]
 
 
-@pytest.mark.parametrize(("name", "selector"), TOLD)
+@pytest.mark.parametrize(("name", "selector"), CONDITIONED)
 def test_the_selector_is_used(name: str, selector: str) -> None:
     config = selected(name, selector)
     assert config is not None
     one = build_network(config).eval()
-    shown = told(config, 4)
+    selector_rows = selectors(config, 4)
     with torch.no_grad():
-        outputs, _ = one(torch.ones(4, 5, 1), shown, one.initial_state(4, shown))
+        outputs, _ = one(torch.ones(4, 5, 1), selector_rows, one.initial_state(4, selector_rows))
     assert len({round(float(o), 6) for o in outputs[:, -1, 0]}) == 4
 
 
 CAUSAL = [name for name in ZOO if not ZOO[name].model.get("bidirectional")]
 
 
-def test_each_says_whether_it_is_causal() -> None:
+def test_causal_is_declared() -> None:
     assert [name for name in ZOO if network(name)[0].causal] == CAUSAL
 
 
 @torch.no_grad()
-def answered(name: str, inputs: torch.Tensor, state: State | None = None) -> tuple[Any, State]:
+def run(name: str, inputs: torch.Tensor, state: State | None = None) -> tuple[Any, State]:
     one, config = network(name)
-    selector = told(config, len(inputs))
+    selector = selectors(config, len(inputs))
     state = one.initial_state(len(inputs), selector) if state is None else state
     outputs, after = one(inputs, selector, state)
     return outputs.numpy(), after
@@ -196,17 +197,17 @@ def test_any_chunking_equals_one_pass(name: str, sizes: list[int]) -> None:
     inputs = torch.from_numpy(np.random.default_rng(1).normal(size=(4, sum(sizes), 1))).float()
     parts, state = [], None
     for chunk in inputs.split(sizes, dim=1):
-        outputs, state = answered(name, chunk, state)
+        outputs, state = run(name, chunk, state)
         parts.append(outputs)
-    np.testing.assert_allclose(np.concatenate(parts, axis=1), answered(name, inputs)[0], atol=2e-6)
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), run(name, inputs)[0], atol=2e-6)
 
 
 @pytest.mark.parametrize("name", ZOO)
-def test_what_comes_later_counts_only_where_a_model_says_so(name: str) -> None:
+def test_only_models_that_are_not_causal_depend_on_later_samples(name: str) -> None:
     inputs = torch.randn(4, 30, 1, generator=torch.Generator().manual_seed(2))
     other = inputs.clone()
     other[:, 15:] += 1
-    change = np.abs(answered(name, inputs)[0] - answered(name, other)[0]).max(axis=(0, 2))
+    change = np.abs(run(name, inputs)[0] - run(name, other)[0]).max(axis=(0, 2))
     assert change[15:].min() > 0
     assert (change[:15].max() < 1e-6) == (name in CAUSAL)
 
@@ -215,13 +216,13 @@ FIELDS = {n: c for n, c in ((n, configured(n).model.receptive_field) for n in ZO
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_a_bounded_model_looks_back_as_far_as_it_says(name: str) -> None:
+def test_a_bounded_model_has_the_receptive_field_it_declares(name: str) -> None:
     inputs = torch.randn(4, 60, 1, generator=torch.Generator().manual_seed(3))
     other = inputs.clone()
     other[:, 20] += 3
-    change = np.abs(answered(name, inputs)[0] - answered(name, other)[0]).max(axis=(0, 2))
+    change = np.abs(run(name, inputs)[0] - run(name, other)[0]).max(axis=(0, 2))
     assert change[20 + FIELDS[name] :].max() < 1e-6
-    # An adaptive window begins shorter than it may become.
+    # An adaptive window starts shorter than it may become.
     assert name == "adaptive" or change[20 + FIELDS[name] - 1] > 1e-7
 
 
@@ -229,12 +230,12 @@ def test_a_bounded_model_looks_back_as_far_as_it_says(name: str) -> None:
 def test_a_reset_stream_is_a_fresh_one(name: str) -> None:
     one, config = network(name)
     inputs = torch.randn(4, 12, 1, generator=torch.Generator().manual_seed(4))
-    _, state = answered(name, inputs)
-    fresh = one.initial_state(4, told(config, 4))
+    _, state = run(name, inputs)
+    fresh = one.initial_state(4, selectors(config, 4))
     mixed = tuple(torch.cat([new[:2], old[2:]]) for new, old in zip(fresh, state, strict=True))
-    outputs = answered(name, inputs, mixed)[0]
-    np.testing.assert_allclose(outputs[:2], answered(name, inputs)[0][:2], atol=2e-6)
-    np.testing.assert_allclose(outputs[2:], answered(name, inputs, state)[0][2:], atol=2e-6)
+    outputs = run(name, inputs, mixed)[0]
+    np.testing.assert_allclose(outputs[:2], run(name, inputs)[0][:2], atol=2e-6)
+    np.testing.assert_allclose(outputs[2:], run(name, inputs, state)[0][2:], atol=2e-6)
 
 
 # The tiny task: two tones in white noise, windows of 4 samples, 313 steps. An untrained model
@@ -253,18 +254,18 @@ WINDOW = 4
 @functools.cache
 def tiny_limit(selector: str) -> float:
     config = make_config({**TINY, "model": {"window": WINDOW, "selector": selector}})
-    return limit(config.data, view_of(config), 400, stderr=0.001).mse
+    return limit(config.data, observation_window(config), 400, stderr=0.001).mse
 
 
 def first_of_each_kind() -> list[Any]:
     """Every entry of the zoo; those whose kind another has shown before are slow."""
     seen: set[str] = set()
-    found = []
+    params = []
     for name in ZOO:
         kind = zoo_settings(name).get("kind", "lstm")
-        found.append(pytest.param(name, marks=pytest.mark.slow) if kind in seen else name)
+        params.append(pytest.param(name, marks=pytest.mark.slow) if kind in seen else name)
         seen.add(kind)
-    return found
+    return params
 
 
 @pytest.mark.parametrize("name", first_of_each_kind())
@@ -284,11 +285,11 @@ def test_the_scan_is_a_plain_recursion() -> None:
     exponent = -rng.uniform(0.001, 0.2, 3) + 1j * rng.uniform(0, 3, 3)
     driven = rng.normal(size=(2, 700, 3)) + 1j * rng.normal(size=(2, 700, 3))
     start = rng.normal(size=(2, 3)) + 0j
-    found = scan(*(torch.from_numpy(a) for a in (exponent, driven, start))).numpy()
+    h = scan(*(torch.from_numpy(a) for a in (exponent, driven, start))).numpy()
     for k in range(3):
         pole = np.exp(exponent[k])
-        whole, _ = lfilter([1.0], [1.0, -pole], driven[..., k], zi=pole * start[:, k : k + 1])
-        np.testing.assert_allclose(found[..., k], whole, rtol=1e-9)
+        expected, _ = lfilter([1.0], [1.0, -pole], driven[..., k], zi=pole * start[:, k : k + 1])
+        np.testing.assert_allclose(h[..., k], expected, rtol=1e-9)
 
 
 def lstm_parameters(features: int, hidden: int, layers: int, outputs: int = 1) -> int:
@@ -297,7 +298,7 @@ def lstm_parameters(features: int, hidden: int, layers: int, outputs: int = 1) -
     return first + more + outputs * (hidden + 1)
 
 
-# SPEC, section 6: counts as PyTorch has them.
+# docs/exercise.md, "What can be true: the limit": counts as PyTorch has them.
 COUNTS = {"deep50": 201_345, "config-l1": 69_249, "journey": 795_905}
 
 
@@ -322,7 +323,7 @@ def test_parameter_counts_by_hand(name: str, by_hand: int) -> None:
 
 
 def test_hidden_size_counts_of_deep50s_table() -> None:
-    # SPEC, section 5: 51K, 201K, 802K and 3.2M parameters
+    # docs/exercise.md, "The five write-ups": 51K, 201K, 802K and 3.2M parameters
     claimed = {64: 51_000, 128: 201_000, 256: 802_000, 512: 3_200_000}
     for hidden, count in claimed.items():
         assert lstm_parameters(5, hidden, 2) == pytest.approx(count, rel=0.02)
@@ -366,8 +367,8 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         load_network(tmp_path / "none")
 
 
-def test_the_way_back_begins_anew_in_every_chunk() -> None:
-    # Carried on, it would begin a chunk's end with what it knew at the beginning of the one before.
+def test_the_backward_direction_is_reset_in_every_chunk() -> None:
+    # Carried over, its state at a chunk's end would be that of the start of the chunk before.
     config = make_config({"model": {"bidirectional": True, "hidden_size": 4, "n_layers": 2}})
     network = build_network(config)
     _, state = network(torch.randn(3, 20, 1), one_hot(torch.zeros(3, dtype=torch.int64), 4),

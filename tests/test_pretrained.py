@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import tonesieve
 from tonesieve.errors import UserError
-from tonesieve.extraction.pipeline import filter_source
+from tonesieve.extraction.pipeline import make_source
 from tonesieve.extractors.pretrained import smoother
 from tonesieve.extractors.pretrained.extractor import PretrainedExtractor
 from tonesieve.extractors.pretrained.front_end import MAX_FREQUENCY_RATIO, group_by_span
@@ -40,7 +40,7 @@ def built(hz: tuple[float, ...], gain: complex = 1.0) -> PretrainedExtractor:
 
 
 def source(*hz: float, parameters: str = "") -> Source:
-    found = filter_source(f"pretrained{parameters}", hz)(RATE, "a test")
+    found = make_source(f"pretrained{parameters}", hz)(RATE, "a test")
     assert isinstance(found, Source)
     return found
 
@@ -363,13 +363,13 @@ def test_columns_agree_with_each_other(how: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("f", [0.0, -1.0, 100.0, 250.0, np.nan, np.inf])
 def test_a_frequency_out_of_bounds_is_refused(f: float) -> None:
     with pytest.raises(UserError, match="must be above 0 and below 100 Hz"):
-        filter_source("pretrained", [7.0, f])(RATE, "a test")
+        make_source("pretrained", [7.0, f])(RATE, "a test")
 
 
 @pytest.mark.parametrize(
     ("name", "complaint"),
     [
-        ("pretrained:memory=3", "pretrained: no knob 'memory'; there are weights and ahead_s"),
+        ("pretrained:memory=3", "pretrained: no parameter 'memory'; there is weights, ahead_s"),
         ("pretrained:ahead_s=long", "ahead_s=long: not a number"),
         ("pretrained:ahead_s=0", "ahead_s 0.0: must be above 0"),
         ("pretrained:ahead_s=nan", "ahead_s nan: must be above 0"),
@@ -379,4 +379,4 @@ def test_a_frequency_out_of_bounds_is_refused(f: float) -> None:
 )
 def test_wrong_parameters_are_named(name: str, complaint: str) -> None:
     with pytest.raises(UserError, match=complaint):
-        Stream(filter_source(name, [7.0])(RATE, "a test"))
+        Stream(make_source(name, [7.0])(RATE, "a test"))

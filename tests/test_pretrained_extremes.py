@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 import tonesieve
 from tonesieve.errors import UserError
 from tonesieve.extraction.passes import run_over_recording
-from tonesieve.extraction.pipeline import filter_source
+from tonesieve.extraction.pipeline import make_source
 from tonesieve.extractors.pretrained.extractor import PretrainedExtractor
 from tonesieve.extractors.source import Source
 from tonesieve.extractors.streaming import Stream
@@ -78,9 +78,7 @@ TONES = {
 
 @functools.cache
 def source(freq_cycles: tuple[float, ...], parameters: str = "") -> Source:
-    built = filter_source(f"pretrained{parameters}", [f * RATE for f in freq_cycles])(
-        RATE, "a test"
-    )
+    built = make_source(f"pretrained{parameters}", [f * RATE for f in freq_cycles])(RATE, "a test")
     assert isinstance(built, Source)
     return built
 

@@ -91,7 +91,9 @@ def test_no_seed_of_a_training_draws_a_scene_of_the_tests() -> None:
 
 
 def test_all_is_over_the_tones_rms_and_padded() -> None:
-    scene = draw_scene(1, 1000, turn=0.1, plain=True, dynamics="steady", noise="white", snr_db=30.0)
+    scene = draw_scene(
+        1, 1000, freq_cycles=0.1, plain=True, dynamics="steady", noise="white", snr_db=30.0
+    )
     (record,) = dataset.records_of(scene, 200)
     assert record.n_intervals == 1000 // GATING_INTERVAL
     assert record.settled == 200 // GATING_INTERVAL
@@ -108,7 +110,7 @@ def test_all_is_over_the_tones_rms_and_padded() -> None:
 
 
 def test_short_scenes_are_left_out() -> None:
-    assert dataset.records_of(draw_scene(1, 200, turn=0.1), 200) == []
+    assert dataset.records_of(draw_scene(1, 200, freq_cycles=0.1), 200) == []
 
 
 def test_processes_draw_the_same_in_the_same_order() -> None:
@@ -320,7 +322,7 @@ def filtered(scene: Scene) -> tuple[ToneGroup, np.ndarray, tuple[BankOutput, Ban
 @pytest.mark.parametrize(("turn", "seed"), [(0.11, 12), (0.02, 3)])
 @torch.no_grad()
 def test_the_kernels_compute_what_the_network_does(lively: Path, turn: float, seed: int) -> None:
-    scene = draw_scene(seed, 1024, turn=turn, dynamics="walk", noise="red", snr_db=10.0)
+    scene = draw_scene(seed, 1024, freq_cycles=turn, dynamics="walk", noise="red", snr_db=10.0)
     group, _, (forward, _) = filtered(scene)
     assert (group.factor > 1) == (turn < 0.08)
     expected = gated(network_of(lively), forward, flipped=False)
@@ -344,7 +346,9 @@ def test_the_kernels_compute_what_the_network_does(lively: Path, turn: float, se
 @torch.no_grad()
 def test_in_both_directions_the_kernels_compute_what_the_network_does(lively: Path) -> None:
     # Two tones of one group.
-    scenes = (draw_scene(seed, 1024, turn=0.11, dynamics="walk", noise="red") for seed in range(99))
+    scenes = (
+        draw_scene(seed, 1024, freq_cycles=0.11, dynamics="walk", noise="red") for seed in range(99)
+    )
     scene = next(s for s in scenes if len(s.freq_cycles) == 2 and min(s.freq_cycles) > 0.09)
     _, steps, sides = filtered(scene)
     network, n = network_of(lively), steps.shape[1]
@@ -392,6 +396,6 @@ def test_the_command_says_what_came_out(
     with pytest.raises(SystemExit) as caught:
         app.main()
     assert not caught.value.code
-    assert "both ways" in capsys.readouterr().out
+    assert "whole recording" in capsys.readouterr().out
     assert (given["n_steps"], given["n_hidden"], given["seed"]) == (9, 16, 0)
     assert given["out"] == Path("pretrained.safetensors")

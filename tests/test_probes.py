@@ -1,4 +1,4 @@
-"""Who listens, what can be learned, and who stands where: extractors whose answer is known."""
+"""Probes, learnability and comparisons, on extractors whose results are known."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import pytest
 
 from tonesieve import diagnose, limit, load_config
 from tonesieve.config.config import Config, DataSettings, make_config
-from tonesieve.evaluation.comparison import BEST, SCENES, Entry, compare_extractors, n_parts
+from tonesieve.evaluation.comparison import BEST, CONDITIONS, Entry, compare_extractors, n_parts
 from tonesieve.evaluation.exercise import evaluate_extractor
 from tonesieve.evaluation.probes import N_PROBES, probe_extractor
 from tonesieve.extractors.bayes.limit import ObservationWindow
 from tonesieve.extractors.bayes.posterior_mean import StartPosterior
 from tonesieve.extractors.filters.registry import FILTERS, build_filter
 from tonesieve.extractors.protocol import Extractor
-from tonesieve.signals.synthesis import tone_response
+from tonesieve.signals.signal_model import tone_response
 
 CONFIG = make_config({"data": {"duration_s": 3}, "evaluation": {"shifted_records": 8}})
 
 
 @dataclass(frozen=True)
 class Blend:
-    """So much of a clock begun at time 0, so much of what is heard."""
+    """A weighted sum of a clock that starts at time 0 and of the posterior mean."""
 
     clock: float
-    heard: float
+    posterior: float
     seconds: float = math.inf  # for how long the clock runs
     data: DataSettings = field(default_factory=DataSettings)
     causal: bool = True
@@ -46,11 +46,11 @@ class Blend:
 
     def step(self, samples: np.ndarray, state: tuple[object, int]) -> tuple[np.ndarray, object]:
         inner, age = state
-        heard, inner = StartPosterior(self.data).step(samples, inner)
+        estimate, inner = StartPosterior(self.data).step(samples, inner)
         n = age + np.arange(samples.shape[1])
         ticks = np.sin(2 * np.pi * np.outer(n, self.frequencies_hz) / self.rate_hz)
         ticks[n >= self.seconds * self.rate_hz] = 0
-        return self.clock * ticks + self.heard * heard, (inner, age + samples.shape[1])
+        return self.clock * ticks + self.posterior * estimate, (inner, age + samples.shape[1])
 
     def extract(self, mixture: np.ndarray) -> np.ndarray:
         return self.step(mixture, self.initial_state(len(mixture)))[0]
@@ -80,7 +80,7 @@ def test_verdicts(one: Extractor, verdict: str) -> None:
     assert done == list(range(1, N_PROBES + 1))
 
 
-def test_a_clock_goes_on_in_silence_and_does_not_shift() -> None:
+def test_a_clock_continues_in_silence_and_does_not_shift() -> None:
     result = probe_extractor(Blend(1, 0), CONFIG)
     assert result["silence"]["relative_rms"] == pytest.approx(1, abs=0.01)
     assert result["silence"]["follows_clock"] == pytest.approx(1, abs=1e-6)
@@ -126,11 +126,11 @@ class Cheat(Blend):
 
 
 def leaky(config: Config) -> list[str]:
-    return evaluate_extractor(Cheat(0, 1), config).figures["warnings"]
+    return evaluate_extractor(Cheat(0, 1), config).metrics["warnings"]
 
 
-def test_whoever_beats_the_limit_is_called_a_leak() -> None:
-    # It is judged as a model of ten samples, and hears the record, whole periods long, twice.
+def test_an_extractor_that_beats_the_limit_is_called_a_leak() -> None:
+    # It is evaluated as a model of ten samples, but observes the record, whole periods long, twice.
     config = make_config(
         {"data": {"duration_s": 2}, "model": {"window": 10}, "evaluation": {"settle_s": 1.491}}
     )
@@ -138,28 +138,28 @@ def test_whoever_beats_the_limit_is_called_a_leak() -> None:
     assert any(text.startswith("LEAK") for text in warnings)
 
 
-def test_whoever_attains_the_limit_is_not() -> None:
-    figures = evaluate_extractor(Blend(0, 1), CONFIG).figures
-    assert not figures["shifted"]["beats_limit"]
-    assert abs(figures["shifted"]["ratio"] - 1) < 4 * figures["shifted"]["ratio_stderr"]
-    assert figures["warnings"] == [] or "LEAK" not in figures["warnings"][0]
+def test_an_extractor_that_attains_the_limit_is_not() -> None:
+    metrics = evaluate_extractor(Blend(0, 1), CONFIG).metrics
+    assert not metrics["shifted"]["beats_limit"]
+    assert abs(metrics["shifted"]["ratio"] - 1) < 4 * metrics["shifted"]["ratio_stderr"]
+    assert metrics["warnings"] == [] or "LEAK" not in metrics["warnings"][0]
 
 
-def test_no_limit_is_told_with_its_reason() -> None:
+def test_an_unknown_limit_has_a_reason() -> None:
     config = make_config({"data": {"duration_s": 2, "clip_level": 0.5}})
-    shifted = evaluate_extractor(Blend(0, 0), config).figures["shifted"]
+    shifted = evaluate_extractor(Blend(0, 0), config).metrics["shifted"]
     assert shifted["limit"] is None
     assert shifted["ratio"] is None
     assert "clip_level" in shifted["limit_note"]
 
 
-def test_extractors_stand_side_by_side() -> None:
+def test_extractors_are_compared_on_the_same_records() -> None:
     runs = [Entry("clock", Blend(1, 0), ObservationWindow()), Entry("ten", Blend(0, 1), None)]
     done: list[int] = []
     scenes = compare_extractors(
         runs, DataSettings(), n_records=12, n_samples=1500, settle=500, on_part=done.append
     )
-    assert [scene.name for scene in scenes] == list(SCENES)
+    assert [scene.name for scene in scenes] == list(CONDITIONS)
     assert done == list(range(1, n_parts(2) + 1))
     fixed, random, free = ({row["name"]: row for row in scene.rows} for scene in scenes)
     assert list(fixed) == ["clock", "ten", *FILTERS, BEST]
@@ -227,7 +227,7 @@ def test_information_of_free_tones_is_that_of_correlated_gaussians() -> None:
     assert result["information_bits"] == pytest.approx(-0.5 * math.log2(1 - 1 / 8))
 
 
-def test_limit_answers_what_was_asked() -> None:
+def test_limit_returns_what_was_asked_for() -> None:
     ten = limit("sieve", window=10, stderr=0.003)
     assert ten["view"] == {"past": 9, "future": 0, "stride": 1}
     assert ten["stderr"] <= 0.003
@@ -239,7 +239,7 @@ def test_limit_answers_what_was_asked() -> None:
     assert limit("window10", phase_scale=1.0)["mse"] == pytest.approx(0.5)
 
 
-def test_the_presets_that_prove_the_verdicts_are_what_they_say() -> None:
+def test_the_presets_that_prove_the_verdicts_have_the_settings_for_it() -> None:
     clock = load_config("clock")
     assert clock.data.phase_scale == 1.0
     assert clock.stateful

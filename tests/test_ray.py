@@ -69,10 +69,10 @@ def test_a_killed_node_costs_no_run(cluster: Any, tmp_path: Path) -> None:
     doomed = cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()
     (tmp_path / "plan.yaml").write_text(yaml.safe_dump(PLAN))
-    out, answers = tmp_path / "out", {}
+    out, results = tmp_path / "out", {}
 
     def go() -> None:
-        answers["result"] = tonesieve.sweep(
+        results["result"] = tonesieve.sweep(
             tmp_path / "plan.yaml", out=out, engine="ray", address=cluster.address
         )
 
@@ -86,7 +86,7 @@ def test_a_killed_node_costs_no_run(cluster: Any, tmp_path: Path) -> None:
     cluster.remove_node(doomed, allow_graceful=False)
     driver.join(timeout=400)
     assert not driver.is_alive()
-    result = answers["result"]
+    result = results["result"]
     assert result["finished"] == result["runs"] == 6
     rows = pd.read_csv(out / "results.csv")
     assert sorted(zip(rows["label"], rows["seed"], strict=True)) == [
@@ -101,7 +101,7 @@ def test_a_killed_node_costs_no_run(cluster: Any, tmp_path: Path) -> None:
     assert (again["begun_now"], again["finished"]) == (0, 6)
 
 
-def test_a_killed_driver_is_gone_on_from(cluster: Any, tmp_path: Path) -> None:
+def test_a_sweep_continues_after_its_driver_was_killed(cluster: Any, tmp_path: Path) -> None:
     (tmp_path / "plan.yaml").write_text(yaml.safe_dump({**PLAN, "seeds": 1}))
     words = [sys.executable, "-m", "tonesieve", "sweep", "plan.yaml", "--out", "out",
              "--engine", "ray", "--address", cluster.address, "--json"]  # fmt: skip
@@ -123,7 +123,7 @@ def test_a_killed_driver_is_gone_on_from(cluster: Any, tmp_path: Path) -> None:
     assert all(path.stat().st_mtime_ns == before for path, before in done.items())
 
 
-def test_a_search_waits_for_what_came_of_the_trials_before(cluster: Any, tmp_path: Path) -> None:
+def test_a_search_waits_for_the_results_of_the_trials_before(cluster: Any, tmp_path: Path) -> None:
     search = {"space": {"model.hidden_size": {"choice": [2, 4]}}, "trials": 3}
     settings = {**PLAN["settings"], "training.epochs": 1}
     plan = {"name": "few", "base": "sieve", "settings": settings, "search": search}
@@ -149,7 +149,7 @@ def test_what_no_node_has_is_refused(cluster: Any, workers: int | None, tmp_path
 
 def test_a_cluster_that_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "plan.yaml").write_text(yaml.safe_dump(PLAN))
-    with pytest.raises(UserError, match="no Ray cluster answers"):
+    with pytest.raises(UserError, match="no Ray cluster responds"):
         tonesieve.sweep(
             tmp_path / "plan.yaml", out=tmp_path / "out", engine="ray", address="127.0.0.1:1"
         )

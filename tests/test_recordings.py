@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from tonesieve.errors import UserError
 from tonesieve.recordings.reader import Channel
-from tonesieve.recordings.recording import Recording, open_writer, read_recording, tone_names
+from tonesieve.recordings.recording import Recording, read_recording
+from tonesieve.recordings.recording_writer import open_writer, tone_names
 from tonesieve.recordings.resampling import resample
 
 
@@ -21,8 +22,8 @@ def write_tones(
     recording: Recording, tones: np.ndarray, frequencies: list[float], path: Path
 ) -> None:
     names = [Channel(name) for name in tone_names(frequencies)]
-    with open_writer(recording, names, path) as sink:
-        sink.write(0, tones)
+    with open_writer(recording, names, path) as writer:
+        writer.write(0, tones)
 
 
 def csv(tmp_path: Path, text: str) -> Path:
@@ -78,7 +79,7 @@ BAD_CSV = {
     "uneven time stamps": "time_s,level\n2,1\n1,2\n0,3\n",
     "several columns; choose --column a or b": "time_s,a,b\n0,1,2\n1,2,3\n",
     "no column beside time_s": "time_s\n0\n1\n",
-    "one row tells no rate": "time_s,a\n0,1\n",
+    "one row gives no rate": "time_s,a\n0,1\n",
     "not a CSV table": 'time_s,a\n0,"1\n1,2,3,4\n',
 }
 

@@ -1,4 +1,4 @@
-"""Run directories: what is in them, and that nothing that happens to them is silent."""
+"""Run directories: their files, resuming, and the errors for what is wrong with them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from filelock import FileLock
 from matplotlib.image import imread
 
 import tonesieve
-from tonesieve.commands.train import load_run
+from tonesieve.commands.run_files import load_run
 from tonesieve.errors import UserError
 from tonesieve.inference.weights import load_weights, save_weights
 from tonesieve.signals.synthesis import draw_exercise
@@ -54,7 +54,7 @@ def untimed(folder: Path) -> dict:
     return figures
 
 
-def test_a_run_directory_holds_what_it_should(finished: Path) -> None:
+def test_files_of_a_run_directory(finished: Path) -> None:
     assert {p.name for p in finished.iterdir() if p.name != ".lock"} == {
         "config.yaml", "metrics.json", "history.csv", "weights.safetensors", "figures",
     }  # fmt: skip
@@ -79,7 +79,7 @@ def test_metrics_have_their_names(finished: Path) -> None:
     assert figures["test"]["mse"] == pytest.approx(mean)
 
 
-def test_history_and_config_tell_how(finished: Path) -> None:
+def test_history_and_config(finished: Path) -> None:
     history = pd.read_csv(finished / "history.csv")
     assert list(history.columns) == [
         "epoch", "train_loss", "validation_loss", "learning_rate", "seconds",
@@ -101,12 +101,12 @@ def test_metrics_are_the_extractors_own(finished: Path) -> None:
     assert metrics(finished)["test"]["mse"] == pytest.approx(np.mean(error**2))
 
 
-def test_evaluate_gives_the_same_figures_again(finished: Path) -> None:
+def test_evaluate_gives_the_same_metrics_again(finished: Path) -> None:
     before = metrics(finished)
     (finished / "figures" / "single.png").unlink()
-    answer = tonesieve.evaluate(finished)
+    result = tonesieve.evaluate(finished)
     assert metrics(finished) == before
-    assert answer == {"run": str(finished), **before}
+    assert result == {"run": str(finished), **before}
     assert (finished / "figures" / "single.png").exists()
 
 
@@ -129,7 +129,7 @@ def test_resuming_a_finished_run_only_reads_it(finished: Path) -> None:
     assert (finished / "weights.safetensors").stat().st_mtime_ns == before
 
 
-class Heard(Reporter):
+class RecordedWarnings(Reporter):
     def __init__(self) -> None:
         self.warnings: list[str] = []
 
@@ -137,15 +137,15 @@ class Heard(Reporter):
         self.warnings.append(text)
 
 
-def test_warnings_are_heard(tmp_path: Path) -> None:
-    heard = Heard()
+def test_warnings_reach_the_reporter(tmp_path: Path) -> None:
+    reporter = RecordedWarnings()
     overrides = (*SHORT, "data.test_seed=1")
-    tonesieve.run("sieve", overrides, out=tmp_path / "r", reporter=heard)
-    assert [w.split(" ")[0] for w in heard.warnings] == ["data.test_seed"]
+    tonesieve.run("sieve", overrides, out=tmp_path / "r", reporter=reporter)
+    assert [w.split(" ")[0] for w in reporter.warnings] == ["data.test_seed"]
 
 
 def test_refusals(finished: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="exists; choose another --out, or go on with --resume"):
+    with pytest.raises(UserError, match="exists; choose another --out, or continue: --resume"):
         tonesieve.run("sieve", SHORT, out=finished)
     (tmp_path / "file").write_text("x")
     with pytest.raises(UserError, match="exists"):
@@ -159,7 +159,7 @@ def test_refusals(finished: Path, tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
-def test_judging_follows_the_configuration_as_it_stands(finished: Path, tmp_path: Path) -> None:
+def test_evaluation_follows_the_current_configuration(finished: Path, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(finished, folder)
     settings = folder / "config.yaml"
@@ -201,9 +201,9 @@ def test_weights_that_diverged_are_refused(finished: Path, tmp_path: Path) -> No
             use(folder)
 
 
-def test_killed_at_any_moment_it_goes_on_to_the_same_figures(tmp_path: Path) -> None:
+def test_a_run_killed_at_any_moment_resumes_to_the_same_metrics(tmp_path: Path) -> None:
     overrides = [*SHORT, "training.epochs=12", "training.chunk_samples=5"]
-    tonesieve.run("sieve", tuple(overrides), out=tmp_path / "whole")
+    tonesieve.run("sieve", tuple(overrides), out=tmp_path / "uninterrupted")
     folder = tmp_path / "killed"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "tonesieve", "run", "sieve", *overrides, "--out", str(folder)]
@@ -220,8 +220,10 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_figures(tmp_path: Path) -> 
         assert not (folder / "metrics.json").exists()
         command = [sys.executable, "-m", "tonesieve", "run", "--resume", str(folder)]
     tonesieve.resume(folder)
-    assert untimed(folder) == untimed(tmp_path / "whole")
-    weights = [(f / "weights.safetensors").read_bytes() for f in (folder, tmp_path / "whole")]
+    assert untimed(folder) == untimed(tmp_path / "uninterrupted")
+    weights = [
+        (f / "weights.safetensors").read_bytes() for f in (folder, tmp_path / "uninterrupted")
+    ]
     assert weights[0] == weights[1]
     left = {p.name for p in folder.iterdir() if p.name != ".lock"}
     assert left == {"config.yaml", "metrics.json", "history.csv", "weights.safetensors", "figures"}

@@ -137,7 +137,7 @@ SEARCH = {"space": {"model.hidden_size": {"choice": [2, 4]}}, "trials": 3}
 WRONG: dict[str, dict[str, Any]] = {
     "grids: no such key; did you mean grid": {"grids": {}},
     "nothing varies": {"grid": {}},
-    "search: stands alone; grid": {"search": SEARCH},
+    "search: cannot be combined with grid": {"search": SEARCH},
     "grid.model.hidden_size: list should have at least 1": {"grid": {"model.hidden_size": []}},
     "hiden_size: no such key; did you mean hidden_size": {"grid": {"model.hiden_size": [1]}},
     "many: model.hidden_size: .*integer.*; model.hidden_size: .*'auto'": {
@@ -167,11 +167,11 @@ WRONG: dict[str, dict[str, Any]] = {
     "search.sampler": {"grid": {}, "search": {**SEARCH, "sampler": "psychic"}},
     "seeds: a search has one": {"grid": {}, "search": SEARCH, "seeds": 2},
     "name": {"name": "../x"},
-    r"settings.training\.seed: is the sweep's own": {"settings": {"training.seed": 5}},
-    r"grid.training\.seed: is the sweep's own": {"grid": {"training.seed": [5]}},
+    r"settings.training\.seed: is set by the sweep": {"settings": {"training.seed": 5}},
+    r"grid.training\.seed: is set by the sweep": {"grid": {"training.seed": [5]}},
     "seeds_of.4: 9; there are 1 seeds": {"seeds_of": {"4": 9}},
     "two points would be called 2": {"grid": {"model.hidden_size": [2, 2]}},
-    "metric: r2: a search looks for the least": {"grid": {}, "search": SEARCH, "metric": "r2"},
+    "metric: r2: a search minimises its metric": {"grid": {}, "search": SEARCH, "metric": "r2"},
     "space.*hiden_size|hiden_size: no such key": {
         "grid": {}, "search": {**SEARCH, "space": {"model.hiden_size": {"choice": [1]}}},
     },
@@ -191,7 +191,7 @@ def test_what_cannot_be_is_refused_before_anything_is_done(message: str, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
-def test_a_sweep_goes_on_where_it_stood(engine: InProcess, tmp_path: Path) -> None:
+def test_a_sweep_is_resumed_where_it_was_interrupted(engine: InProcess, tmp_path: Path) -> None:
     path, out = write(tmp_path, plan_of(seeds=2)), tmp_path / "out"
     result = tonesieve.sweep(path, out=out)
     assert engine.names == ["2-seed0", "4-seed0", "2-seed1", "4-seed1"]
@@ -235,7 +235,7 @@ def test_another_sweep_in_the_same_folder_is_refused(engine: InProcess, tmp_path
         tonesieve.sweep(write(tmp_path, plan_of()), out=out)
 
 
-def test_a_run_that_fails_is_told_of_and_tried_again(engine: InProcess, tmp_path: Path) -> None:
+def test_a_run_that_fails_is_reported_and_tried_again(engine: InProcess, tmp_path: Path) -> None:
     changes = {"training.learning_rate": 1e12, "training.clip_norm": None,
                "training.optimizer": "sgd"}  # fmt: skip
     path = write(tmp_path, plan_of(grid={}, variants={"good": {}, "wild": changes}))
@@ -248,7 +248,7 @@ def test_a_run_that_fails_is_told_of_and_tried_again(engine: InProcess, tmp_path
     assert engine.names == ["wild-seed0"]
 
 
-def test_whatever_ends_a_run_is_told_and_the_rest_goes_on(
+def test_whatever_ends_a_run_is_reported_and_the_rest_continues(
     engine: InProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(config: Any, **options: Any) -> None:
@@ -341,25 +341,25 @@ def test_results_may_live_at_an_address(engine_and_pictures: InProcess, tmp_path
     path = write(tmp_path, plan_of(grid={"model.hidden_size": [2]}))
     result = tonesieve.sweep(path, out=address)
     assert result["finished"] == 1
-    shelf = ResultStore(address)
-    assert shelf.runs() == ["2-seed0"]
-    assert "test_mse" in str(shelf.read("results.csv"))
-    with shelf.workplace("2-seed0") as (folder, _):
+    store = ResultStore(address)
+    assert store.runs() == ["2-seed0"]
+    assert "test_mse" in str(store.read("results.csv"))
+    with store.working_directory("2-seed0") as (folder, _):
         assert {p.name for p in folder.iterdir()} >= {"weights.safetensors", "figures"}
         assert (folder / "figures" / "single.png").stat().st_size > 1000
     assert tonesieve.sweep(path, out=address)["begun_now"] == 0
-    with pytest.raises(UserError, match="no such kind of address"):
+    with pytest.raises(UserError, match="unknown kind of address"):
         tonesieve.sweep(path, out="nonsense://x")
 
 
-def test_a_kept_checkpoint_at_an_address_is_gone_on_with(
+def test_a_stored_checkpoint_at_an_address_is_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan, base = read_plan(write(tmp_path, plan_of(grid={"model.hidden_size": [2]})))
     (point,) = points_of(plan, base, where="x")
     address = f"memory://{tmp_path.name}"
     task = Task(address, point.name, to_yaml(point.config))
-    monkeypatch.setattr(worker, "KEEP_EVERY_S", 0.0)
+    monkeypatch.setattr(worker, "UPLOAD_EVERY_S", 0.0)
 
     class Killed(BaseException):
         pass
@@ -379,7 +379,7 @@ def test_a_kept_checkpoint_at_an_address_is_gone_on_with(
     assert len(history.splitlines()) == 3
 
 
-def test_a_search_learns_prunes_and_goes_on(engine: InProcess, tmp_path: Path) -> None:
+def test_a_search_learns_prunes_and_is_resumed(engine: InProcess, tmp_path: Path) -> None:
     space = {
         "model.hidden_size": {"choice": [2, 4]},
         "training.learning_rate": {"low": 1e-4, "high": 0.1, "log": True},
@@ -389,7 +389,7 @@ def test_a_search_learns_prunes_and_goes_on(engine: InProcess, tmp_path: Path) -
     out = tmp_path / "out"
     result = tonesieve.sweep(write(tmp_path, plan), out=out)
     assert engine.names == [f"trial-000{n}-seed0" for n in range(3)]
-    assert engine.most_open == 2  # none is asked for before there is a hand for it
+    assert engine.most_open == 2  # none is asked for before a worker is free for it
     assert (result["finished"], result["search"]) == (3, True)
     study = open_study(str(out / "study.journal"), "tiny")
     for row, trial in zip(result["rows"], study.trials, strict=True):
@@ -402,7 +402,7 @@ def test_a_search_learns_prunes_and_goes_on(engine: InProcess, tmp_path: Path) -
     assert tonesieve.sweep(tmp_path / "plan.yaml", out=out)["begun_now"] == 0
 
 
-def test_a_broken_off_trial_is_taken_up_with_its_own_settings(
+def test_an_interrupted_trial_is_resumed_with_its_own_settings(
     engine: InProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = plan_of(grid={}, search={**SEARCH, "trials": 2})
@@ -415,7 +415,7 @@ def test_a_broken_off_trial_is_taken_up_with_its_own_settings(
         raise Killed
 
     with monkeypatch.context() as dying:
-        dying.setattr(sys.modules[__name__], "work_on", die)
+        dying.setattr(sys.modules[__name__], "run_trial", die)
         with pytest.raises(Killed):
             tonesieve.sweep(write(tmp_path, plan), out=out)
     before = open_study(str(out / "study.journal"), "tiny").trials
@@ -434,7 +434,7 @@ def test_a_trial_that_is_too_slow_is_not_trained(engine: InProcess, tmp_path: Pa
     assert not list((tmp_path / "o" / "runs").glob("*/weights.safetensors"))
 
 
-def test_a_hopeless_trial_is_given_up(tmp_path: Path) -> None:
+def test_a_poor_trial_is_pruned(tmp_path: Path) -> None:
     # Median pruning: the others reached 0.1 at every epoch, this one does not.
     plan = plan_of(grid={}, search=SEARCH, settings={**TINY["settings"], "training.epochs": 9})
     parsed = Plan.model_validate(plan)
@@ -454,8 +454,8 @@ def test_a_hopeless_trial_is_given_up(tmp_path: Path) -> None:
     task = Task(str(tmp_path / "out"), "trial", to_yaml(config),
                 trial=worker.Trial(storage, "tiny", number, "median"))  # fmt: skip
     outcome = run_trial(task)
-    assert (outcome.status, outcome.reason) == ("pruned", "hopeless after epoch 3")
-    assert run_trial(task) == outcome  # and is not taken up again
+    assert (outcome.status, outcome.reason) == ("pruned", "pruned after epoch 3")
+    assert run_trial(task) == outcome  # and is not started again
 
 
 def test_a_database_that_is_not_there(engine: InProcess, tmp_path: Path) -> None:
@@ -485,7 +485,7 @@ def test_a_search_may_need_what_it_varies(engine: InProcess, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_settings_that_do_not_go_together_are_counted(engine: InProcess, tmp_path: Path) -> None:
+def test_settings_that_cannot_be_combined_are_counted(engine: InProcess, tmp_path: Path) -> None:
     space = {"model.hidden_size": {"choice": [4, 6]}, "model.n_heads": {"choice": [2, 3]}}
     settings = {**TINY["settings"], "model.attention": "heads"}
     search = {"space": space, "trials": 8, "sampler": "random"}
@@ -493,10 +493,10 @@ def test_settings_that_do_not_go_together_are_counted(engine: InProcess, tmp_pat
     result = tonesieve.sweep(path, out=tmp_path / "out")
     assert 0 < result["refused"] < 8
     assert result["refused"] + result["finished"] == 8
-    assert f"{result['refused']} of settings that do not go together" in sweep_text(result)
+    assert f"{result['refused']} with settings that cannot be combined" in sweep_text(result)
 
 
-def test_a_trial_broken_off_before_it_was_drawn_is_dropped(
+def test_a_trial_interrupted_before_it_was_drawn_is_dropped(
     engine: InProcess, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
@@ -511,8 +511,11 @@ def test_a_trial_broken_off_before_it_was_drawn_is_dropped(
 def test_an_address_of_a_database_names_its_driver_and_hides_the_password() -> None:
     assert optuna_search._with_driver("postgresql://u:p@h/d") == "postgresql+psycopg://u:p@h/d"
     assert optuna_search._with_driver("sqlite:///x.db") == "sqlite:///x.db"
-    assert optuna_search._shown("postgresql://u:secret@h:5432/d") == "postgresql://u:***@h:5432/d"
-    assert optuna_search._shown("sqlite:////a/b.db") == "sqlite:////a/b.db"
+    assert (
+        optuna_search._without_password("postgresql://u:secret@h:5432/d")
+        == "postgresql://u:***@h:5432/d"
+    )
+    assert optuna_search._without_password("sqlite:////a/b.db") == "sqlite:////a/b.db"
 
 
 # Real processes: what a kill leaves behind.
@@ -567,7 +570,7 @@ def test_killed_workers_and_drivers_lose_nothing(
     orphans = children(first.pid)
     first.kill()  # and then the driver itself
     first.wait()
-    # No worker outlives its driver, so nobody holds the runs.
+    # No worker outlives its driver, so none holds the runs.
     wait_until(lambda: not any(Path(f"/proc/{pid}/cmdline").exists()
                                and Path(f"/proc/{pid}/cmdline").read_bytes() for pid in orphans),
                seconds=30)  # fmt: skip
@@ -595,7 +598,7 @@ def end_or_die(task: Task) -> Outcome:
 
 @pytest.mark.slow
 def test_a_deadly_task_costs_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(executors, "work_on", end_or_die)
+    monkeypatch.setattr(executors, "run_trial", end_or_die)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     engine = executors.Local(2)
     found: dict[str, Outcome] = {}
@@ -614,7 +617,7 @@ def test_a_deadly_task_costs_nobody_else(monkeypatch: pytest.MonkeyPatch) -> Non
         "first": "finished", "deadly": "failed", "broken": "failed", "last": "finished",
         "late": "finished",
     }  # fmt: skip
-    assert found["deadly"].reason == "its worker was killed again and again"
+    assert found["deadly"].reason == "its worker was killed 3 times"
     assert found["broken"].reason == "OSError: [Errno 5] Input/output error"
     assert found["first"].reason == "1"  # one thread
     assert "OMP_NUM_THREADS" not in os.environ

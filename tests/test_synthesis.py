@@ -12,17 +12,14 @@ from hypothesis import strategies as st
 from scipy import signal, stats
 
 from tonesieve.config.config import DataSettings
-from tonesieve.signals.synthesis import (
-    additive_noise,
+from tonesieve.signals.record_noise import additive_noise, draw_gaps, pink_noise
+from tonesieve.signals.signal_model import (
     common_period_samples,
-    draw_exercise,
-    draw_records,
-    gaps,
     input_rms,
     mixture_power,
-    pink_noise,
     tone_gain,
 )
+from tonesieve.signals.synthesis import draw_exercise, draw_records
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -59,14 +56,15 @@ def test_jitter_is_drawn_anew_for_every_sample_and_component() -> None:
 
 
 def test_seeds_decide_the_noise_and_nothing_else() -> None:
-    one, again, other = (draw_exercise(DataSettings(), seed=s) for s in (1, 1, 2))
-    np.testing.assert_array_equal(one.mixture, again.mixture)
-    assert np.mean(one.mixture == other.mixture) < 0.01
-    np.testing.assert_array_equal(one.targets, other.targets)
+    first, again, other = (draw_exercise(DataSettings(), seed=s) for s in (1, 1, 2))
+    np.testing.assert_array_equal(first.mixture, again.mixture)
+    assert np.mean(first.mixture == other.mixture) < 0.01
+    np.testing.assert_array_equal(first.targets, other.targets)
 
 
-def test_phase_scale_one_tells_nothing_of_time() -> None:
-    # SPEC, section 6: the density of A sin(theta + phi) does not depend on theta.
+def test_phase_scale_one_has_no_information_on_time() -> None:
+    # docs/exercise.md, What can be true: the limit. The density of A sin(theta + phi)
+    # does not depend on theta.
     data = DataSettings(phase_scale=1.0, frequencies_hz=(1.0,), duration_s=40)
     mixture = draw_exercise(data, seed=1).mixture.reshape(-1, 1000)
     low, high = mixture[:, 0:250].ravel(), mixture[:, 500:750].ravel()
@@ -81,8 +79,8 @@ def test_common_period(frequencies: tuple[float, ...], rate: float, period: int)
     data = DataSettings(frequencies_hz=frequencies, rate_hz=rate)
     assert common_period_samples(data) == period
     # by brute force: no smaller number of samples brings all tones back
-    turns = np.outer(np.arange(1, period + 1), np.array(frequencies) / rate)
-    back = np.all(np.abs(turns - np.rint(turns)) < 1e-7, axis=1)
+    cycles = np.outer(np.arange(1, period + 1), np.array(frequencies) / rate)
+    back = np.all(np.abs(cycles - np.rint(cycles)) < 1e-7, axis=1)
     assert np.flatnonzero(back)[0] + 1 == period
 
 
@@ -112,7 +110,7 @@ def test_random_starts_are_whole_samples_uniform_over_the_period() -> None:
     )
 
 
-def test_free_regime_has_gaussian_coefficients() -> None:
+def test_unknown_phase_has_gaussian_coefficients() -> None:
     data = DataSettings(regime="free", frequencies_hz=(250.0,))
     targets = draw_records(data, 4000, 2, rng=rng()).targets[:, :, 0]
     # at a quarter of the rate, the first two samples are the cosine and the sine coefficient
@@ -137,8 +135,8 @@ def test_powers_have_their_closed_forms(regime: str) -> None:
 def test_tone_gain_is_the_regression_of_mixture_on_target(phase_scale: float) -> None:
     data = DataSettings(phase_scale=phase_scale, amplitude_range=(0.5, 1.0), duration_s=100)
     records = draw_exercise(data, seed=3)
-    turn = np.exp(-2j * np.pi * 5 * records.time_s)
-    measured = abs(2 * np.mean(records.mixture[0] * turn))
+    carrier = np.exp(-2j * np.pi * 5 * records.time_s)
+    measured = abs(2 * np.mean(records.mixture[0] * carrier))
     assert measured == pytest.approx(tone_gain(data), abs=4e-3 * 0.75)
 
 
@@ -171,10 +169,10 @@ def test_pieces_of_pink_noise_are_pieces_of_the_longest_record(n_samples: int) -
 
 
 @pytest.mark.parametrize("n_samples", [5, 50, 2000])
-def test_gaps_cover_their_share_in_short_records_too(n_samples: int) -> None:
+def test_gaps_cover_their_fraction_in_short_records_too(n_samples: int) -> None:
     data = DataSettings(gap_fraction=0.3, gap_s=0.1)
-    share = gaps(data, 2000, n_samples, rng=rng()).mean(axis=1)
-    assert abs(share.mean() - 0.3) < 5 * share.std() / math.sqrt(2000)
+    fraction = draw_gaps(data, 2000, n_samples, rng=rng()).mean(axis=1)
+    assert abs(fraction.mean() - 0.3) < 5 * fraction.std() / math.sqrt(2000)
 
 
 def test_the_start_does_not_change_the_noise() -> None:
@@ -207,11 +205,11 @@ def test_drift_wanders_with_its_deviation_and_time() -> None:
     assert pairs.mean() / deviation.var() == pytest.approx(math.exp(-1), abs=0.1)
 
 
-def test_gaps_cover_their_share() -> None:
+def test_gaps_cover_their_fraction() -> None:
     data = DataSettings(gap_fraction=0.2, gap_s=0.05)
-    lost = gaps(data, 200, 5000, rng=rng())
-    share = lost.mean(axis=1)
-    assert abs(share.mean() - 0.2) < 4 * share.std() / math.sqrt(200)
+    lost = draw_gaps(data, 200, 5000, rng=rng())
+    fraction = lost.mean(axis=1)
+    assert abs(fraction.mean() - 0.2) < 4 * fraction.std() / math.sqrt(200)
     early = lost[:, :50].mean()  # no lack of gaps at the start
     assert early == pytest.approx(0.2, abs=0.06)
     lengths = [len(list(g)) for row in lost for on, g in itertools.groupby(row) if on]

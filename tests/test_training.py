@@ -1,4 +1,4 @@
-"""The training loop: its steps, its schedules, and that a break leaves no trace."""
+"""The training loop: its steps, its schedules, and that resuming equals one run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def tiny(**sections: dict[str, object]) -> Config:
     return make_config(base)
 
 
-WAYS = {
+CASES = {
     "rows": tiny(),
     "strided": tiny(training={"lanes": "strided", "chunk_samples": 1, "learning_rate": 0.003}),
     "windows": tiny(model={"window": 10, "n_layers": 2, "dropout": 0.3}),
@@ -72,11 +72,11 @@ WAYS = {
     "taps": tiny(model={"taps": 2, "window": 10, "selector": "none"}),
     "shuffled rows": tiny(training={"shuffle": True}),
     "cut epochs": tiny(model={"window": 10}, training={"batches_per_epoch": 50}),
-    "further tasks": tiny(model={"window": 10, "tasks": ["identity", "phase"]}),
+    "auxiliary tasks": tiny(model={"window": 10, "tasks": ["identity", "phase"]}),
     "tasks at L=1": tiny(data={"noise": "fresh"}, model={"tasks": ["phase"]}),
-    "both ways": tiny(model={"bidirectional": True}),
+    "bidirectional": tiny(model={"bidirectional": True}),
     "attention": tiny(model={"attention": "memory", "recurrent_dropout": 0.2}),
-    "oscillators": tiny(model={"kind": "lru", "selector": "film"}),
+    "lru": tiny(model={"kind": "lru", "selector": "film"}),
     "learned window": tiny(model={"kind": "adaptive", "context": 12}),
 }
 
@@ -89,17 +89,17 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(one[name], other[name]) for name in one)
 
 
-def figures(history: tuple[Epoch, ...]) -> list[tuple[float, ...]]:
+def losses_and_rates(history: tuple[Epoch, ...]) -> list[tuple[float, ...]]:
     return [(e.epoch, e.train_loss, e.validation_loss, e.learning_rate) for e in history]
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_every_way_of_training_lowers_its_loss(way: str) -> None:
-    trained = train(WAYS[way])
+@pytest.mark.parametrize("case", CASES)
+def test_every_case_lowers_its_loss(case: str) -> None:
+    trained = train(CASES[case])
     losses = [e.train_loss for e in trained.history]
     assert all(math.isfinite(x) for x in losses)
     assert losses[-1] < losses[0]
-    assert not same(weights(trained.network), weights(build_network(WAYS[way])))
+    assert not same(weights(trained.network), weights(build_network(CASES[case])))
 
 
 class Killed(BaseException):
@@ -107,7 +107,7 @@ class Killed(BaseException):
 
 
 def train_until(config: Config, checkpoint: Path, n_epochs: int, n_batches: int) -> None:
-    """Train, and be killed after so many epochs and batches."""
+    """Train, and be killed after a number of epochs and batches."""
 
     def kill(*done: int) -> None:
         if done == (n_epochs, n_batches):
@@ -117,25 +117,25 @@ def train_until(config: Config, checkpoint: Path, n_epochs: int, n_batches: int)
         train(config, checkpoint=checkpoint, on_batch=kill)
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_break_leaves_no_trace(way: str, tmp_path: Path) -> None:
-    config, checkpoint = WAYS[way], tmp_path / "checkpoint.safetensors"
+@pytest.mark.parametrize("case", CASES)
+def test_resuming_equals_one_run(case: str, tmp_path: Path) -> None:
+    config, checkpoint = CASES[case], tmp_path / "checkpoint.safetensors"
     whole = train(config)
     train_until(config, checkpoint, 1, 2)
     resumed = train(config, checkpoint=checkpoint)
-    assert figures(resumed.history) == figures(whole.history)
+    assert losses_and_rates(resumed.history) == losses_and_rates(whole.history)
     assert same(weights(resumed.network), weights(whole.network))
 
 
 @pytest.mark.parametrize("schedule", ["plateau", "cosine", "step"])
-def test_a_break_keeps_the_schedule_and_the_best_weights(schedule: str, tmp_path: Path) -> None:
+def test_resuming_keeps_the_schedule_and_the_best_weights(schedule: str, tmp_path: Path) -> None:
     settings = {"schedule": schedule, "schedule_epochs": 1, "epochs": 8, "learning_rate": 1.0}
     config, checkpoint = tiny(training=settings), tmp_path / "checkpoint.safetensors"
     whole = train(config)
     assert whole.best.epoch < 8  # or the best weights would not be put to the test
     train_until(config, checkpoint, whole.best.epoch, 1)
     resumed = train(config, checkpoint=checkpoint)
-    assert figures(resumed.history) == figures(whole.history)
+    assert losses_and_rates(resumed.history) == losses_and_rates(whole.history)
     assert same(weights(resumed.network), weights(whole.network))
 
 
@@ -165,8 +165,8 @@ def test_one_step_is_plain_autograd() -> None:
 
 
 def test_gradient_flows_through_the_state_within_a_chunk() -> None:
-    # Detached before the pass, a chunk of one sample could not teach the recurrent weights
-    # anything of earlier samples; within a longer chunk it must.
+    # Detached before the pass, the recurrent weights get no gradient from a chunk of one sample;
+    # within a longer chunk they must.
     def recurrent_gradient(chunk: int) -> torch.Tensor:
         config = tiny(training={"chunk_samples": chunk, "epochs": 1})
         network = build_network(config)
@@ -225,11 +225,11 @@ def test_early_stopping_and_best_weights() -> None:
     assert same(weights(trained.network), weights(again.network))
 
 
-def test_max_seconds_ends_after_the_epoch_at_hand() -> None:
+def test_max_seconds_ends_after_the_current_epoch() -> None:
     assert len(train(tiny(training={"max_seconds": 1e-6, "epochs": 50})).history) == 1
 
 
-def test_divergence_is_told() -> None:
+def test_divergence_raises() -> None:
     config = tiny(training={"optimizer": "sgd", "learning_rate": 1e12, "clip_norm": None})
     with pytest.raises(TrainingDiverged, match=r"lower training.learning_rate"):
         train(config)

@@ -1,7 +1,7 @@
 """Every model that the contract holds for: its settings, and its parameters counted by hand.
 
 A new kind or option is tested by being listed here. Counts: hidden size 8, one input that is the
-mixture, four components answered at the readout, a context of 6 unless the entry says otherwise.
+mixture, four components at the readout, a context of 6 unless the entry says otherwise.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Entry:
 
     n_parameters: int
     model: dict[str, Any] = field(default_factory=dict)
-    # On the tiny task of tests/test_models.py, its error may be at most so many times the limit.
+    # On the tiny task of tests/test_models.py, its error may be at most this times the limit.
     margin: float = 1.4
 
 
@@ -35,10 +35,10 @@ def linear(features: int, outputs: int) -> int:
 ADDITIVE = linear(H, H) + linear(H, 1)
 TEMPORAL = linear(3 * 1, H) + linear(3 * H, H) + linear(1, H)  # two convolutions, and the skip
 SECOND_TEMPORAL = 2 * linear(3 * H, H)
-# Scores, positions and mixing of two heads; two norms; the two-layer network.
+# Projections, lag biases and mixing of two heads; two norms; the two-layer network.
 ENCODER = linear(H, 3 * H) + 2 * C + linear(H, H) + 4 * H + linear(H, 4 * H) + linear(4 * H, H)
-# Decay and turn, complex weights in, weights past the recurrence, and what mixes.
-OSCILLATORS = 2 * H + 2 * H * H + H + linear(2 * H, H) + linear(H, H)
+# Decay and theta, complex B, D, the mixing layer and the output layer.
+LRU = 2 * H + 2 * H * H + H + linear(2 * H, H) + linear(H, H)
 
 ZOO: dict[str, Entry] = {
     "lstm": Entry(layer(4, 1) + READOUT),
@@ -114,22 +114,22 @@ ZOO: dict[str, Entry] = {
     "transformer": Entry(
         linear(1, H) + 2 * ENCODER + READOUT, {"kind": "transformer", "n_layers": 2, "n_heads": 2}
     ),
-    "oscillators": Entry(
-        linear(1, H) + 2 * OSCILLATORS + READOUT, {"kind": "lru", "n_layers": 2}
+    "lru": Entry(
+        linear(1, H) + 2 * LRU + READOUT, {"kind": "lru", "n_layers": 2}
     ),
     "observer": Entry(
         1 + 2 * K + linear(12, H) + linear(H, H) + linear(H, 2 * K + 1) + linear(2 * K, K),
         {"kind": "observer", "n_layers": 2},
-        margin=2.0,  # linear in the samples, where the best is not
+        margin=2.0,  # linear in the samples; the optimum is not
     ),
-    # 24 averages: 81 features, and 25 weights and a correction of two numbers for every tone.
+    # 24 fits: 81 features, and 25 weights and a correction of two numbers for every tone.
     "bank": Entry(
         layer(4, 81) + linear(H, 27) + K * K,
         {"kind": "bank"},
-        margin=3.5,  # made for long records: of these it must not know how large a tone is
+        margin=3.5,  # made for long records: it is not given the tones' prior amplitudes
     ),
-    "oscillators, norm, attention": Entry(
-        linear(1, H) + OSCILLATORS + 2 * H + ADDITIVE + READOUT,
+    "lru, norm, attention": Entry(
+        linear(1, H) + LRU + 2 * H + ADDITIVE + READOUT,
         {"kind": "lru", "layer_norm": True, "attention": "pooled"},
     ),
 }  # fmt: skip

@@ -1,7 +1,7 @@
-"""Pull a tone out of a noisy mixture, sample by sample, and see how close to the best it came.
+"""Extract a tone from a noisy mixture, sample by sample, and compare the error with the limit.
 
-Every verb of the command line is a function here, under the same name. They are loaded when first
-used, so that importing the package costs next to nothing.
+Every verb of the command line is a function here, under the same name. Each function is imported
+when it is first used, so that importing the package takes almost no time.
 """
 
 from __future__ import annotations
@@ -10,12 +10,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tonesieve.commands.compare import compare, probe
+    from tonesieve.commands.compare import compare
+    from tonesieve.commands.describe import describe
+    from tonesieve.commands.diagnose import diagnose
+    from tonesieve.commands.evaluate import evaluate
     from tonesieve.commands.export import export
     from tonesieve.commands.extract import extract, pull, stream
     from tonesieve.commands.generate import generate
-    from tonesieve.commands.limit import diagnose, limit
-    from tonesieve.commands.train import describe, evaluate, resume, run
+    from tonesieve.commands.limit import limit
+    from tonesieve.commands.probe import probe
+    from tonesieve.commands.train import resume, run
     from tonesieve.config.config import Config
     from tonesieve.config.presets import load_config, presets
     from tonesieve.errors import UserError
@@ -26,9 +30,9 @@ _MODULES = {
     "Config": "config.config",
     "UserError": "errors",
     "compare": "commands.compare",
-    "describe": "commands.train",
-    "diagnose": "commands.limit",
-    "evaluate": "commands.train",
+    "describe": "commands.describe",
+    "diagnose": "commands.diagnose",
+    "evaluate": "commands.evaluate",
     "export": "commands.export",
     "extract": "commands.extract",
     "generate": "commands.generate",
@@ -36,7 +40,7 @@ _MODULES = {
     "load_config": "config.presets",
     "presets": "config.presets",
     "pretrain": "learning.pretraining.train",
-    "probe": "commands.compare",
+    "probe": "commands.probe",
     "pull": "commands.extract",
     "resume": "commands.train",
     "run": "commands.train",

@@ -34,7 +34,7 @@ from tonesieve.config.presets import (
 )
 from tonesieve.errors import UserError, needs_extra
 
-# Whatever Typer says of wrong words on the command line; the base is not exported by all versions.
+# The base of all errors that Typer raises for wrong arguments; some versions do not export it.
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 app = typer.Typer(
@@ -42,28 +42,28 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Pull a tone out of a noisy mixture, and see how close to the best possible it came.",
+    help="Extract a tone from a noisy mixture, and compare its error with the smallest possible.",
 )
 
 Settings = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[PRESET|FILE.yaml] [section.key=value ...]",
-        help=f"Where the settings come from (default: {DEFAULT}), and changes to them.",
+        help=f"Source of the settings (default: {DEFAULT}), and changes to them.",
         show_default=False,
     ),
 ]
 
 
 class Engine(StrEnum):
-    """Who does the runs of a sweep."""
+    """What executes the runs of a sweep."""
 
     local = "local"
     ray = "ray"
 
 
 class Split(StrEnum):
-    """Which seed draws a record."""
+    """Which seed draws the noise of a record."""
 
     train = "train"
     test = "test"
@@ -76,17 +76,21 @@ def run(
         Path | None, typer.Option(help="Run directory to make (default: runs/NAME-TIME).")
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(help="Go on with an interrupted run in this directory.")
+        Path | None, typer.Option(help="Continue the interrupted run in this directory.")
     ] = None,
     recording: Annotated[
         Path | None,
-        typer.Option(help="Recording whose own noise to train in; needs --hz."),
+        typer.Option(help="Recording in whose noise to train; needs --hz."),
     ] = None,
     hz: Annotated[
-        list[float] | None, typer.Option(help="Tone to learn in the recording; again for more.")
+        list[float] | None,
+        typer.Option(
+            help="Nominal frequency of the tone in the recording, in Hz; repeat for more tones."
+        ),
     ] = None,
     column: Annotated[
-        str | None, typer.Option(help="Column or channel of the recording, by name or number.")
+        str | None,
+        typer.Option(help="Column or channel of the recording, by name or by number from 1."),
     ] = None,
     rate: Annotated[
         float | None, typer.Option(help="Samples per second (default: from the file or its times).")
@@ -94,7 +98,7 @@ def run(
     time: Annotated[str | None, typer.Option(help="Time column of the recording.")] = None,
     json_: Json = False,
 ) -> None:
-    """Train, judge and show: signals, training, evaluation, pictures, into one run directory."""
+    """Train and evaluate a network in a new run directory."""
     source, overrides = _split_settings(settings, default=None)
     if resume is None:
         result = tonesieve.run(
@@ -109,7 +113,7 @@ def run(
             reporter=Console(),
         )
     elif settings or out or recording or hz or column or time or rate is not None:
-        raise UserError("--resume takes its settings and folder from the run; name neither")
+        raise UserError("--resume takes its settings and folder from the run; give neither")
     else:
         result = tonesieve.resume(resume, reporter=Console())
     print_result(result, json_, lambda: metrics_text(result))
@@ -127,18 +131,18 @@ def show_presets(
         print_result(config, json_, text.rstrip)
         return
     summaries = {name: summary(preset_yaml(name)) for name in presets()}
-    print_result(summaries, json_, lambda: _listed(summaries))
+    print_result(summaries, json_, lambda: _list_text(summaries))
 
 
 @app.command()
 def generate(
     out: Annotated[Path, typer.Option(help="File to write: .npz (lossless) or .csv.")],
     settings: Settings = None,
-    split: Annotated[Split, typer.Option(help="Whose noise seed to draw from.")] = Split.test,
+    split: Annotated[Split, typer.Option(help="Whose seed draws the noise.")] = Split.test,
     force: Force = False,
     json_: Json = False,
 ) -> None:
-    """Write the mixture, its targets and settings as a file of its own."""
+    """Write a mixture, its targets and settings to a file."""
     source, overrides = _split_settings(settings)
     result = tonesieve.generate(source, overrides, out=out, split=split.value, force=force)
     print_result(result, json_, lambda: generate_text(result))
@@ -150,13 +154,13 @@ def describe(
         list[str] | None,
         typer.Argument(
             metavar="[PRESET|FILE.yaml|RUN] [section.key=value ...]",
-            help="What to describe; of a run also its weights and activations.",
+            help="What to describe. A run also has statistics of its weights and activations.",
             show_default=False,
         ),
     ] = None,
     json_: Json = False,
 ) -> None:
-    """Show layers, shapes, true parameter counts, and what the checks warn of."""
+    """Show layers, shapes, parameter counts and warnings."""
     source, overrides = _split_settings(settings)
     result = tonesieve.describe(source, overrides)
     print_result(result, json_, lambda: describe_text(result))
@@ -164,7 +168,7 @@ def describe(
 
 @app.command()
 def diagnose(settings: Settings = None, json_: Json = False) -> None:
-    """Before training: can this be learned at all, and how well at best?"""
+    """Compute whether a task can be learned, before any training."""
     source, overrides = _split_settings(settings)
     result = tonesieve.diagnose(source, overrides, reporter=Console())
     print_result(result, json_, lambda: diagnose_text(result))
@@ -175,17 +179,23 @@ def limit(
     settings: Settings = None,
     window: Annotated[
         int | None,
-        typer.Option(help="Samples seen, exactly (default: what the configured model sees)."),
+        typer.Option(
+            help="Number of observed samples (default: what the configured model observes)."
+        ),
     ] = None,
     phase_scale: Annotated[
-        float | None, typer.Option(help="data.phase_scale, for convenience.")
+        float | None, typer.Option(help="Short for data.phase_scale=VALUE.")
     ] = None,
     stderr: Annotated[
-        float | None, typer.Option(help="Standard error to reach (default: 1% of the limit).")
+        float | None,
+        typer.Option(help="Standard error at which to stop (default: 1% of the limit)."),
     ] = None,
     json_: Json = False,
 ) -> None:
-    """Show the smallest error that any method can have, overall, per component and by age."""
+    """Compute the smallest error that any method can have.
+
+    The limit is given overall, by component and by age of the record.
+    """
     source, overrides = _split_settings(settings)
     result = tonesieve.limit(
         source,
@@ -201,17 +211,20 @@ def limit(
 @app.command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Run directories.", metavar="RUN ...")],
-    records: Annotated[int, typer.Option(help="Records of each kind.")] = 16,
+    records: Annotated[int, typer.Option(help="Number of records in each condition.")] = 16,
     seconds: Annotated[
-        float | None, typer.Option(help="Length of each (default: 3, or the run's if shorter).")
+        float | None,
+        typer.Option(
+            help="Length of a record in seconds (default: 3, or the run's if that is shorter)."
+        ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for compare.csv and the picture (default: the first RUN)."),
+        typer.Option(help="Folder for compare.csv and the figure (default: the first RUN)."),
     ] = None,
     json_: Json = False,
 ) -> None:
-    """Put runs and all classical extractors on the same records, beside the limit."""
+    """Compare runs with all filters and the limit."""
     result = tonesieve.compare(runs, records=records, seconds=seconds, out=out, reporter=Console())
     print_result(result, json_, lambda: compare_text(result))
 
@@ -221,7 +234,10 @@ def probe(
     run: Annotated[Path, typer.Argument(help="Run directory.", metavar="RUN")],
     json_: Json = False,
 ) -> None:
-    """Tell a filter from a clock: shifted start, silence, another tone, swapped selector."""
+    """Test whether a run is a filter or a clock.
+
+    The probes are: shifted start, silence, another tone alone, swapped selector.
+    """
     result = tonesieve.probe(run, reporter=Console())
     print_result(result, json_, lambda: probe_text(result))
 
@@ -232,7 +248,7 @@ def sweep(
         str | None,
         typer.Argument(
             metavar="FILE.yaml|NAME",
-            help="What to run: a file, or a shipped sweep (none: lists those).",
+            help="Sweep to run: a file, or a shipped sweep (without it: list the shipped ones).",
             show_default=False,
         ),
     ] = None,
@@ -245,24 +261,29 @@ def sweep(
     ),
     workers: Annotated[
         int | None,
-        typer.Option(help="Runs at a time (default: one a core; on Ray: all there is room for)."),
+        typer.Option(
+            help="Number of runs at a time (default: one a core; on Ray: as many as it schedules)."
+        ),
     ] = None,
     address: Annotated[
         str | None,
-        typer.Option(help="Ray cluster (default: RAY_ADDRESS, or one begun on this machine)."),
+        typer.Option(help="Ray cluster (default: RAY_ADDRESS, or a new one on this machine)."),
     ] = None,
-    cpus: Annotated[float, typer.Option(help="Ray: CPUs that one run takes.")] = 1.0,
-    gpus: Annotated[float, typer.Option(help="Ray: GPUs that one run takes.")] = 0.0,
+    cpus: Annotated[float, typer.Option(help="Ray: CPUs for each run.")] = 1.0,
+    gpus: Annotated[float, typer.Option(help="Ray: GPUs for each run.")] = 0.0,
     storage: Annotated[
         str | None,
-        typer.Option(help="Searches: a database's URL, as postgresql://... (default: a file)."),
+        typer.Option(help="Search: URL of a database, as postgresql://... (default: a file)."),
     ] = None,
     json_: Json = False,
 ) -> None:
-    """Do many runs, here or on a cluster; the same command goes on where it stood."""
+    """Do many runs, on this machine or on a cluster.
+
+    The same command continues an interrupted sweep.
+    """
     if file is None:
         names = {name: summary(text) for name, text in shipped_experiments().items()}
-        print_result(names, json_, lambda: _listed(names))
+        print_result(names, json_, lambda: _list_text(names))
         return
     result = tonesieve.sweep(
         file,
@@ -277,7 +298,7 @@ def sweep(
     )
 
     def text() -> str:
-        from tonesieve.sweeping.results import sweep_text  # it needs what sweeping needs
+        from tonesieve.sweeping.results import sweep_text  # needs the optional install of sweeps
 
         return sweep_text(result)
 
@@ -291,11 +312,16 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help="Run directory.", metavar="RUN")],
     against: Annotated[
         Path | None,
-        typer.Option(help="A second run to draw beside it (L=1 against L=10, say): against.png."),
+        typer.Option(
+            help="A second run to draw in the same figure, against.png (L=1 and L=10, say)."
+        ),
     ] = None,
     json_: Json = False,
 ) -> None:
-    """Judge a finished run again from its saved weights; metrics and pictures are rewritten."""
+    """Evaluate a finished run again from its saved weights.
+
+    Its metrics and figures are written again.
+    """
     result = tonesieve.evaluate(run, against=against, reporter=Console())
     print_result(result, json_, lambda: metrics_text(result))
 
@@ -308,7 +334,7 @@ app.command()(signal_commands.pretrain)
 
 def main() -> None:
     """Run the command line: exit code 0, 2 for a user's mistake, 1 for anything else."""
-    # At the end everything goes at once: to look through it for rubbish takes a third of a second.
+    # Without this, the last garbage collection at exit takes a third of a second.
     atexit.register(gc.freeze)
     try:
         code = app(sys.argv[1:] or ["--help"], prog_name="tonesieve", standalone_mode=False)
@@ -323,7 +349,7 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except OSError as error:  # a disk or folder that fails outside a guarded write
+    except OSError as error:  # a disk or folder that fails elsewhere than in `replacing`
         _fail(f"{error.filename or 'input or output'}: {error.strerror or error}", 2)
     except Exception as error:
         if os.environ.get("TONESIEVE_TRACEBACK"):
@@ -333,18 +359,18 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    print("tonesieve:", " ".join(message.split()), file=sys.stderr)  # one line, whatever came
+    print("tonesieve:", " ".join(message.split()), file=sys.stderr)  # always one line
     sys.exit(code)
 
 
 def _split_settings(words: list[str] | None, default: Any = DEFAULT) -> tuple[Any, tuple[str, ...]]:
-    """The source of the settings, if one is named, and the overrides."""
-    named = [w for w in words or () if "=" not in w]
-    if len(named) > 1:
-        raise UserError(f"{named[1]}: a second preset or file; name one, then section.key=value")
-    return (named or [default])[0], tuple(w for w in words or () if "=" in w)
+    """The source of the settings, if one is given, and the overrides."""
+    sources = [w for w in words or () if "=" not in w]
+    if len(sources) > 1:
+        raise UserError(f"{sources[1]}: a second preset or file; give one, then section.key=value")
+    return (sources or [default])[0], tuple(w for w in words or () if "=" in w)
 
 
-def _listed(summaries: dict[str, str]) -> str:
+def _list_text(summaries: dict[str, str]) -> str:
     width = max(map(len, summaries))
     return "\n".join(f"{name:<{width}}  {text}" for name, text in summaries.items())

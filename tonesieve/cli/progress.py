@@ -32,7 +32,7 @@ class Console(Reporter):
 
     @contextmanager
     def task(self, title: str, total: int) -> Iterator[Task]:
-        # Here, so that a verb which shows no progress does not wait for Rich.
+        # Imported here: Rich loads slowly, and most verbs of short work need no bar.
         from rich.console import Console as RichConsole
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -1,4 +1,4 @@
-"""The verbs on real signals, recordings and live streams; and what makes extractors for them."""
+"""The verbs for recordings and live streams, and those that make extractors for them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,16 @@ With = Annotated[
     typer.Option(
         "--with",
         metavar="NAME|RUN",
-        help=f"{PRETRAINED} (with a look-ahead of seconds: {PRETRAINED}:ahead_s=2), the run "
-        f"directory of a network of your own, or a filter ({', '.join(FILTER_NAMES)}), its "
-        "knobs as NAME:knob=value,knob=value.",
+        help=f"Extractor: {PRETRAINED} (with a look-ahead in seconds: {PRETRAINED}:ahead_s=2), the "
+        f"run directory of a trained network, or a filter ({', '.join(FILTER_NAMES)}). Parameters "
+        "follow as NAME:parameter=value,parameter=value.",
     ),
 ]
 Tones = Annotated[
     list[float] | None,
-    typer.Option(help="Tone in Hz; again for more (default: all that a run knows)."),
+    typer.Option(
+        help="Nominal frequency of a tone in Hz; repeat for more (default: all tones of the run)."
+    ),
 ]
 
 
@@ -35,11 +37,13 @@ def extract(
     with_: With = PRETRAINED,
     hz: Tones = None,
     causal: Annotated[
-        bool, typer.Option("--causal", help="Use no sample later than the one answered.")
+        bool, typer.Option("--causal", help="Estimate each sample from the past alone.")
     ] = False,
     column: Annotated[
         list[str] | None,
-        typer.Option(help="Column or channel by name, or by number from 1; again for more; all."),
+        typer.Option(
+            help="Column or channel by name, or by number from 1; repeat for more; or all."
+        ),
     ] = None,
     rate: Annotated[
         float | None, typer.Option(help="Samples per second (default: from the file or its times).")
@@ -48,31 +52,36 @@ def extract(
         str | None, typer.Option(help="Time column (default: time, t, timestamp, time_ms, ...).")
     ] = None,
     remove: Annotated[
-        bool, typer.Option("--remove", help="Write the recording without the tones, not the tones.")
+        bool, typer.Option("--remove", help="Write the recording without the tones.")
     ] = False,
     full: Annotated[
         bool,
         typer.Option(
-            "--full", help="Amplitude, phase, frequency, 90% credible band and residual too."
+            "--full", help="Also amplitude, phase, frequency, 90% confidence band and residual."
         ),
     ] = False,
     picture: Annotated[
-        bool, typer.Option("--picture", help="A PNG beside the output: spectra before and after.")
+        bool, typer.Option("--picture", help="Also write a PNG of the spectra before and after.")
     ] = False,
     band: Annotated[
         tuple[float, float] | None,
         typer.Option(
-            help="Band in Hz to compare power in (default: 2% either side of each tone, at least)."
+            help="Band in Hz to compare power in (default: at least 2% on each side of a tone)."
         ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Output file (default: NAME.tone or .clean and the input's ending)."),
+        typer.Option(
+            help="Output file (default: NAME.tone or NAME.clean, and the input's ending)."
+        ),
     ] = None,
     force: Force = False,
     json_: Json = False,
 ) -> None:
-    """Take tones out of a recording, written in the input's format, rate and length."""
+    """Extract tones from a recording.
+
+    The output has the format, rate and length of the recording.
+    """
     result = tonesieve.extract(
         recording,
         hz or (),
@@ -103,27 +112,35 @@ def stream(
         typer.Option(
             "--from",
             metavar="-|tcp://HOST:PORT|lsl://NAME",
-            help="Where lines come from: standard input, a socket, Lab Streaming Layer.",
+            help="Source of the lines: standard input, a socket, or Lab Streaming Layer.",
         ),
     ] = "-",
-    channels: Annotated[int, typer.Option(help="Numbers in a line, with commas between.")] = 1,
+    channels: Annotated[int, typer.Option(help="Numbers in a line, separated by commas.")] = 1,
     state: Annotated[
         Path | None,
-        typer.Option(help="Go on from this file if it is there, and save to it, at the end too."),
+        typer.Option(
+            help="File of the state: loaded if it exists, saved regularly and at the end."
+        ),
     ] = None,
-    save_every: Annotated[float, typer.Option(help="Seconds between saving the state.")] = 10.0,
+    save_every: Annotated[
+        float, typer.Option(help="Seconds between two saves of the state.")
+    ] = 10.0,
     remove: Annotated[
-        bool, typer.Option("--remove", help="Answer the samples without the tones, not the tones.")
+        bool, typer.Option("--remove", help="Print the samples without the tones.")
     ] = False,
     full: Annotated[
         bool,
         typer.Option(
             "--full",
-            help="Tone, amplitude, phase (rad), frequency (Hz), and both ends of the 90% band.",
+            help="Print tone, amplitude, phase (rad), frequency (Hz), both ends of the 90% band.",
         ),
     ] = False,
 ) -> None:
-    """Numbers in on standard input, estimates out on standard output, one for one, at once."""
+    """Extract tones from a live stream.
+
+    Samples are read from standard input, a socket or Lab Streaming Layer. For each sample one
+    estimate is printed on standard output, as soon as the sample is read.
+    """
     tonesieve.stream(
         hz or (),
         rate_hz=rate,
@@ -143,7 +160,10 @@ def export(
     force: Force = False,
     json_: Json = False,
 ) -> None:
-    """Write a finished run as one ONNX graph, its state as named inputs and outputs."""
+    """Write a finished run as one ONNX graph.
+
+    The state is passed in and out as named inputs and outputs.
+    """
     result = tonesieve.export(run, onnx=onnx, force=force)
     print_result(result, json_, lambda: export_text(result))
 
@@ -152,27 +172,28 @@ def pretrain(
     out: Annotated[Path, typer.Option(metavar="FILE", help="Weights to write.")] = Path(
         "pretrained.safetensors"
     ),
-    seed: Annotated[int, typer.Option(help="Draws the first weights and all batches.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the initial weights and all batches.")] = 0,
     steps: Annotated[
         int,
         typer.Option(
-            help="Batches to learn from; 5000 take three quarters of an hour on two cores."
+            help="Number of training batches; 5000 take three quarters of an hour on two cores."
         ),
     ] = 5000,
-    hidden: Annotated[int, typer.Option(help="Cells of the recurrent network.")] = 48,
-    device: Annotated[
-        str, typer.Option(metavar="cpu|cuda", help="Where the network learns.")
-    ] = "cpu",
+    hidden: Annotated[int, typer.Option(help="Hidden size of the recurrent network.")] = 48,
+    device: Annotated[str, typer.Option(metavar="cpu|cuda", help="Device to train on.")] = "cpu",
     force: Annotated[
         bool,
         typer.Option(
             "--force",
-            help="Overwrite the output, and what is left of a training that was other.",
+            help="Overwrite the output, and the checkpoint of a training with other settings.",
         ),
     ] = False,
     json_: Json = False,
 ) -> None:
-    """Train the extractor for any tone in any noise; the same command goes on where it stood."""
+    """Train the pretrained extractor again.
+
+    The same command continues an interrupted training.
+    """
     result = tonesieve.pretrain(
         out,
         seed=seed,
@@ -186,11 +207,11 @@ def pretrain(
 
 
 def _pretrain_text(result: dict[str, Any]) -> str:
-    rows = [["answers", "NMSE", "before settled", "in the 90% band"]]
-    for name, title in (("causal", "causal"), ("both_ways", "both ways")):
-        found = result["figures"][name]
-        early = decibels(found["early_nmse_db"])
-        rows.append([title, decibels(found["nmse_db"]), early, percent(found["covered"])])
+    rows = [["estimate", "NMSE", "before settled", "in the 90% band"]]
+    for name, title in (("causal", "causal"), ("both_ways", "whole recording")):
+        figures = result["figures"][name]
+        early = decibels(figures["early_nmse_db"])
+        rows.append([title, decibels(figures["nmse_db"]), early, percent(figures["covered"])])
     return "\n".join(
         [
             table(rows),

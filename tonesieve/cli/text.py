@@ -1,4 +1,4 @@
-"""Figures as text for the terminal."""
+"""Results as text for the terminal."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any
 
 from tonesieve.util.text_table import decibels, number, percent, table
 
-# Rows of a course over the age.
-MOST_ROWS = 24
-# Parts of a recording whose noise differs by more are worth a word.
+# Rows of the limit by age, at most. Chosen, not tuned.
+MAX_ROWS = 24
+# A larger difference in noise between the parts of a recording is printed. Chosen, not tuned.
 NOTABLE_DB = 2.0
-VERDICTS = {
-    "filter": "filter; it listens, and shifts along with S",
-    "clock": "clock; it runs by itself from time 0 and does not listen",
-    "both": "both; it listens, and runs by itself as well",
-    "neither": "neither; its output follows nothing",
+PROBE_RESULTS = {
+    "filter": "filter: the estimate follows the input and shifts with it",
+    "clock": "clock: the output depends on the time since the start, not on the input",
+    "both": "both: the output depends on the input and on the time since the start",
+    "neither": "neither: the output depends on neither the input nor the time since the start",
 }
 
 
 def metrics_text(result: dict[str, Any]) -> str:
-    """The closing lines of a run."""
+    """The metrics of a run."""
     if "injected" in result:
         return injected_text(result)
     test, train, shifted = result["test"], result["train"], result["shifted"]
@@ -48,7 +48,7 @@ def metrics_text(result: dict[str, Any]) -> str:
             "",
             f"test MSE {number(test['mse'])}: {test['band']} "
             f"({percent(test['improvement_over_mean'])} better than the mean, "
-            f"{percent(test['improvement_over_random'])} than random answers)",
+            f"{percent(test['improvement_over_random'])} better than random estimates)",
             f"generalisation: test/train {ratio}, {overall['verdict']}",
             f"random start:   MSE {number(shifted['mse'])} +- {number(shifted['stderr'])}, "
             f"settled {settled}",
@@ -62,25 +62,26 @@ def metrics_text(result: dict[str, Any]) -> str:
 
 
 def injected_text(result: dict[str, Any]) -> str:
-    """The closing lines of a run in a recording's own noise."""
+    """The metrics of a run that was trained in the noise of a recording."""
     injected, training = result["injected"], result["training"]
     snrs = sorted({row["snr_db"] for row in injected["rows"]})
-    rows = [["NMSE, dB, at an SNR of", "knobs", *(f"{s:g} dB" for s in snrs)]]
-    found: dict[tuple[bool, str, str], list[str]] = {}
+    rows = [["NMSE, dB, at an SNR of", "parameters", *(f"{s:g} dB" for s in snrs)]]
+    cells_of: dict[tuple[bool, str, str], list[str]] = {}
     for row in injected["rows"]:
         cell = f"{row['nmse_db']:.1f} +- {row['stderr_db']:.1f}"
-        found.setdefault((row["causal"], row["extractor"], row["knobs"]), []).append(cell)
-    for (causal, name, knobs), cells in sorted(found.items(), key=lambda item: not item[0][0]):
-        about = knobs if name != "network" else "learned"
-        rows.append([name if causal else f"{name} (needs the future)", about, *cells])
+        cells_of.setdefault((row["causal"], row["extractor"], row["knobs"]), []).append(cell)
+    for (causal, name, chosen), cells in sorted(cells_of.items(), key=lambda item: not item[0][0]):
+        parameters = chosen if name != "network" else "learned"
+        rows.append([name if causal else f"{name} (not causal)", parameters, *cells])
     lines = [table(rows), ""]
     if "recording" in result:
         lines += _recording_lines(result["recording"])
     lines += [
         f"test:           {injected['stretches']} held-out stretches of "
-        f"{injected['seconds_a_stretch']:.4g} s ({injected['independent_stretches']:.1f} side by "
-        f"side), {injected['tones_a_stretch']} tones in each; hindsight: the best for each record",
-        *(f"verdict:        {text}" for text in injected["says"]),
+        f"{injected['seconds_a_stretch']:.4g} s ({injected['independent_stretches']:.1f} without "
+        f"overlap), {injected['tones_a_stretch']} tones in each; hindsight: the best parameters "
+        "for each record, chosen with the targets known",
+        *(f"result:         {text}" for text in injected["says"]),
         f"training:       {training['epochs']} epochs (best {training['best_epoch']}), "
         f"{training['seconds']:.0f} s, {training['parameters']:,} parameters",
         f"run:            {result['run']}",
@@ -88,47 +89,47 @@ def injected_text(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _recording_lines(found: dict[str, Any]) -> list[str]:
+def _recording_lines(recording: dict[str, Any]) -> list[str]:
     lines = []
-    for tone in found["tones"]:
-        there = "" if tone["stands_out"] else " (does not stand out)"
+    for tone in recording["tones"]:
+        detected = "" if tone["stands_out"] else " (not detected)"
         low, high = tone["band_hz"]
         lines.append(
-            f"tone:           {tone['hz']:g} Hz{there}, amplitude {tone['amplitude']:.3g}, "
-            f"{tone['snr_db']:.1f} dB over the noise from {low:.4g} to {high:.4g} Hz"
+            f"tone:           {tone['hz']:g} Hz{detected}, amplitude {tone['amplitude']:.3g}, "
+            f"{tone['snr_db']:.1f} dB above the noise from {low:.4g} to {high:.4g} Hz"
         )
         trained, tested = (tone["noise_by_part_db"][part] for part in ("train", "test"))
         if abs(tested - trained) > NOTABLE_DB:
             lines.append(
-                f"note:           the noise there is {abs(tested - trained):.1f} dB "
-                f"{'louder' if tested > trained else 'quieter'} in the part to test on than in the "
-                "one to train on"
+                f"note:           the noise in this band is {abs(tested - trained):.1f} dB "
+                f"{'higher' if tested > trained else 'lower'} in the test part than in the "
+                "training part"
             )
     return lines
 
 
 def _limit_text(shifted: dict[str, Any]) -> str:
-    """The best possible error for the samples that the model sees, and how far it is."""
+    """The smallest possible error for the samples that the model observes, and the ratio to it."""
     if shifted.get("limit") is None:
         return f"unknown ({shifted.get('limit_note') or 'evaluate the run again'})"
     best = f"{number(shifted['limit'])} +- {number(shifted['limit_stderr'])}"
     if shifted["limit_kind"] != "exact":
-        best += f" ({shifted['limit_kind']} estimate; a network may beat it)"
+        best += f" (of the {shifted['limit_kind']} estimate; a network may be better)"
     if shifted["ratio"] is None:
         return best
     ratio, stderr = number(shifted["ratio"]), number(shifted["ratio_stderr"])
-    return f"{best} for the samples that it sees; {ratio} +- {stderr} times that"
+    return f"{best} for the observed samples; ratio {ratio} +- {stderr}"
 
 
 def describe_text(result: dict[str, Any]) -> str:
     """Layers, parameters, a batch, statistics and warnings."""
-    rows = [["layer", "what", "shapes", "parameters"]]
+    rows = [["layer", "type", "shapes", "parameters"]]
     for layer in result["layers"]:
         shapes = ", ".join(f"{n} {_shape(s)}" for n, s in layer["shapes"].items())
         rows.append([layer["name"], layer["layer"], shapes or "-", f"{layer['parameters']:,}"])
     rows.append(["all", "", "", f"{result['parameters']:,}"])
     batch = {k: "none" if s is None else _shape(s) for k, s in result["batch"].items()}
-    causal = "causal" if result["causal"] else "needs the future"
+    causal = "causal" if result["causal"] else "not causal"
     lines = [
         f"{result['name']}: {result['kind']}, {causal}",
         "",
@@ -145,7 +146,7 @@ def describe_text(result: dict[str, Any]) -> str:
 
 
 def generate_text(result: dict[str, Any]) -> str:
-    """One line on the file that was written."""
+    """One line about the file that was written."""
     tones = ", ".join(f"{f:g}" for f in result["frequencies_hz"])
     return (
         f"{result['out']}: {result['samples']:,} samples at {result['rate_hz']:g} Hz, tones at "
@@ -154,41 +155,43 @@ def generate_text(result: dict[str, Any]) -> str:
 
 
 def export_text(result: dict[str, Any]) -> str:
-    """What goes into the graph and comes out of it, and how it is fed."""
+    """Inputs and outputs of the graph, and how to use it."""
     rows = [["", "name", "shape"]]
-    for way, side in (("in", "inputs"), ("out", "outputs")):
-        rows += [[way, name, " x ".join(map(str, shape))] for name, shape in result[side].items()]
+    for direction, side in (("in", "inputs"), ("out", "outputs")):
+        rows += [
+            [direction, name, " x ".join(map(str, shape))] for name, shape in result[side].items()
+        ]
     difference = result["difference"]
-    tried = "not tried (this needs ONNX Runtime, and the run's own extractor)"
+    compared = "not computed (this needs ONNX Runtime and the run's own extractor)"
     if difference is not None:
-        tried = f"{number(difference)} at most from the run's own answers, on a test mixture"
+        compared = f"at most {number(difference)} from the run's own estimates, on a test mixture"
     return "\n".join(
         [
             table(rows),
             "",
             *textwrap.wrap(result["usage"], 88),
             "",
-            f"difference: {tried}",
+            f"difference: {compared}",
             f"{result['file']}: {result['bytes']:,} bytes",
         ]
     )
 
 
 def extract_text(result: dict[str, Any]) -> str:
-    """Amplitude, frequency, power before and after: a row a tone."""
+    """Amplitude, frequency, power before and after: one row for each tone."""
     rows = [
-        ["column", "tone", "amplitude", "followed", "band", "power before", "after", "change",
+        ["column", "tone", "amplitude", "frequency", "band", "power before", "after", "change",
          "tone outside band"]
     ]  # fmt: skip
     for tone in result["tones"]:
         low, high = tone["band_hz"]
-        followed = tone["followed_hz"]
+        estimated_hz = tone["followed_hz"]
         rows.append(
             [
                 tone["column"],
                 f"{tone['hz']:g} Hz",
                 number(tone["amplitude"]),
-                "" if followed is None else f"{followed:.6g} Hz",
+                "" if estimated_hz is None else f"{estimated_hz:.6g} Hz",
                 f"{low:g}-{high:g} Hz",
                 number(tone["recording_power_in_band"]),
                 number(tone["residual_power_in_band"]),
@@ -205,21 +208,21 @@ def limit_text(result: dict[str, Any]) -> str:
     """The limit overall, by component and by age."""
     view = result["view"]
     if view["past"] is None:
-        seen = (
-            "all samples so far"
+        observed = (
+            "all past samples"
             if view["stride"] == 1
-            else f"one in {view['stride']} samples so far"
+            else f"one of every {view['stride']} past samples"
         )
     else:
-        seen = f"{view['past'] + 1} sample{'s' if view['past'] else ''}"
+        observed = f"{view['past'] + 1} sample{'s' if view['past'] else ''}"
     if view["future"] is None:
-        seen = "the whole record"
+        observed = "the whole record"
     elif view["future"]:
-        seen += f" and {view['future']} later"
-    untold = "" if result["told"] else ", not told which component is meant"
+        observed += f" and {view['future']} later ones"
+    no_selector = "" if result["told"] else ", without a selector"
     kind = "limit" if result["kind"] == "exact" else f"limit ({result['kind']} estimate)"
     lines = [
-        f"{kind} from {seen}{untold}: MSE {_with_error(result['mse'], result['stderr'])}",
+        f"{kind} from {observed}{no_selector}: MSE {_with_error(result['mse'], result['stderr'])}",
         f"{result['regime']} regime, phase_scale {result['phase_scale']:g}, unknown start; "
         + (f"{result['records']:,} records drawn" if result["records"] else "in closed form"),
     ]
@@ -236,19 +239,19 @@ def limit_text(result: dict[str, Any]) -> str:
     ages = result["by_age"]
     if len(ages) > 1:
         bounded = any(age["cramer_rao"] is not None for age in ages)
-        head = ["samples heard", "limit", "+-"] + (["Cramer-Rao"] if bounded else [])
-        shown = ages if len(ages) <= MOST_ROWS else ages[:: -(-len(ages) // MOST_ROWS)] + ages[-1:]
-        courses = [
+        head = ["observed samples", "limit", "+-"] + (["Cramer-Rao"] if bounded else [])
+        shown = ages if len(ages) <= MAX_ROWS else ages[:: -(-len(ages) // MAX_ROWS)] + ages[-1:]
+        age_rows = [
             [f"{a['samples']:,}", number(a["mse"]), f"{a['stderr']:.1g}"]
             + ([number(a["cramer_rao"])] if bounded else [])
             for a in shown
         ]
-        lines += ["", table([head, *courses])]
+        lines += ["", table([head, *age_rows])]
     return "\n".join(lines)
 
 
 def diagnose_text(result: dict[str, Any]) -> str:
-    """What S tells of each target, and the verdict."""
+    """The information of S about each target, and the conclusion."""
     rows = [["component", "correlation with S", "variance", "information in one S", "limit"]]
     for c in result["components"]:
         bits = c["information_bits"]
@@ -270,27 +273,27 @@ def diagnose_text(result: dict[str, Any]) -> str:
         [
             table(rows),
             "",
-            f"variance of S {number(result['mixture_variance'])}; of the targets "
-            f"{number(result['target_variance'])}, the MSE of predicting 0",
-            f"information by: {result['information_estimator']}",
+            f"variance: S {number(result['mixture_variance'])}, targets "
+            f"{number(result['target_variance'])} (the MSE of the estimate 0)",
+            f"estimator of the information: {result['information_estimator']}",
             f"limit from {result['view']}: {best}",
-            f"verdict: {result['explanation']}",
+            f"result: {result['explanation']}",
         ]
     )
 
 
 def compare_text(result: dict[str, Any]) -> str:
-    """A table a scene."""
+    """One table for each condition."""
     lines = [
         f"{result['records']} records of {result['seconds']:g} s; settled: after "
-        f"{result['settle_s']:g} s; ratio: to the limit for what each one sees"
+        f"{result['settle_s']:g} s; ratio: MSE over the limit from the samples that each observes"
     ]
     for scene in result["scenes"]:
         tones = [f"{c['hz']:g} Hz" for c in scene["rows"][0]["per_component"]]
         head = ["MSE", "+-", "settled", *tones, "limit", "ratio", "causal", "delay", "us/sample"]
         rows = [[scene["scene"], *head]]
         for row in scene["rows"]:
-            linear = "" if row["limit_kind"] in (None, "exact") else "*"
+            mark = "" if row["limit_kind"] in (None, "exact") else "*"
             rows.append(
                 [
                     row["name"],
@@ -298,7 +301,7 @@ def compare_text(result: dict[str, Any]) -> str:
                     f"{row['stderr']:.1g}",
                     number(row["settled_mse"]),
                     *(number(c["mse"]) for c in row["per_component"]),
-                    number(row["limit"]) + linear,
+                    number(row["limit"]) + mark,
                     "-" if row["ratio"] is None else _with_error(row["ratio"], row["ratio_stderr"]),
                     "yes" if row["causal"] else "no",
                     "grows" if row["delay_samples"] is None else str(row["delay_samples"]),
@@ -307,36 +310,36 @@ def compare_text(result: dict[str, Any]) -> str:
             )
         lines += ["", table(rows)]
         if any(row["limit_kind"] == "best linear" for row in scene["rows"]):
-            lines.append("* of linear estimates; a network may beat it")
+            lines.append("* the limit of linear estimates; a network may be better")
         if scene["limit_note"]:
             lines.append(f"no limit: {scene['limit_note']}")
     return "\n".join([*lines, "", f"written: {result['table']}, {result['picture']}"])
 
 
 def probe_text(result: dict[str, Any]) -> str:
-    """The verdict and the four probes behind it."""
+    """The results of the four probes, and the conclusion."""
     start, silence = result["shifted_start"], result["silence"]
     first, other, swap = start["at_first"], result["other_tone"], result["swapped_selector"]
     rows = [
-        ["probe", "the output follows", "share"],
+        ["probe", "the output agrees with", "fraction"],
         ["start shifted", "the shifted targets", percent(start["follows_start"])],
-        ["", "a clock begun at time 0", percent(start["follows_clock"])],
+        ["", "a clock that starts at time 0", percent(start["follows_clock"])],
         *(
             [
                 ["  at first", "the shifted targets", percent(first["follows_start"])],
-                ["", "a clock begun at time 0", percent(first["follows_clock"])],
+                ["", "a clock that starts at time 0", percent(first["follows_clock"])],
             ]
             if first
             else []
         ),
-        ["silence", "a clock begun at time 0", percent(silence["follows_clock"])],
-        ["", "(RMS over that of a tone)", percent(silence["relative_rms"])],
+        ["silence", "a clock that starts at time 0", percent(silence["follows_clock"])],
+        ["", "(RMS relative to a tone)", percent(silence["relative_rms"])],
     ]
     if other is not None:
         rows.append(["another tone alone", "that tone", percent(other["follows_sounding"])])
         if other["follows_wanted"] is not None:
-            rows.append(["", "the wanted one, silent", percent(other["follows_wanted"])])
-        rows.append(["", "(RMS over that of a tone)", percent(other["relative_rms"])])
+            rows.append(["", "the selected one, silent", percent(other["follows_wanted"])])
+        rows.append(["", "(RMS relative to a tone)", percent(other["relative_rms"])])
     if swap is not None:
         rows.append(["selector swapped", "the new tone", percent(swap["follows_new"])])
         rows.append(["", "the old tone", percent(swap["follows_old"])])
@@ -345,12 +348,13 @@ def probe_text(result: dict[str, Any]) -> str:
         [
             table(rows),
             "",
-            f"share: of the targets' power (1 - MSE / power), {start['records']} starts, in "
-            f"{result['looked_at_samples']:,} samples after {settle:,}; at first: in those",
+            f"fraction: 1 - MSE / power of the targets, over {start['records']} starts, in "
+            f"{result['looked_at_samples']:,} samples after the first {settle:,}; at first: in "
+            f"the first {settle:,}",
             f"MSE with shifted starts: {number(start['mse'])} to the targets, "
             f"{number(start['mse_to_clock'])} to the clock",
-            *([] if swap else ["selector swapped: not tried (one tone, or no stream to swap in)"]),
-            f"verdict: {VERDICTS[result['verdict']]}",
+            *([] if swap else ["selector swapped: not tested (one tone, or no selector to swap)"]),
+            f"result: {PROBE_RESULTS[result['verdict']]}",
         ]
     )
 

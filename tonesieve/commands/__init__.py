@@ -1,1 +1,1 @@
-"""One module a command: what ``tonesieve VERB`` and the function of the same name do."""
+"""One module for each verb: what ``tonesieve VERB`` and the function of the same name do."""

@@ -1,4 +1,4 @@
-"""A finished run as an ONNX file, for use without tonesieve; needs no torch."""
+"""A finished run as an ONNX file, for use without tonesieve; works without PyTorch."""
 
 from __future__ import annotations
 
@@ -27,18 +27,43 @@ from tonesieve.inference.run_directory import WEIGHTS, load_compiled, read_run
 from tonesieve.signals.synthesis import draw_records
 from tonesieve.util.files import refuse_existing, replacing
 
-# What the file is tried on: records with a gap, in chunks of these lengths in turn.
+# The file is compared with the run on records with a gap, in chunks of these lengths in turn.
+# Chosen, not tuned.
 SEED, N_RECORDS, N_SAMPLES, CHUNKS = 0, 2, 1000, (1, 30, 7, 100, 2)
 
 
 def export(run: str | Path, *, onnx: str | Path, force: bool = False) -> dict[str, Any]:
-    """Write a finished run as one ONNX graph, its state as named inputs and outputs.
+    """Write a finished run as one ONNX graph.
 
-    Answers what was written, and the largest difference to the run's own extractor over a test
-    mixture; None where that, or ONNX Runtime, is not installed.
+    The state of the network is passed in and out as named inputs and outputs.
 
-    Raises `UserError` for a run that cannot be exported and why, and as `read_run` and
-    `files.replacing` do.
+    Parameters
+    ----------
+    run : str or Path
+        Run directory.
+    onnx : str or Path
+        File to write.
+    force : bool
+        Whether to overwrite ``onnx``.
+
+    Returns
+    -------
+    dict
+        ``file``, ``bytes``, ``inputs`` and ``outputs`` (names and shapes), ``usage``, and
+        ``difference``, the largest absolute difference from the run's own extractor on a test
+        mixture. It is None where that extractor or ONNX Runtime is not installed.
+
+    Raises
+    ------
+    UserError
+        For a folder that is not a finished run, for a kind of network that has no ONNX graph, and
+        for a file that exists or cannot be written.
+
+    Examples
+    --------
+    >>> import tonesieve
+    >>> tonesieve.export("runs/first", onnx="first.onnx")["file"]  # doctest: +SKIP
+    'first.onnx'
     """
     path = Path(onnx)
     refuse_existing(path, force=force, option="--onnx")
@@ -57,12 +82,12 @@ def export(run: str | Path, *, onnx: str | Path, force: bool = False) -> dict[st
     return {
         "file": str(path),
         "bytes": len(raw),
-        **_figures(model, config),
+        **_description(model, config),
         "difference": difference,
     }
 
 
-def _figures(model: ModelProto, config: Config) -> dict[str, Any]:
+def _description(model: ModelProto, config: Config) -> dict[str, Any]:
     return {
         "kind": config.model.kind,
         "frequencies_hz": list(config.data.frequencies_hz),
@@ -80,7 +105,7 @@ def _shape(value: ValueInfoProto) -> list[int | str]:
 
 
 def _difference(raw: bytes, config: Config, run: str | Path) -> float | None:
-    """The largest between the graph and the run's own extractor, on a test mixture in chunks."""
+    """The largest difference of the graph from the run's extractor, on a test mixture in chunks."""
     if find_spec("onnxruntime") is None:
         return None
     n_samples = config.model.window + N_SAMPLES // 5 if by_windows(config) else N_SAMPLES
@@ -88,69 +113,69 @@ def _difference(raw: bytes, config: Config, run: str | Path) -> float | None:
     mixture = draw_records(config.data, N_RECORDS, n_samples, rng=rng).mixture.astype(np.float32)
     mixture[:, 40:45] = np.nan
     try:
-        with _own(run) as extractor:
+        with _extractor_of(run) as extractor:
             expected = extractor.extract(mixture.astype(np.float64))
     except ModuleNotFoundError:  # windows need PyTorch
         return None
-    rest = -n_samples % config.stride
-    lanes = _dealt(np.pad(mixture, ((0, 0), (0, rest))), config.stride)
-    answers = _gathered(_run(raw, lanes), config.stride)[:, :n_samples]
-    return float(np.abs(answers - expected).max())
+    padding = -n_samples % config.stride
+    lanes = _to_lanes(np.pad(mixture, ((0, 0), (0, padding))), config.stride)
+    estimate = _from_lanes(_run(raw, lanes), config.stride)[:, :n_samples]
+    return float(np.abs(estimate - expected).max())
 
 
-def _own(run: str | Path) -> AbstractContextManager[Extractor]:
-    """The extractor that `extract` would take."""
+def _extractor_of(run: str | Path) -> AbstractContextManager[Extractor]:
+    """The extractor that `extract` uses for this run."""
     compiled = load_compiled(run)
     if compiled is not None:
         return nullcontext(compiled)
-    return _by_torch(run)
+    return _torch_extractor(run)
 
 
 @contextmanager
-def _by_torch(run: str | Path) -> Iterator[Extractor]:
-    from tonesieve.commands.train import source_of
+def _torch_extractor(run: str | Path) -> Iterator[Extractor]:
+    from tonesieve.commands.run_files import source_of
 
     with source_of(run) as source:
         yield source.extractor
 
 
 def _run(raw: bytes, samples: Float[np.ndarray, "B T"]) -> Float[np.ndarray, "B T K"]:
-    """The graph's answers, chunk by chunk."""
+    """The estimate of the graph, chunk by chunk."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(raw, options, ["CPUExecutionProvider"])
-    names = [given.name for given in session.get_outputs()]
+    names = [output.name for output in session.get_outputs()]
     state = {
-        given.name: np.zeros((len(samples), *given.shape[1:]), dtype=np.float32)
-        for given in session.get_inputs()
-        if given.name != SAMPLES
+        value.name: np.zeros((len(samples), *value.shape[1:]), dtype=np.float32)
+        for value in session.get_inputs()
+        if value.name != SAMPLES
     }
-    answers = []
-    for chunk in np.split(samples, _ends(samples.shape[1]), axis=1):
-        found = dict(zip(names, session.run(None, {SAMPLES: chunk, **state}), strict=True))
-        answers.append(found[ESTIMATE])
-        state = {name: found[f"next_{name}"] for name in state}
-    return np.concatenate(answers, axis=1)
+    estimates = []
+    for chunk in np.split(samples, _chunk_ends(samples.shape[1]), axis=1):
+        outputs = dict(zip(names, session.run(None, {SAMPLES: chunk, **state}), strict=True))
+        estimates.append(outputs[ESTIMATE])
+        state = {name: outputs[f"next_{name}"] for name in state}
+    return np.concatenate(estimates, axis=1)
 
 
-def _ends(n_samples: int) -> Sequence[int]:
-    """Where the chunks end, but for the last."""
+def _chunk_ends(n_samples: int) -> Sequence[int]:
+    """Where all chunks but the last end."""
     ends = np.cumsum(np.resize(CHUNKS, n_samples))
     return [int(end) for end in ends if end < n_samples]
 
 
-def _dealt(samples: Float[np.ndarray, "B T"], stride: int) -> Float[np.ndarray, "N M"]:
-    """Every stream as its lanes, side by side; with stride 1 as it is."""
+def _to_lanes(samples: Float[np.ndarray, "B T"], stride: int) -> Float[np.ndarray, "N M"]:
+    """Split every stream into its lanes; with stride 1 the stream is the lane."""
     rounds = samples.reshape(len(samples), -1, stride)
     return rounds.transpose(0, 2, 1).reshape(len(samples) * stride, -1)
 
 
-def _gathered(answers: Float[np.ndarray, "N M K"], stride: int) -> Float[np.ndarray, "B T K"]:
-    """The lanes' answers as their streams."""
-    lanes = answers.reshape(-1, stride, *answers.shape[1:])
-    return lanes.transpose(0, 2, 1, 3).reshape(len(lanes), -1, answers.shape[2])
+def _from_lanes(estimate: Float[np.ndarray, "N M K"], stride: int) -> Float[np.ndarray, "B T K"]:
+    """Join the estimates of the lanes of each stream."""
+    lanes = estimate.reshape(-1, stride, *estimate.shape[1:])
+    return lanes.transpose(0, 2, 1, 3).reshape(len(lanes), -1, estimate.shape[2])
 
 
 def _version() -> str:

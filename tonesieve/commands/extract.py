@@ -1,4 +1,4 @@
-"""A recording or a live stream in, the tone out: by a filter or a run, mostly without PyTorch."""
+"""Tones of a recording, an array or a live stream: by a filter or a run, mostly without PyTorch."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from tonesieve.commands.line_stream import SAVE_EVERY_S, LslSource, feed_of, run_stream
+from tonesieve.commands.line_stream import SAVE_EVERY_S, LslSource, open_byte_source, run_stream
 from tonesieve.config.presets import PRETRAINED
 from tonesieve.errors import UserError
+from tonesieve.extraction.options import ExtractOptions
 from tonesieve.extractors.source import (
     Source,
     SourceFactory,
@@ -28,18 +29,17 @@ from tonesieve.util.progress import Reporter
 def source_at(
     with_: str | Path, hz: Sequence[float]
 ) -> AbstractContextManager[Source | SourceFactory]:
-    """A run's extractor, or the filter of that name for the tones at ``hz``."""
+    """A run's extractor, or the filter of that name for tones at ``hz``."""
     if not Path(with_).is_dir():
         return nullcontext(make_source(str(with_), hz))
-    from tonesieve.inference.run_directory import load_compiled, memory_of  # filters begin without
+    from tonesieve.inference.run_directory import load_compiled, memory_samples  # filters need none
 
     compiled = load_compiled(with_)
     if compiled is not None:
         config = compiled.config
-        return nullcontext(network_source(compiled, config.data, memory_of(config), str(with_)))
-    from tonesieve.commands.train import (
-        source_of,  # PyTorch is for what the compiled core does not know
-    )
+        source = network_source(compiled, config.data, memory_samples(config), str(with_))
+        return nullcontext(source)
+    from tonesieve.commands.run_files import source_of  # PyTorch, which the compiler spares
 
     return source_of(with_)
 
@@ -61,38 +61,99 @@ def extract(
     force: bool = False,
     reporter: Reporter | None = None,
 ) -> dict[str, Any]:
-    """A recording in, the tone out, in the input's format, rate and length.
+    """Extract tones from a recording, in its format, rate and length.
 
-    ``with_`` is by default the pretrained extractor that comes with the package (its look-ahead,
-    where not the whole recording may count: ``pretrained:ahead_s=2``), else a run directory or a
-    filter (`build_filter`); the rest as in `extract_recording`.
+    In gaps tones are predicted; a table marks those rows in a column ``gap``. Memory does not grow
+    with the recording.
+
+    Parameters
+    ----------
+    recording : path
+        A CSV, Parquet, WAV, FLAC, EDF or NPZ file.
+    hz : sequence of float, optional
+        Nominal frequencies of the tones in Hz; may be left out for a run, which has its own.
+    with_ : str or path, default="pretrained"
+        The pretrained extractor (with a look-ahead of 2 s: ``pretrained:ahead_s=2``), a filter by
+        its name, or a run directory.
+    causal : bool, default=False
+        Whether an estimate rests on no later sample than its own; otherwise the whole recording
+        serves.
+    columns : sequence of str, optional
+        Columns or channels by name, or by number from 1, or ``all``; may be left out for a
+        recording that has one.
+    rate_hz : float, optional
+        Samples a second; by default from the file or its time column.
+    time : str, optional
+        The time column; by default found by its name.
+    band_hz : tuple of float, optional
+        Limits in Hz of the band where power is compared before and after; by default 2% on both
+        sides of each tone, or as little as the recording resolves.
+    remove : bool, default=False
+        Whether the recording without the tones is written, in place of the tones.
+    full : bool, default=False
+        Whether amplitude, phase (rad), frequency (Hz), 90% band and residual are written too
+        (tables only).
+    picture : bool, default=False
+        Whether a PNG with the spectra before and after is drawn beside the output.
+    out : path, optional
+        The output file, in the format of its ending; by default NAME.tone, with ``remove``
+        NAME.clean, and the input's ending.
+    force : bool, default=False
+        Whether files that exist are overwritten.
+    reporter : Reporter, optional
+        Receives the progress.
+
+    Returns
+    -------
+    dict
+        Metrics of the recording and its tones, and warnings; also written beside the output as
+        JSON.
+
+    Raises
+    ------
+    UserError
+        If the recording cannot be read, does not suit the extractor or the frequencies, or the
+        output exists.
+
+    Examples
+    --------
+    >>> import tonesieve
+    >>> result = tonesieve.extract("log.csv", [50.0], remove=True)  # doctest: +SKIP
+    >>> result["tones"][0]["reduction_db"]  # doctest: +SKIP
+    -31.4
     """
-    from tonesieve.extraction.pipeline import extract_recording  # streams begin without
+    from tonesieve.extraction.pipeline import extract_recording  # streams need none
 
+    options = ExtractOptions(
+        hz=hz,
+        causal=causal,
+        columns=columns,
+        rate_hz=rate_hz,
+        time=time,
+        band_hz=band_hz,
+        remove=remove,
+        full=full,
+        picture=picture,
+        out=out,
+        force=force,
+    )
     with source_at(with_, hz) as source:
-        return extract_recording(
-            recording,
-            source,
-            hz,
-            causal=causal,
-            columns=columns,
-            rate_hz=rate_hz,
-            time=time,
-            band_hz=band_hz,
-            remove=remove,
-            full=full,
-            picture=picture,
-            out=out,
-            force=force,
-            reporter=reporter,
-        )
+        return extract_recording(recording, source, options, reporter=reporter)
 
 
 class Extracted(NamedTuple):
-    """Tones out of an array of samples."""
+    """Tones of an array of samples.
+
+    Attributes
+    ----------
+    tones : ndarray, shape (T, K)
+        One column a tone, in the samples' unit.
+    bands : ndarray, shape (T, K), or None
+        Half-widths of their 90% bands, where the extractor gives them.
+    """
 
     tones: Float[np.ndarray, "T K"]
-    bands: Float[np.ndarray, "T K"] | None  # half-widths (90%), where the extractor tells them
+    bands: Float[np.ndarray, "T K"] | None
 
 
 def pull(
@@ -103,29 +164,57 @@ def pull(
     with_: str | Path = PRETRAINED,
     causal: bool = False,
 ) -> Extracted:
-    """Tones near ``hz`` out of samples at hand, in their unit; NaN is a gap.
+    """Extract tones from an array of samples.
 
-    ``with_`` and ``causal`` as in `extract`. Raises `UserError` for a frequency that is not between
-    0 and half the rate, and for samples that are no single row of numbers.
+    Parameters
+    ----------
+    samples : ndarray, shape (T,)
+        The mixture, in any unit; NaN is a gap.
+    rate_hz : float
+        Samples a second.
+    hz : float or sequence of float
+        Nominal frequencies of the K tones in Hz.
+    with_ : str or path, default="pretrained"
+        The pretrained extractor (with a look-ahead of 2 s: ``pretrained:ahead_s=2``), a filter by
+        its name, or a run directory.
+    causal : bool, default=False
+        Whether an estimate rests on no later sample than its own; otherwise all samples serve.
 
-    Example:
-        tones, bands = tonesieve.pull(samples, 1000.0, 50.0)
+    Returns
+    -------
+    Extracted
+        Tones, and the half-widths of their 90% bands.
+
+    Raises
+    ------
+    UserError
+        If a frequency is not between 0 and half the rate, or the samples are no single row of
+        numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tonesieve
+    >>> samples = 3 + np.sin(2 * np.pi * 50 * np.arange(1000) / 1000)
+    >>> tones, bands = tonesieve.pull(samples, 1000.0, 50.0)
+    >>> tones.shape
+    (1000, 1)
     """
-    from tonesieve.extraction.pipeline import pull_array  # streams begin without
+    from tonesieve.extraction.pipeline import pull_array  # streams need none
 
     row = _row(samples, "samples")
     tones = _row([hz] if np.ndim(hz) == 0 else hz, "hz").tolist()
     (rate,) = _row([rate_hz], "rate_hz").tolist()
     check_rate(Path("samples"), rate, whose="rate_hz")
-    with source_at(with_, tones) as found:
-        source = found if isinstance(found, Source) else found(rate, "the samples")
+    with source_at(with_, tones) as made:
+        source = made if isinstance(made, Source) else made(rate, "the samples")
         return Extracted(*pull_array(row, rate, source, choose_tones(source, tones), causal=causal))
 
 
-def _row(given: Any, name: str) -> Float[np.ndarray, " T"]:
+def _row(values: Any, name: str) -> Float[np.ndarray, " T"]:
     """A single row of numbers, from a list of them too."""
     try:
-        row = np.asarray(given)
+        row = np.asarray(values)
     except ValueError:  # lists of several lengths
         row = np.empty(0, dtype=object)
     if row.ndim != 1 or row.dtype.kind not in "biuf":
@@ -147,28 +236,64 @@ def stream(
     remove: bool = False,
     full: bool = False,
 ) -> dict[str, Any]:
-    """Numbers in on standard input (or a socket), estimates out on standard output, one for one.
+    """Read numbers from standard input or a socket, and write estimates to standard output.
 
-    A line holds a number a channel; a line that does not is a gap, named on standard error and
-    answered by the forecast. ``hz`` are the tones (of a run: all that it knows), ``with_`` as in
-    `extract`, ``from_`` and ``state`` as in `run_stream`. Answers counts, once the input ends.
+    A line in gives a line out, at once. A line that does not hold a number for every channel is a
+    gap: it is named on standard error, and its tone is predicted. For samples in memory use
+    `tonesieve.extractors.streaming.Stream`.
 
-    For samples at hand use `tonesieve.extractors.streaming.Stream`.
+    Parameters
+    ----------
+    hz : sequence of float, optional
+        Nominal frequencies of the tones in Hz; may be left out for a run, which has its own.
+    rate_hz : float, optional
+        Samples a second; by default the run's, or what the Lab Streaming Layer states.
+    with_ : str or path, default="pretrained"
+        The pretrained extractor, a filter by its name, or a run directory.
+    channels : int, default=1
+        Numbers in a line.
+    from_ : str, default="-"
+        Standard input (``-``), ``tcp://HOST:PORT`` or ``lsl://NAME``.
+    state : path, optional
+        File from which the stream is restored, if it is there, and to which it is saved.
+    save_every_s : float, default=10.0
+        Seconds between two savings.
+    remove : bool, default=False
+        Whether the samples without the tones are written, in place of the tones.
+    full : bool, default=False
+        Whether a line holds, channel by channel and tone by tone, the tone, its amplitude, phase
+        (rad) and frequency (Hz), and both limits of its 90% band.
+
+    Returns
+    -------
+    dict
+        Counts of lines and gaps, and why the stream ended.
+
+    Raises
+    ------
+    UserError
+        If the extractor cannot stream at that rate, or the saved state is another stream's.
+
+    Examples
+    --------
+    >>> import tonesieve
+    >>> tonesieve.stream([50.0], rate_hz=1000.0)["lines"]  # doctest: +SKIP
+    1000
     """
     if channels < 1:
         raise UserError(f"--channels {channels}: must be 1 or more")
     if remove and full:
-        raise UserError("--full: tells of the tones; leave --remove away")
+        raise UserError("--full: describes the tones; leave --remove away")
     check_rate(Path("stream"), rate_hz)
-    with source_at(with_, hz) as found, feed_of(from_, channels) as feed:
-        if rate_hz is None and isinstance(feed, LslSource) and feed.rate_hz > 0:
-            rate_hz = feed.rate_hz
-        if isinstance(found, Source):
-            source = found
+    with source_at(with_, hz) as made, open_byte_source(from_, channels) as bytes_in:
+        if rate_hz is None and isinstance(bytes_in, LslSource) and bytes_in.rate_hz > 0:
+            rate_hz = bytes_in.rate_hz
+        if isinstance(made, Source):
+            source = made
         elif rate_hz is None:
             raise UserError("--rate: give the samples per second of the stream")
         else:
-            source = found(rate_hz, "the stream")
+            source = made(rate_hz, "the stream")
         if rate_hz not in (None, source.data.rate_hz):
             raise UserError(
                 f"--rate {rate_hz:g}: {source.name} was trained at {source.data.rate_hz:g} Hz; "
@@ -176,10 +301,10 @@ def stream(
             )
         live = Stream(source, channels)
         if full and not live.is_detailed:
-            raise UserError(f"--full: {source.name} tells no more than the tone in a stream")
+            raise UserError(f"--full: {source.name} estimates the tone alone in a stream")
         return run_stream(
             live,
-            feed,
+            bytes_in,
             state=None if state is None else Path(state),
             chosen=choose_tones(source, hz),
             remove=remove,

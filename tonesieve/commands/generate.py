@@ -1,4 +1,4 @@
-"""The mixture, its targets and settings as a file of its own."""
+"""The records of the exercise as a file."""
 
 from __future__ import annotations
 
@@ -18,11 +18,39 @@ def generate(
     split: Literal["train", "test"] = "test",
     force: bool = False,
 ) -> dict[str, Any]:
-    """Write the exercise's record that the train or test seed draws, as .npz or .csv.
+    """Write the mixture of the exercise, its targets and settings as a file.
 
-    It is the very one that `evaluate` judges on: from time 0, whatever ``data.start`` says.
+    The record is the one that `evaluate` uses. It starts at time 0, whatever ``data.start`` is.
 
-    Answers what was written. Raises `UserError` as `load_config` and `datasets.save` do.
+    Parameters
+    ----------
+    source : str or Path
+        Preset, YAML file or run directory.
+    overrides : tuple of str
+        Changes to the settings, each ``section.key=value``.
+    out : str or Path
+        File to write, ``.npz`` (lossless) or ``.csv``.
+    split : {"train", "test"}
+        Whose seed draws the noise.
+    force : bool
+        Whether to overwrite ``out``.
+
+    Returns
+    -------
+    dict
+        ``out``, ``split``, ``seed``, ``samples`` (their number), ``rate_hz`` and
+        ``frequencies_hz``.
+
+    Raises
+    ------
+    UserError
+        For settings that are wrong, and for an ``out`` that exists or cannot be written.
+
+    Examples
+    --------
+    >>> import tonesieve
+    >>> tonesieve.generate("sieve", out="exercise.npz")["samples"]
+    10000
     """
     data = of_part(load_config(source, overrides).data, split)
     seed = data.train_seed if split == "train" else data.test_seed

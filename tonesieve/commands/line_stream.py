@@ -1,4 +1,4 @@
-"""Numbers in as they come, estimates out one for one: standard input, a socket, a lab's stream."""
+"""Numbers in as they come, an estimate out for each: standard input, a socket, a lab's stream."""
 
 from __future__ import annotations
 
@@ -18,32 +18,41 @@ import numpy as np
 from jaxtyping import Float
 
 from tonesieve.errors import UserError
-from tonesieve.extractors.streaming import EXTREME, Stream
+from tonesieve.extractors.input_scaling import EXTREME
+from tonesieve.extractors.streaming import Stream
 from tonesieve.util.files import refuse_existing
 
-AT_ONCE = 2**16  # bytes
-PIECE = 4096  # bytes that a pipe takes whole or not at all
-# A line longer than this is none; what follows until its end is passed over.
-LONGEST_LINE = 2**16
-# Lines that are no numbers are named one by one so often.
-MOST_NAMED = 100
+# Chosen, not tuned: bytes that are read at once.
+READ_SIZE = 2**16
+# Derived: bytes that a pipe takes in one piece or not at all (PIPE_BUF of Linux).
+PIPE_BUF = 4096
+# Guard: a longer line, in bytes, is a bad one, and skipped to its end.
+MAX_LINE = 2**16
+# Guard: bad lines that are named one by one on standard error.
+MAX_NAMED = 100
+# Chosen, not tuned.
 SAVE_EVERY_S = 10.0
+# Why a stream ended, as it is reported.
+STOPPED = "a signal asked to stop"
 
 
 @runtime_checkable
 class ByteSource(Protocol):
-    """Where samples come from: chunks of bytes with lines in them; b"" at the end."""
+    """Where samples come from: lines, as chunks of bytes; b"" at the end.
 
-    stop: int  # a descriptor that becomes readable when it is time to stop
+    ``stop`` is a file descriptor that becomes readable when a signal asks to stop.
+    """
+
+    stop: int
 
     def read(self) -> bytes | None:
-        """What has come; None when it is time to stop."""
+        """Return the next bytes; None when a signal asks to stop."""
         ...
 
 
 @dataclass
 class Lines:
-    """Turns bytes into samples, line by line; what is no number becomes a gap and is named."""
+    """Parses bytes into samples, line by line; what is no number becomes a gap and is named."""
 
     n_channels: int
     n_lines: int = 0
@@ -51,17 +60,17 @@ class Lines:
     _rest: bytes = b""
     _skipping: bool = False
 
-    def take(self, raw: bytes) -> Float[np.ndarray, "C T"]:
-        """All lines that are complete now."""
+    def parse(self, raw: bytes) -> Float[np.ndarray, "C T"]:
+        """Parse all lines that these bytes complete."""
         *lines, self._rest = (self._rest + raw).split(b"\n")
         if self._skipping and lines:  # the end of a line that was too long
             lines, self._skipping = [b"\x00", *lines[1:]], False
-        if len(self._rest) > LONGEST_LINE:
+        if len(self._rest) > MAX_LINE:
             self._rest, self._skipping = b"", True
         return self._numbers(lines)
 
     def finish(self) -> Float[np.ndarray, "C T"]:
-        """A last line without an end."""
+        """Parse a last line without an end."""
         last = [b"\x00"] if self._skipping else [self._rest] if self._rest else []
         self._rest, self._skipping = b"", False
         return self._numbers(last)
@@ -75,50 +84,49 @@ class Lines:
                     return samples
             except ValueError:
                 pass
-            return np.array([[self._quickly(line) for line in lines]])
-        columns = [self._one(line) for line in lines]
+            return np.array([[self._parse_number(line) for line in lines]])
+        columns = [self._parse_line(line) for line in lines]
         return np.array(columns, dtype=float).reshape(len(lines), self.n_channels).T
 
-    def _quickly(self, line: bytes) -> float:
+    def _parse_number(self, line: bytes) -> float:
         """One channel's line, of many that are mostly numbers."""
         try:
-            found = float(line)
+            number = float(line)
         except ValueError:
-            return self._one(line)[0]
-        if not abs(found) < EXTREME or b"_" in line:
-            return self._one(line)[0]
+            return self._parse_line(line)[0]
+        if not abs(number) < EXTREME or b"_" in line:
+            return self._parse_line(line)[0]
         self.n_lines += 1
-        return found
+        return number
 
-    def _one(self, line: bytes) -> list[float]:
+    def _parse_line(self, line: bytes) -> list[float]:
         self.n_lines += 1
         words = line.replace(b",", b" ").replace(b";", b" ").split()
         try:
             if b"_" in line or len(words) != self.n_channels:
                 raise ValueError
-            found = [float(word) for word in words]
+            numbers = [float(word) for word in words]
         except ValueError:
-            self._name(
-                line, "no number" if self.n_channels == 1 else f"not {self.n_channels} numbers"
-            )
+            expected = "no number" if self.n_channels == 1 else f"not {self.n_channels} numbers"
+            self._report(line, expected)
             return [np.nan] * self.n_channels
-        if not all(abs(x) < EXTREME for x in found):
-            self._name(line, "not finite, or as good as")
-        return [x if abs(x) < EXTREME else np.nan for x in found]
+        if not all(abs(x) < EXTREME for x in numbers):
+            self._report(line, f"not finite, or above {EXTREME:g}")
+        return [x if abs(x) < EXTREME else np.nan for x in numbers]
 
-    def _name(self, line: bytes, what: str) -> None:
+    def _report(self, line: bytes, problem: str) -> None:
         self.n_bad += 1
-        if self.n_bad <= MOST_NAMED:
+        if self.n_bad <= MAX_NAMED:
             shown = line[:40].decode("utf-8", "replace").replace("\x00", "").strip()
-            text = f"line {self.n_lines}: {what} ({shown!r}); answered by the forecast"
+            text = f"line {self.n_lines}: {problem} ({shown!r}); its tone is predicted"
             print(f"tonesieve: {text}", file=sys.stderr, flush=True)
-        if self.n_bad == MOST_NAMED:
-            print("tonesieve: more lines like that are only counted", file=sys.stderr, flush=True)
+        if self.n_bad == MAX_NAMED:
+            print("tonesieve: more bad lines are only counted", file=sys.stderr, flush=True)
 
 
 def run_stream(
     stream: Stream,
-    feed: ByteSource,
+    source: ByteSource,
     *,
     state: Path | None = None,
     chosen: Sequence[int] = (0,),
@@ -127,33 +135,33 @@ def run_stream(
     save_every_s: float = SAVE_EVERY_S,
     out: int = 1,
 ) -> dict[str, Any]:
-    """Answer line after line until the input ends, the reader leaves, or a signal says stop.
+    """Write a line for each line until the input ends, the reader leaves, or a signal asks to stop.
 
-    With ``state`` the stream goes on from that file if it is there, and is saved to it every so
-    often and at the end. What was saved has been answered: after a kill, feed it the lines
-    after the saved number, and the answers go on as though nothing had been. ``full``: a line
-    holds, channel by channel and tone by tone, the tone, its amplitude, phase (rad) and frequency
-    (Hz), and both ends of its band (90%). Answers the counts.
+    With ``state`` the stream continues from that file if it is there, and is saved to it now and
+    then and at the end. What was saved has been written: after a kill, send the lines after the
+    saved number, and the estimates continue as without the kill. ``full``: a line holds, channel by
+    channel and tone by tone, the tone, its amplitude, phase (rad) and frequency (Hz), and both
+    limits of its 90% band. Returns the counts.
     """
     if state is not None:
         refuse_existing(state, force=True, option="--state")
         if state.exists():
             stream.restore(state)
-            told = f"goes on after {stream.n_samples:,} samples"
-            print(f"tonesieve: {told}", file=sys.stderr, flush=True)
+            text = f"continues after {stream.n_samples:,} samples"
+            print(f"tonesieve: {text}", file=sys.stderr, flush=True)
     lines, saved = Lines(stream.n_channels), time.monotonic()
     ended = "the input ended"
     while True:
-        raw = feed.read()
-        samples = lines.take(raw) if raw else lines.finish() if raw == b"" else None
+        raw = source.read()
+        samples = lines.parse(raw) if raw else lines.finish() if raw == b"" else None
         if samples is not None and samples.shape[1]:
             before = stream.state
-            answers = _answered(stream, samples, chosen, remove=remove, full=full)
-            n_taken, reason = _written(out, answers, feed.stop)
-            if n_taken < len(answers):
-                # Of the chunk only these were answered: as though no more had come.
+            estimates = _estimates(stream, samples, chosen, remove=remove, full=full)
+            n_written, reason = _write(out, estimates, source.stop)
+            if n_written < len(estimates):
+                # The state has to be that after the last line that was written.
                 stream.state = before
-                stream.process(samples[:, :n_taken])
+                stream.process(samples[:, :n_written])
                 if isinstance(reason, OSError):
                     if state is not None:
                         stream.save(state)
@@ -161,7 +169,7 @@ def run_stream(
                 ended = str(reason)
                 break
         if not raw:
-            ended = "a signal said stop" if raw is None else ended
+            ended = STOPPED if raw is None else ended
             break
         if state is not None and time.monotonic() - saved >= save_every_s:
             stream.save(state)
@@ -177,17 +185,17 @@ def run_stream(
     }
 
 
-def _answered(
+def _estimates(
     stream: Stream, samples: Float[np.ndarray, "C T"], chosen: Sequence[int], *, remove: bool,
     full: bool,
 ) -> list[str]:  # fmt: skip
     """A line a sample; ``full``: of every tone also amplitude, phase, frequency and band."""
     if not full:
         return _text(stream.process(samples), samples, chosen, remove=remove)
-    told = stream.process_detailed(samples)
-    tones = told.tones
-    ends = (tones - told.band, tones + told.band)
-    parts = np.stack([tones, told.amplitude, told.phase, told.hz, *ends], axis=3)
+    estimate = stream.process_detailed(samples)
+    tones, band = estimate.tones, estimate.band
+    parameters = (estimate.amplitude, estimate.phase, estimate.hz)
+    parts = np.stack([tones, *parameters, tones - band, tones + band], axis=3)
     flat = parts[:, :, list(chosen)].transpose(1, 0, 2, 3).reshape(samples.shape[1], -1)
     return [",".join(map(repr, row)) for row in flat.tolist()]
 
@@ -208,39 +216,39 @@ def _text(
     return [",".join(map(repr, row)) for row in flat.tolist()]
 
 
-def _written(out: int, answers: list[str], stop: int) -> tuple[int, str | OSError]:
-    """How many of these lines were taken, and why no more; a slow reader is waited for.
+def _write(out: int, lines: list[str], stop: int) -> tuple[int, str | OSError]:
+    """How many of these lines were written, and why no more; a slow reader is waited for.
 
-    In pieces of whole lines that a pipe takes in one: a signal to stop finds no line half-written.
+    In pieces of whole lines that a pipe takes in one: a signal to stop leaves no line half-written.
     """
-    whole = ("\n".join(answers) + "\n").encode()
+    raw = ("\n".join(lines) + "\n").encode()
     done = 0
-    while done < len(whole):
-        end = whole.rfind(b"\n", done, done + PIECE) + 1
-        end = end or whole.index(b"\n", done) + 1  # a line longer than that
+    while done < len(raw):
+        end = raw.rfind(b"\n", done, done + PIPE_BUF) + 1
+        end = end or raw.index(b"\n", done) + 1  # a line longer than that
         try:
             ready, _, _ = select.select([stop], [out], [])
             if ready:
-                return whole.count(b"\n", 0, done), "a signal said stop"
-            piece = whole[done:end]
+                return raw.count(b"\n", 0, done), STOPPED
+            piece = raw[done:end]
             while piece:
                 piece = piece[os.write(out, piece) :]
         except BrokenPipeError:
-            return whole.count(b"\n", 0, done), "the reader left"
+            return raw.count(b"\n", 0, done), "the reader left"
         except OSError as error:
-            return whole.count(b"\n", 0, done), error
+            return raw.count(b"\n", 0, done), error
         done = end
-    return len(answers), ""
+    return len(lines), ""
 
 
 @contextmanager
-def feed_of(address: str, n_channels: int) -> Iterator[ByteSource]:
+def open_byte_source(address: str, n_channels: int) -> Iterator[ByteSource]:
     """Standard input (-), tcp://HOST:PORT, or lsl://NAME, for as long as the block lasts.
 
-    A signal to stop (INT, TERM) ends the feed, so that what was read is still answered.
+    A signal to stop (INT, TERM) ends the input, so that what was read is still processed.
     """
     kind, _, rest = address.partition("://")
-    with _stopped() as stop:
+    with _stop_descriptor() as stop:
         if address == "-":
             yield Descriptor(0, stop)
         elif kind == "tcp" and rest:
@@ -262,12 +270,12 @@ class Descriptor:
     stop: int
 
     def read(self) -> bytes | None:
-        """As many bytes as there are, or a signal."""
+        """Return the bytes that are there, or None after a signal."""
         ready, _, _ = select.select([self.descriptor, self.stop], [], [])
         if self.stop in ready:
             return None
         try:
-            return os.read(self.descriptor, AT_ONCE)
+            return os.read(self.descriptor, READ_SIZE)
         except ConnectionError:
             return b""
 
@@ -275,25 +283,24 @@ class Descriptor:
 class LslSource:
     """A stream of the Lab Streaming Layer, found by its name."""
 
-    PATIENCE_S = 10.0
+    # Guard: seconds within which it has to be found.
+    TIMEOUT_S = 10.0
 
     def __init__(self, name: str, n_channels: int, stop: int) -> None:
         from pylsl import StreamInlet, resolve_byprop, set_config_content
 
         set_config_content("[log]\nlevel = -2\n")  # errors alone: standard error is for lines
-        found = resolve_byprop("name", name, timeout=self.PATIENCE_S)
-        if not found:
-            raise UserError(f"--from lsl://{name}: no such stream within {self.PATIENCE_S:g} s")
-        if found[0].channel_count() != n_channels:
-            raise UserError(
-                f"--from lsl://{name}: has {found[0].channel_count()} channels; say so with "
-                "--channels"
-            )
-        self.rate_hz = float(found[0].nominal_srate())
-        self._inlet, self.stop = StreamInlet(found[0], recover=False), stop
+        streams = resolve_byprop("name", name, timeout=self.TIMEOUT_S)
+        if not streams:
+            raise UserError(f"--from lsl://{name}: no such stream within {self.TIMEOUT_S:g} s")
+        n_found = streams[0].channel_count()
+        if n_found != n_channels:
+            raise UserError(f"--from lsl://{name}: has {n_found} channels; say so with --channels")
+        self.rate_hz = float(streams[0].nominal_srate())
+        self._inlet, self.stop = StreamInlet(streams[0], recover=False), stop
 
     def read(self) -> bytes | None:
-        """The samples that have come, as lines."""
+        """Return the samples that have come, as lines."""
         from pylsl.util import LostError
 
         while True:
@@ -322,18 +329,18 @@ def _connected(address: str) -> Iterator[socket.socket]:
 
 
 @contextmanager
-def _stopped() -> Iterator[int]:
-    """A descriptor that becomes readable when a signal asks to stop."""
+def _stop_descriptor() -> Iterator[int]:
+    """A file descriptor that becomes readable when a signal asks to stop."""
     readable, writable = os.pipe()
     os.set_blocking(writable, False)
     before = {}
 
-    def note(number: int, frame: Any) -> None:
+    def on_signal(number: int, frame: Any) -> None:
         os.write(writable, b"x")
 
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
-            before[number] = signal.signal(number, note)
+            before[number] = signal.signal(number, on_signal)
         yield readable
     finally:
         for number, handler in before.items():

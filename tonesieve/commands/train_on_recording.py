@@ -1,4 +1,4 @@
-"""A recording's own noise to train in: all that a run needs to know of it, found by itself."""
+"""Training in the noise of a recording: the settings are estimated from the recording."""
 
 from __future__ import annotations
 
@@ -16,45 +16,49 @@ from matplotlib.figure import Figure
 from tonesieve.config.config import Config, with_background
 from tonesieve.config.presets import change_config, load_config, read_override
 from tonesieve.errors import UserError
-from tonesieve.evaluation.injection import NETWORK, band_around, judge_injected, n_parts
+from tonesieve.evaluation.injection import band_around, evaluate_injected, n_parts
+from tonesieve.evaluation.injection_scores import NETWORK
 from tonesieve.evaluation.metrics import band_rms
-from tonesieve.evaluation.plots.run_plots import error_by_snr
+from tonesieve.evaluation.plots.comparison_plots import error_by_snr
 from tonesieve.extractors.protocol import Extractor
 from tonesieve.recordings.recording import read_recording
-from tonesieve.signals.backgrounds import SHARES, Background, cut_in_parts, save_background
+from tonesieve.signals.backgrounds import SHARES, Background, save_background, split_parts
 from tonesieve.signals.synthesis import background_of
-from tonesieve.signals.tone_removal import Removal, remove_tones, whitening_of
+from tonesieve.signals.tone_removal import Removal, remove_tones
+from tonesieve.signals.whitening import burg_whitening
 from tonesieve.util.files import write_text
 
-__all__ = ["RecordingTask", "judge", "store", "n_parts", "prepare"]
+__all__ = ["RecordingTask", "evaluate_on_recording", "n_parts", "prepare", "store"]
 PRESET = "own"
-# Within a run directory.
-FILE, FOUND, TABLE = "background.npz", "recording.json", "injected.csv"
-# A recording to learn from has at most so many samples: it is kept in memory.
-MOST_READ = 2**25
-# A training record has at most so many samples; at least so many, and so many periods.
-MOST_SAMPLES, LEAST_SAMPLES, LEAST_PERIODS = 4096, 64, 4
-# Guards take at most this share of a recording, together; stretches to judge on are a share of
-# their part.
-MOST_GUARDED, STRETCHES = 0.1, 4
-# Tones are put in from this far below what was found to this far above (dB), and in any case over
-# this range of tone over noise in the band.
-BELOW_DB, ABOVE_DB, QUIET_DB, LOUD_DB = 20.0, 10.0, -15.0, 15.0
-# The largest standard deviation of a tone's log-amplitude lies between these.
-MOST_FADING = 0.3, 0.7
-# How far the noise around the tones is taken to stray, from and to; told from so many pieces.
-SWAY_DB, MOST_PIECES = (0.5, 10.0), 10
-# A residue this small beside the tone is rounding, not noise.
-NOTHING = 1e-6
+# Files of a run directory.
+FILE, PROPERTIES, TABLE = "background.npz", "recording.json", "injected.csv"
+# Samples of a recording, at most. Guard: the recording is held in memory.
+MAX_SAMPLES = 2**25
+# Samples of a training record, at most and at least, and its periods of the lowest tone at least.
+# Chosen, not tuned.
+MAX_RECORD_SAMPLES, MIN_RECORD_SAMPLES, MIN_PERIODS = 4096, 64, 4
+# The largest fraction of a recording that the guards between its parts take together; the test
+# part is divided into this many stretches. Chosen, not tuned.
+MAX_GUARD_FRACTION, N_STRETCHES = 0.1, 4
+# Amplitudes of the added tones reach from this far below to this far above the measured amplitude
+# (dB). They cover at least this range of SNR in the band (dB). Chosen, not tuned.
+BELOW_DB, ABOVE_DB, LOW_SNR_DB, HIGH_SNR_DB = 20.0, 10.0, -15.0, 15.0
+# Range of the largest standard deviation of a tone's log-amplitude. Chosen, not tuned.
+FADING_RANGE = 0.3, 0.7
+# Range of the variation of the noise around the tones (dB), and the largest number of pieces that
+# it is estimated from. Chosen, not tuned.
+SWAY_RANGE_DB, MAX_PIECES = (0.5, 10.0), 10
+# Guard: a residual this small relative to the recording is rounding, not noise.
+ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
 class RecordingTask:
-    """A configuration to train, the background that it speaks of, and what was found."""
+    """The settings of a training, its background, and the properties of the recording."""
 
     config: Config
     background: Background
-    found: dict[str, Any]
+    properties: dict[str, Any]
 
 
 def prepare(
@@ -67,107 +71,108 @@ def prepare(
     rate_hz: float | None = None,
     time: str | None = None,
 ) -> RecordingTask:
-    """Take the wanted tones out of a recording and settle how to train in the rest.
+    """Remove the tones near ``hz`` from a recording and derive the settings of a training.
 
-    Frequency near ``hz``, rate, amplitudes, their drift and the noise's colour are found; overrides
-    have the last word. Raises `UserError` for a recording that this cannot be done with.
+    Frequencies, rate, amplitudes, their drift and the spectrum of the noise are estimated.
+    ``overrides`` take precedence. Raises `UserError` for a recording that cannot be used.
     """
     path = Path(recording)
     columns = () if column is None else (column,)
-    given = read_recording(path, columns=columns, rate_hz=rate_hz, time=time)
-    if given.n_samples > MOST_READ:
+    file = read_recording(path, columns=columns, rate_hz=rate_hz, time=time)
+    if file.n_samples > MAX_SAMPLES:
         raise UserError(
-            f"{path}: {given.n_samples:,} samples; at most {MOST_READ:,} can be learned from"
+            f"{path}: {file.n_samples:,} samples; training takes at most {MAX_SAMPLES:,}"
         )
-    samples, rate = given.samples, given.rate_hz
+    samples, rate = file.samples, file.rate_hz
     _check(path, samples, rate, hz)
     try:
         removal = remove_tones(samples, rate, hz)
     except UserError as reason:
         raise UserError(f"{path}: {reason}") from None
     unit = float(np.sqrt(np.nanmean(removal.background**2)))
-    if not unit > NOTHING * float(np.nanstd(samples)):
-        raise UserError(f"{path}: holds nothing beside the tones; there is no noise to train in")
-    guard = min(removal.window // 2, int(MOST_GUARDED / 2 * len(samples)))
+    if not unit > ROUNDING * float(np.nanstd(samples)):
+        raise UserError(f"{path}: holds nothing but the tones; there is no noise to train in")
+    guard = min(removal.window // 2, int(MAX_GUARD_FRACTION / 2 * len(samples)))
     noise = removal.background / unit
-    parts = cut_in_parts(len(samples), guard)
+    parts = split_parts(len(samples), guard)
     background = Background(noise.astype(np.float32).astype(float), rate, unit, parts)
     _check_parts(path, background, removal.frequencies_hz)
-    found = _found(path, background, removal, hz)
-    words = dict(read_override(override) for override in overrides)
-    changes = _settings(background, removal, found)
-    if words.get("model.kind", load_config(source).model.kind) != "bank":
-        del changes["model.whitening"]
+    properties = _properties(path, background, removal, hz)
+    overridden = dict(read_override(override) for override in overrides)
+    derived = _settings(background, removal, properties)
+    if overridden.get("model.kind", load_config(source).model.kind) != "bank":
+        del derived["model.whitening"]
     where = " ".join([str(source), *overrides])
-    config = change_config(source, {**changes, **words}, where=where)
-    return RecordingTask(config, background, found)
+    config = change_config(source, {**derived, **overridden}, where=where)
+    return RecordingTask(config, background, properties)
 
 
-def store(folder: Path, config: Config, own: RecordingTask | None) -> Config:
-    """Write a background into a run directory; the settings that name it there.
+def store(folder: Path, config: Config, task: RecordingTask | None) -> Config:
+    """Write a background into a run directory; return the settings that refer to it there.
 
-    Without ``own`` it is the one that the settings name already: a run that is repeated.
+    Without ``task``, for a run that is repeated, the background is that of the settings.
     """
-    noise = background_of(config.data) if own is None else own.background
-    save_background(noise, folder / FILE)
-    if own is not None:
-        write_text(folder / FOUND, json.dumps(own.found, indent=2) + "\n")
+    background = background_of(config.data) if task is None else task.background
+    save_background(background, folder / FILE)
+    if task is not None:
+        write_text(folder / PROPERTIES, json.dumps(task.properties, indent=2) + "\n")
     return with_background(config, FILE)
 
 
-def judge(
+def evaluate_on_recording(
     folder: Path, config: Config, extractor: Extractor, *, on_part: Callable[[int], None]
 ) -> tuple[dict[str, Any], Figure]:
-    """A run beside the filters in its recording's held-out noise: figures, and a picture.
+    """Compare a run with the filters in its recording's held-out noise: metrics and a figure.
 
-    The table goes to ``injected.csv``. ``on_part`` hears how many of `n_parts` are done.
+    The table is written to ``injected.csv``. ``on_part`` is called with the number of the `n_parts`
+    that are done.
     """
-    figures, table = judge_injected(extractor, config, on_part=on_part)
+    metrics, table = evaluate_injected(extractor, config, on_part=on_part)
     write_text(folder / TABLE, table.to_csv(index=False))
-    own_snr = [snr for snr in figures["recording_snr_db"] if snr is not None]
-    path = folder / FOUND
-    found = {"recording": json.loads(path.read_text("utf-8"))} if path.exists() else {}
-    return {"injected": figures, **found}, error_by_snr(table, own_snr, NETWORK)
+    recording_snr = [snr for snr in metrics["recording_snr_db"] if snr is not None]
+    path = folder / PROPERTIES
+    properties = {"recording": json.loads(path.read_text("utf-8"))} if path.exists() else {}
+    return {"injected": metrics, **properties}, error_by_snr(table, recording_snr, NETWORK)
 
 
 def _check(
     path: Path, samples: Float[np.ndarray, " T"], rate_hz: float, hz: Sequence[float]
 ) -> None:
     if not hz:
-        raise UserError("--recording: name the tone to learn with --hz, in Hz")
+        raise UserError("--recording: give the nominal frequency of the tone with --hz, in Hz")
     for f in hz:
         if not 0 < f < rate_hz / 2:
             raise UserError(
                 f"--hz {f:g}: must be above 0 and below {rate_hz / 2:g} Hz, half the rate of {path}"
             )
     if len(set(hz)) < len(hz):
-        raise UserError("--hz: the same tone twice; each must differ")
-    good = samples[np.isfinite(samples)]
-    if len(good) == 0:
-        raise UserError(f"{path}: gaps alone; there is nothing to learn from")
-    if np.ptp(good) == 0:
+        raise UserError("--hz: the same tone twice; all must differ")
+    valid = samples[np.isfinite(samples)]
+    if len(valid) == 0:
+        raise UserError(f"{path}: gaps alone; there are no samples to train on")
+    if np.ptp(valid) == 0:
         raise UserError(f"{path}: constant; there is no noise to train in")
 
 
 def _check_parts(path: Path, background: Background, frequencies_hz: Sequence[float]) -> None:
     """Raise `UserError` where the parts are too short, or a gap fills one."""
     n = len(background.samples)
-    needed = max(LEAST_SAMPLES, LEAST_PERIODS * background.rate_hz / min(frequencies_hz))
+    needed = max(MIN_RECORD_SAMPLES, MIN_PERIODS * background.rate_hz / min(frequencies_hz))
     if len(background.part("validation")) < needed:
-        whole = math.ceil(needed / SHARES[1] / (1 - MOST_GUARDED))
+        total = math.ceil(needed / SHARES[1] / (1 - MAX_GUARD_FRACTION))
         raise UserError(
-            f"{path}: too short: {n} samples; to train, validate and test apart takes at least "
-            f"{whole} ({whole / background.rate_hz:g} s)"
+            f"{path}: too short: {n} samples; separate parts to train, validate and test on take "
+            f"at least {total} ({total / background.rate_hz:g} s)"
         )
     for name in background.parts:
         if not np.isfinite(background.part(name)).any():
             raise UserError(f"{path}: the part to {name} on is one gap; cut the recording first")
 
 
-def _found(
+def _properties(
     path: Path, background: Background, removal: Removal, hz: Sequence[float]
 ) -> dict[str, Any]:
-    """What the recording is like, for `metrics.json`."""
+    """Properties of the recording, for `recording.json` and `metrics.json`."""
     rate, unit, amplitudes = background.rate_hz, background.unit, removal.amplitudes()
     tones = []
     for k, f in enumerate(removal.frequencies_hz):
@@ -181,7 +186,7 @@ def _found(
             {
                 "asked_hz": hz[k],
                 "hz": f,
-                "stands_out": removal.found[k],
+                "stands_out": removal.detected[k],
                 "amplitude": float(amplitudes[k]),
                 "band_hz": list(band),
                 "noise_rms_in_band": noise,
@@ -205,52 +210,54 @@ def _found(
 
 
 def _sway_db(background: Background, frequencies_hz: Sequence[float]) -> float:
-    """How far the noise around the tones strays: twice its deviation over pieces of the train part.
+    """How far the noise around the tones varies: twice its deviation over pieces of the train part.
 
-    Every piece has at least a few periods; of short recordings chance adds to what is found, for
-    there little is known.
+    Every piece has at least a few periods. In short recordings chance adds to the result.
     """
     rate, part = background.rate_hz, background.part("train")
-    strays = []
+    deviations = []
     for f in frequencies_hz:
-        n_pieces = int(np.clip(len(part) * f / rate / (2 * LEAST_PERIODS), 2, MOST_PIECES))
+        n_pieces = int(np.clip(len(part) * f / rate / (2 * MIN_PERIODS), 2, MAX_PIECES))
         pieces = [p for p in np.array_split(part, n_pieces) if np.isfinite(p).sum() > len(p) / 2]
-        levels = [band_rms(p, rate, band_around(f, rate)) for p in pieces]
-        strays.append(float(np.std(20 * np.log10(np.maximum(levels, 1e-30)))) if levels else 0.0)
-    return float(np.clip(2 * max(strays), *SWAY_DB))
+        rms = [band_rms(p, rate, band_around(f, rate)) for p in pieces]
+        deviations.append(float(np.std(20 * np.log10(np.maximum(rms, 1e-30)))) if rms else 0.0)
+    return float(np.clip(2 * max(deviations), *SWAY_RANGE_DB))
 
 
-def _settings(background: Background, removal: Removal, found: dict[str, Any]) -> dict[str, Any]:
+def _settings(
+    background: Background, removal: Removal, properties: dict[str, Any]
+) -> dict[str, Any]:
     """Settings by dotted keys."""
     rate, unit = background.rate_hz, background.unit
     lowest = min(removal.frequencies_hz)
-    n_train, n_held, n_test = (b - a for a, b in background.parts.values())
-    n_record = min(MOST_SAMPLES, n_held, n_train // 2)
-    n_least = math.ceil(LEAST_PERIODS * rate / lowest)
-    n_record = max(n_record, min(n_held, n_least))
-    n_stretch = max(min(n_record, n_test // STRETCHES), 2 * n_least)
+    n_train, n_validation, n_test = (b - a for a, b in background.parts.values())
+    n_record = min(MAX_RECORD_SAMPLES, n_validation, n_train // 2)
+    n_min = math.ceil(MIN_PERIODS * rate / lowest)
+    n_record = max(n_record, min(n_validation, n_min))
+    n_stretch = max(min(n_record, n_test // N_STRETCHES), 2 * n_min)
     n_stretch = min(n_stretch, n_test // 2)
     chunk = min(n_record, max(512, math.ceil(rate / lowest)))
-    record_s, loudest = n_record / rate, max(removal.wander_hz(rate))
-    scale = [t["noise_rms_in_band"] * math.sqrt(2) / unit for t in found["tones"]]
-    snrs = [t["snr_db"] for t in found["tones"]]
-    low_db, high_db = min(QUIET_DB, min(snrs) - BELOW_DB), max(LOUD_DB, max(snrs) + ABOVE_DB)
-    low_db = max(low_db, 2 * QUIET_DB)  # nothing is to be heard of tones that do not stand out
-    own = {
+    record_s, max_wander = n_record / rate, max(removal.wander_hz(rate))
+    tones = properties["tones"]
+    scale = [t["noise_rms_in_band"] * math.sqrt(2) / unit for t in tones]
+    snrs = [t["snr_db"] for t in tones]
+    low_db, high_db = min(LOW_SNR_DB, min(snrs) - BELOW_DB), max(HIGH_SNR_DB, max(snrs) + ABOVE_DB)
+    low_db = max(low_db, 2 * LOW_SNR_DB)  # guard against tones that were not detected
+    settings = {
         "file": FILE,
         "unit": unit,
-        "found": [t["amplitude"] / unit for t in found["tones"]],
+        "found": [t["amplitude"] / unit for t in tones],
         "tone_range": [min(scale) * 10 ** (low_db / 20), max(scale) * 10 ** (high_db / 20)],
-        "wander_hz": [0.02 / record_s, max(0.5 / record_s, 2 * loudest)],
-        "fading": [0.01, float(np.clip(2 * max(removal.fading()), *MOST_FADING))],
+        "wander_hz": [0.02 / record_s, max(0.5 / record_s, 2 * max_wander)],
+        "fading": [0.01, float(np.clip(2 * max(removal.fading()), *FADING_RANGE))],
         "change_s": [record_s / 20, 2 * record_s],
-        "sway_db": found["sway_db"],
+        "sway_db": properties["sway_db"],
     }
     return {
         "data.regime": "free",
         "data.start": "random",
         "data.noise": "fresh",
-        "data.background": own,
+        "data.background": settings,
         "data.frequencies_hz": list(removal.frequencies_hz),
         "data.rate_hz": rate,
         "data.duration_s": n_stretch / rate,
@@ -258,5 +265,5 @@ def _settings(background: Background, removal: Removal, found: dict[str, Any]) -
         "training.record_s": record_s,
         "training.chunk_samples": chunk,
         "evaluation.settle_s": n_stretch / rate / 4,
-        "model.whitening": list(whitening_of(background.part("train"))),
+        "model.whitening": list(burg_whitening(background.part("train"))),
     }

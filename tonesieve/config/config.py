@@ -1,35 +1,49 @@
-"""All settings of a run, their agreement with each other, lossless to and from YAML."""
+"""All settings of a run, checked together, lossless to and from YAML."""
 
 from __future__ import annotations
 
-import difflib
 import math
-import re
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import Field, ValidationError, model_validator
 
+from tonesieve.config.base import Settings
+from tonesieve.config.parsing import SECTIONS, explain, parse_yaml
 from tonesieve.config.schema import (
     DataSettings,
     EvaluationSettings,
     ModelSettings,
-    Settings,
     TrainingSettings,
     VisualisationSettings,
 )
 from tonesieve.errors import UserError
 
-# Sections of the settings that a training follows from.
+# Sections of the settings that the result of a training depends on.
 TRAINED = ("data", "model", "training")
-# Tones that a bank takes: the work grows with the cube of their number.
-MOST_IN_BANK = 8
+# Guard against cost, which grows with the cube of the number of tones of a bank.
+MAX_BANK_TONES = 8
 
 
 class Config(Settings):
-    """All settings of a run."""
+    """All settings of a run.
+
+    Attributes
+    ----------
+    name : str
+        Name of the run.
+    data : DataSettings
+        The input signal.
+    model : ModelSettings
+        The network.
+    training : TrainingSettings
+        How the network is trained.
+    evaluation : EvaluationSettings
+        How it is evaluated.
+    visualisation : VisualisationSettings
+        What the figures show.
+    """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = "tonesieve"
     data: DataSettings = DataSettings()
@@ -40,18 +54,18 @@ class Config(Settings):
 
     @property
     def stateful(self) -> bool:
-        """Whether one sample goes in per step and the state is carried (L=1)."""
+        """Whether the network takes one sample a step and carries its state (L=1)."""
         return self.model.window == 1
 
     @property
     def stride(self) -> int:
-        """Samples between two inputs of one lane: lanes of a strided model see every B-th."""
+        """Samples between two inputs of one lane; B for strided lanes, else 1."""
         strided = self.stateful and self.training.lanes == "strided"
         return self.training.batch_size if strided else 1
 
     @property
     def own_records(self) -> bool:
-        """Whether every lane draws records of its own (fresh noise), not rows of a shared one."""
+        """Whether every lane draws records of its own (fresh noise)."""
         contiguous = self.training.lanes == "contiguous"
         return self.stateful and contiguous and self.data.noise == "fresh"
 
@@ -63,24 +77,24 @@ class Config(Settings):
 
     @property
     def prefetches(self) -> bool:
-        """Whether a thread of its own draws the batches, so that nothing waits for them."""
+        """Whether a separate thread draws the batches in advance."""
         return self.data.noise == "fresh"
 
     @property
     def shuffled(self) -> bool:
-        """Whether training rows or windows come in random order."""
+        """Whether training rows or windows are in random order."""
         return (not self.stateful) if self.training.shuffle is None else self.training.shuffle
 
     @property
     def n_rows(self) -> int:
-        """Rows (L=1) or windows of stride 1 (L>1) that one component has in a record."""
+        """Rows (L=1) or windows of stride 1 (L>1) of one component in a record."""
         return self.data.n_samples - self.model.window + 1
 
     @property
     def n_train(self) -> int:
-        """How many of them, from the start, are trained on; the rest validate."""
-        share = 1 - self.training.validation_fraction
-        return math.floor(self.n_rows * share + 1e-9)  # 0.9 of 1,000 is 900, not 899.99...
+        """Rows or windows, from the start, that are trained on; the rest validate."""
+        fraction = 1 - self.training.validation_fraction
+        return math.floor(self.n_rows * fraction + 1e-9)  # 0.9 of 1,000 is 900, not 899.99...
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -108,9 +122,9 @@ class Config(Settings):
                 "training.state_reset: a selector in the initial state is lost when the state "
                 "is never reset; use state_reset: component"
             )
-        if model.kind == "bank" and data.n_components > MOST_IN_BANK:
+        if model.kind == "bank" and data.n_components > MAX_BANK_TONES:
             raise ValueError(
-                f"model.kind: a bank tells at most {MOST_IN_BANK} tones apart, and "
+                f"model.kind: a bank separates at most {MAX_BANK_TONES} tones, and "
                 f"data.frequencies_hz has {data.n_components}"
             )
         if training.devices > training.batch_size:
@@ -118,15 +132,15 @@ class Config(Settings):
                 f"training.devices: {training.devices} for batches of {training.batch_size}; "
                 "choose at most that"
             )
-        self._check_training_stretches()
+        self._check_training_rows()
         self._check_positions()
-        self._check_teaching()
+        self._check_teacher()
         return self
 
-    def _check_teaching(self) -> None:
-        """Settings that would be passed over in silence are refused."""
+    def _check_teacher(self) -> None:
+        """Refuse settings of the teacher and the balance that would be ignored."""
         data, training = self.data, self.training
-        own = self.own_records or not self.stateful
+        separate = self.own_records or not self.stateful
         if training.teacher != "none":
             if data.noise != "fresh":
                 raise ValueError(
@@ -134,29 +148,30 @@ class Config(Settings):
                 )
             if data.background is not None:
                 raise ValueError(
-                    "training.teacher: no best estimate is known in a recording's noise; "
+                    "training.teacher: the posterior mean is not known for a recording's noise; "
                     "set teacher: none"
                 )
-            if not own:
+            if not separate:
                 raise ValueError(
                     "training.teacher: is for windows, and for lanes with records of their own; "
                     "set data.noise: fresh and training.lanes: contiguous, or teacher: none"
                 )
             if data.regime == "locked" and data.start != "random":
                 raise ValueError(
-                    "training.teacher: knows no start; set data.start: random, or teacher: none"
+                    "training.teacher: does not use the start; set data.start: random, or "
+                    "teacher: none"
                 )
             if self.model.taps or self.model.bidirectional:
                 raise ValueError(
-                    "training.teacher: answers from the samples so far, and the model sees later "
-                    "ones (taps, bidirectional); set teacher: none"
+                    "training.teacher: is causal, and the model observes later samples (taps, "
+                    "bidirectional); set teacher: none"
                 )
         if training.balance == "tone" and not (self.own_records and data.noise == "fresh"):
             raise ValueError(
                 "training.balance: tone is for lanes with records of their own (data.noise: fresh, "
                 "training.lanes: contiguous, model.window: 1); set those, or balance: none"
             )
-        if training.balance == "age" and not own:
+        if training.balance == "age" and not separate:
             raise ValueError(
                 "training.balance: is for lanes with records of their own (data.noise: fresh, "
                 "training.lanes: contiguous) and for windows; set those, or balance: none"
@@ -175,7 +190,7 @@ class Config(Settings):
                 "evaluation.join: the mean over windows needs all positions trained; use last"
             )
 
-    def _check_training_stretches(self) -> None:
+    def _check_training_rows(self) -> None:
         data, training = self.data, self.training
         if training.record_s is not None and round(training.record_s * data.rate_hz) < 2:
             raise ValueError("training.record_s: shorter than 2 samples; choose more")
@@ -195,10 +210,25 @@ class Config(Settings):
 def make_config(settings: Any, *, where: str = "configuration") -> Config:
     """Build a `Config` from nested plain values.
 
-    Raises `UserError` that names the key, what is wrong with it and what would be right.
+    Parameters
+    ----------
+    settings : mapping
+        Sections of settings; omitted keys have their defaults.
+    where : str
+        Where they are from, for the message of an error.
+
+    Returns
+    -------
+    Config
+        The settings.
+
+    Raises
+    ------
+    UserError
+        If a key is unknown or a value not allowed; the message states what is allowed.
     """
     if not isinstance(settings, dict):
-        raise UserError(f"{where}: must be a mapping with sections {', '.join(_SECTIONS)}")
+        raise UserError(f"{where}: must be a mapping with sections {', '.join(SECTIONS)}")
     try:
         return Config.model_validate(settings)
     except ValidationError as error:
@@ -208,43 +238,43 @@ def make_config(settings: Any, *, where: str = "configuration") -> Config:
 
 
 def from_yaml(text: str, *, where: str = "configuration") -> Config:
-    """Read a `Config` from YAML text; raises `UserError` as `make_config` does."""
+    """Read a `Config` from YAML text.
+
+    Parameters
+    ----------
+    text : str
+        YAML text.
+    where : str
+        Where it is from, for the message of an error.
+
+    Returns
+    -------
+    Config
+        The settings.
+
+    Raises
+    ------
+    UserError
+        If the text is not YAML, and as `make_config` does.
+    """
     return make_config(parse_yaml(text, where=where), where=where)
 
 
-def parse_yaml(text: str, *, where: str) -> Any:
-    """Plain values from a YAML file's text; an empty text is an empty mapping."""
-    values = parse_value(text, where=where)
-    return {} if values is None else values
-
-
-def parse_value(text: str, *, where: str) -> Any:
-    """One plain value from YAML text; an empty text is None."""
-    try:
-        return yaml.load(text, _StrictLoader)  # a safe loader that also refuses repeated keys
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{where}: not YAML: {str(error)[:200]}") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"{where}{line}: not YAML: {getattr(error, 'problem', error)}") from None
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """YAML's plain types; a key given twice is a mistake, not a choice of the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = next((key for i, key in enumerate(keys) if key in keys[:i]), None)
-        if twice is not None:
-            raise yaml.constructor.ConstructorError(
-                problem=f"the key {twice!r} stands twice", problem_mark=node.start_mark
-            )
-        return super().construct_mapping(node, deep=deep)
-
-
 def with_absolute_background(config: Config, folder: Path) -> Config:
-    """The settings with a background's file where it lies: a relative name is of this folder."""
+    """Make the path of a background absolute.
+
+    Parameters
+    ----------
+    config : Config
+        Settings, with a background or without.
+    folder : Path
+        Folder that a relative path is relative to.
+
+    Returns
+    -------
+    Config
+        The settings with the absolute path.
+    """
     background = config.data.background
     if background is None:
         return config
@@ -252,13 +282,37 @@ def with_absolute_background(config: Config, folder: Path) -> Config:
 
 
 def with_relative_background(config: Config) -> Config:
-    """The settings with a background's bare name, as they stand in the folder that holds it."""
+    """Reduce the path of a background to its file name.
+
+    Parameters
+    ----------
+    config : Config
+        Settings, with a background or without.
+
+    Returns
+    -------
+    Config
+        The settings as they are saved in the folder of the background.
+    """
     background = config.data.background
     return config if background is None else with_background(config, Path(background.file).name)
 
 
 def with_background(config: Config, file: str) -> Config:
-    """The settings with their background in another file."""
+    """Replace the path of a background.
+
+    Parameters
+    ----------
+    config : Config
+        Settings with a background.
+    file : str
+        The new path.
+
+    Returns
+    -------
+    Config
+        The settings with that path.
+    """
     assert config.data.background is not None
     background = config.data.background.model_copy(update={"file": file})
     data = config.data.model_copy(update={"background": background})
@@ -266,35 +320,16 @@ def with_background(config: Config, file: str) -> Config:
 
 
 def to_yaml(settings: Config | DataSettings) -> str:
-    """Write settings as YAML text, every key with its value."""
+    """Write settings as YAML text, every key with its value.
+
+    Parameters
+    ----------
+    settings : Config or DataSettings
+        The settings.
+
+    Returns
+    -------
+    str
+        YAML text; `from_yaml` restores the settings from it exactly.
+    """
     return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
-
-
-_TYPE = re.compile(r"constrained-\w+|int|float|(literal|list|tuple|dict)\[.*\]")
-_SECTIONS = ("data", "model", "training", "evaluation", "visualisation")
-
-
-def explain(error: ErrorDetails, root: type[BaseModel]) -> str:
-    """What is wrong with a key, in words, and what would be right."""
-    # Where several types would do, pydantic names each in the path.
-    parts = [str(part) for part in error["loc"]]
-    path = ".".join(part for part in parts if not _TYPE.fullmatch(part))
-    if error["type"] == "extra_forbidden":
-        return f"{path}: no such key{_suggestion(error['loc'], root)}"
-    if error["type"] == "value_error":
-        reason = error["msg"].removeprefix("Value error, ")
-        # A section's own checks begin with the key; a key's own checks do not.
-        return f"{path}{'.' if path in _SECTIONS else ': '}{reason}" if path else reason
-    return f"{path}: {error['msg'][0].lower()}{error['msg'][1:]}, not {error['input']!r}"
-
-
-def _suggestion(loc: tuple[int | str, ...], root: type[BaseModel]) -> str:
-    section: Any = root
-    for part in loc[:-1]:
-        field = getattr(section, "model_fields", {}).get(str(part))
-        section = getattr(field, "annotation", None)
-    known = getattr(section, "model_fields", {})
-    close = difflib.get_close_matches(str(loc[-1]), known, n=1)
-    if close:
-        return f"; did you mean {close[0]}?"
-    return f"; known: {', '.join(known)}" if known else ""

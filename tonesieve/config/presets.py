@@ -1,4 +1,4 @@
-"""Where a configuration comes from: a preset, a YAML file, a run, and overrides upon it."""
+"""Sources of a configuration: presets, YAML files, runs, and overrides."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from tonesieve.config.config import (
     Config,
     from_yaml,
     make_config,
-    parse_value,
-    parse_yaml,
     with_absolute_background,
 )
+from tonesieve.config.parsing import parse_value, parse_yaml
 from tonesieve.errors import UserError
 
 DEFAULT = "sieve"
-# What comes with the package for recordings and streams; the default there.
+# The pretrained extractor, the default for recordings and streams.
 PRETRAINED = "pretrained"
-# What `extractors.filters.registry` builds, by name only: to show them costs no SciPy.
+# Filters of `extractors.filters.registry`, by name only: showing them does not load SciPy.
 FILTER_NAMES = (
     "tracker",
     "kalman",
@@ -40,18 +39,40 @@ _EXPERIMENTS = files("tonesieve") / "experiments"
 
 
 def presets() -> list[str]:
-    """Names of the shipped presets, the default first.
+    """List the names of the presets, the default first.
 
-    Example:
-        >>> presets()[0]
-        'sieve'
+    Returns
+    -------
+    list of str
+        Names that `load_config` takes.
+
+    Examples
+    --------
+    >>> presets()[0]
+    'sieve'
     """
     names = sorted(p.name.removesuffix(".yaml") for p in _FOLDER.iterdir())
     return [DEFAULT, *(name for name in names if name != DEFAULT)]
 
 
 def preset_yaml(name: str) -> str:
-    """A preset as YAML text, comments and all; raises `UserError` for an unknown name."""
+    """Read a preset as YAML text, with its comments.
+
+    Parameters
+    ----------
+    name : str
+        Name of the preset.
+
+    Returns
+    -------
+    str
+        YAML text.
+
+    Raises
+    ------
+    UserError
+        If there is no such preset.
+    """
     if name not in presets():
         close = difflib.get_close_matches(name, presets(), n=1)
         hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(presets())}"
@@ -60,38 +81,87 @@ def preset_yaml(name: str) -> str:
 
 
 def summary(text: str) -> str:
-    """The comment at the head of a shipped file, as one line."""
+    """Read the comment at the head of a preset or experiment.
+
+    Parameters
+    ----------
+    text : str
+        YAML text.
+
+    Returns
+    -------
+    str
+        The comment as one line.
+    """
     lines = text.splitlines()
     head = lines[: next(i for i, line in enumerate(lines) if not line.startswith("#"))]
     return " ".join(line.removeprefix("#").strip() for line in head)
 
 
 def shipped_experiments() -> dict[str, str]:
-    """The shipped sweeps: their YAML texts by name."""
+    """Read the sweeps of the package.
+
+    Returns
+    -------
+    dict of str
+        YAML text by name.
+    """
     files_ = sorted(_EXPERIMENTS.iterdir(), key=lambda path: path.name)
     return {p.name.removesuffix(".yaml"): p.read_text(encoding="utf-8") for p in files_}
 
 
 def load_config(source: str | Path = DEFAULT, overrides: Sequence[str] = ()) -> Config:
-    """The settings that ``source`` names, with ``key=value`` overrides applied.
+    """Load settings from a preset, a YAML file or a run directory.
 
-    ``source`` is a preset's name, a YAML file, or a run directory. Raises `UserError` where it is
-    none of these, or a key or value is wrong.
+    Parameters
+    ----------
+    source : str or Path
+        Name of a preset, path of a YAML file, or of a run directory.
+    overrides : sequence of str
+        Changes, each ``section.key=value``.
 
-    Example:
-        >>> load_config("deep50", ["training.epochs=3"]).training.epochs
-        3
+    Returns
+    -------
+    Config
+        The settings.
+
+    Raises
+    ------
+    UserError
+        If the source does not exist, a key is unknown or a value not allowed.
+
+    Examples
+    --------
+    >>> load_config("deep50", ["training.epochs=3"]).training.epochs
+    3
     """
     text, where = _read(source)
     changes = dict(read_override(override) for override in overrides)
-    told = f"{where} with {' '.join(overrides)}" if overrides else where
-    return with_absolute_background(_changed(text, changes, where, told), Path(where).parent)
+    origin = f"{where} with {' '.join(overrides)}" if overrides else where
+    return with_absolute_background(_changed(text, changes, where, origin), Path(where).parent)
 
 
 def change_config(source: str | Path, changes: Mapping[str, Any], *, where: str) -> Config:
-    """The settings that ``source`` names, with values put under dotted keys.
+    """Load settings and change values by their dotted keys.
 
-    ``where`` says where the changes stand, for the `UserError` of a wrong one.
+    Parameters
+    ----------
+    source : str or Path
+        Name of a preset, path of a YAML file, or of a run directory.
+    changes : mapping
+        Values by key, ``section.key``.
+    where : str
+        Where the changes are from, for the message of an error.
+
+    Returns
+    -------
+    Config
+        The settings.
+
+    Raises
+    ------
+    UserError
+        If the source does not exist, a key is unknown or a value not allowed.
     """
     text, origin = _read(source)
     return with_absolute_background(_changed(text, changes, origin, where), Path(origin).parent)
@@ -125,7 +195,25 @@ def _read(source: str | Path) -> tuple[str, str]:
 
 
 def read_override(override: str) -> tuple[str, Any]:
-    """Key and value of a ``section.key=value``."""
+    """Parse an override.
+
+    Parameters
+    ----------
+    override : str
+        ``section.key=value``.
+
+    Returns
+    -------
+    key : str
+        The dotted key.
+    value : Any
+        The value, as YAML has it.
+
+    Raises
+    ------
+    UserError
+        If it is not of that form.
+    """
     key, equals, value = override.partition("=")
     if not equals or not key:
         raise UserError(f"{override}: not an override; write section.key=value")
@@ -138,20 +226,20 @@ def _put(settings: dict[str, Any], key: str, value: Any, where: str) -> None:
         raise UserError(f"{where}: {last} is a section; write {last}.key=value")
     if not sections and last != "name":
         raise UserError(f"{where}: {last}: no such key{_full_key(last)}")
-    place = settings
+    values = settings
     for section in sections:
-        place = place.setdefault(section, {})
-        if not isinstance(place, dict):
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
             raise UserError(f"{where}: {key}: {section} is not a section")
-    place[last] = value
+    values[last] = value
 
 
 def _full_key(name: str) -> str:
-    whole = [
+    known = [
         f"{section}.{key}"
         for section, field in Config.model_fields.items()
         for key in getattr(field.annotation, "model_fields", {})
     ]
-    close = [key for key in whole if key.endswith(f".{name}")]
-    close = close or difflib.get_close_matches(name, whole, n=1, cutoff=0.5)
+    close = [key for key in known if key.endswith(f".{name}")]
+    close = close or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"; did you mean {close[0]}?" if close else "; write section.key=value"

@@ -1,49 +1,41 @@
-"""The sections of a run's settings, each validated on creation.
+"""The sections of a run's settings: signal, network, training, evaluation and figures.
 
-SPEC, section 7, names the keys. Units are suffixes; a key without one has no unit.
+Every section is validated on creation. The suffix of a key is its unit (``_hz``, ``_s``, ``_rad``,
+``_db``); a key without one has no unit. The defaults are those of the exercise (docs/exercise.md).
+The string below a key describes it.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, model_validator
 
-Positive = Annotated[float, Field(gt=0, le=1e12)]  # bounds that keep arithmetic finite
-NotNegative = Annotated[float, Field(ge=0, le=1e12)]
-Decibels = Annotated[float, Field(ge=-300, le=300)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
-
-
-class Settings(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True
-    )
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        # YAML's yes and on are booleans, and a boolean would count as 1.
-        if isinstance(value, bool) and "bool" not in str(cls.model_fields[info.field_name or ""]):
-            raise ValueError(f"must not be {str(value).lower()}")
-        return value
+from tonesieve.config.base import Decibels, Fraction, NotNegative, Positive, Seed, Settings
 
 
 class BackgroundSettings(Settings):
-    """Noise from a recording, and the tones that are put upon it (`tonesieve run --recording`)."""
+    """Noise from a recording, and the tones that are added to it (`tonesieve run --recording`)."""
 
-    file: Annotated[str, Field(min_length=1)]  # relative to the file that says so
-    part: Literal["train", "validation", "test"] = "train"  # of the recording
-    unit: Positive = 1.0  # what an RMS of 1 is in the recording
-    found: tuple[NotNegative, ...] = ()  # amplitudes of its own tones, in RMS of the background
-    # Tones are drawn log-uniformly from all these ranges, each [low, high].
-    tone_range: tuple[Positive, Positive] = (0.1, 10.0)  # amplitude, in RMS of the background
-    wander_hz: tuple[Positive, Positive] = (1e-3, 1e-1)  # s.d. of a tone's frequency
-    fading: tuple[Positive, Positive] = (0.01, 0.3)  # s.d. of the logarithm of its amplitude
-    change_s: tuple[Positive, Positive] = (1.0, 100.0)  # time in which both forget where they were
-    # In training the noise around the tones is louder or quieter by up to so much.
+    file: Annotated[str, Field(min_length=1)]
+    """File of the background, relative to the configuration's folder."""
+    part: Literal["train", "validation", "test"] = "train"
+    """Part of the recording that records are drawn from."""
+    unit: Positive = 1.0
+    """RMS of the background, in the recording's unit."""
+    found: tuple[NotNegative, ...] = ()
+    """Amplitudes of the recording's own tones, in RMS of the background."""
+    tone_range: tuple[Positive, Positive] = (0.1, 10.0)
+    """Range of the added tones' amplitudes, in RMS of the background; drawn log-uniformly, as are
+    the next three."""
+    wander_hz: tuple[Positive, Positive] = (1e-3, 1e-1)
+    """Range of the standard deviation of a tone's frequency, Hz."""
+    fading: tuple[Positive, Positive] = (0.01, 0.3)
+    """Range of the standard deviation of the logarithm of a tone's amplitude."""
+    change_s: tuple[Positive, Positive] = (1.0, 100.0)
+    """Range of the correlation time of both, s."""
     sway_db: Annotated[float, Field(ge=0, le=30)] = 0.0
+    """In training the noise around the tones is scaled by up to this much, up or down, dB."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -55,7 +47,7 @@ class BackgroundSettings(Settings):
 
 
 class DataSettings(Settings):
-    """What goes in: the tones, their jitter, and the noise upon them."""
+    """The input signal: the tones, their jitter, and the noise added to them."""
 
     frequencies_hz: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=64)] = (
         1.0,
@@ -63,29 +55,49 @@ class DataSettings(Settings):
         5.0,
         7.0,
     )
-    phases_rad: tuple[float, ...] | None = None  # start phases of the locked regime; None: all 0
+    """Frequencies of the tones, Hz."""
+    phases_rad: tuple[float, ...] | None = None
+    """Start phases of the tones with known phase (regime locked), rad; null: all 0."""
     rate_hz: Positive = 1000.0
+    """Sampling rate, Hz."""
     duration_s: Positive = 10.0
+    """Length of a record, s."""
     phase_scale: NotNegative = 0.01
+    """Phase jitter of every sample: uniform over 0 to 2 pi times this, rad."""
     amplitude_range: tuple[NotNegative, NotNegative] = (0.8, 1.2)
+    """Amplitude of every sample: uniform between these."""
     train_seed: Seed = 1
+    """Seed of the training record."""
     test_seed: Seed = 2
+    """Seed of the test record."""
     regime: Literal["locked", "free"] = "locked"
+    """locked: known phase, relative to the start. free: amplitudes and phases are random."""
     start: Literal["fixed", "random"] = "fixed"
+    """Whether records start at time 0 or at a random time."""
     noise: Literal["frozen", "fresh"] = "frozen"
-    # Everything below is off by default.
-    snr_db: Decibels | None = None  # white noise: power of the mixture over its own
-    pink_snr_db: Decibels | None = None  # 1/f^pink_exponent noise, likewise
+    """Whether all epochs use the same record or new ones."""
+    snr_db: Decibels | None = None
+    """White noise: power of the mixture over that of the noise, dB; null: none."""
+    pink_snr_db: Decibels | None = None
+    """Noise with spectrum 1/f^pink_exponent, likewise, dB."""
     pink_exponent: Annotated[float, Field(ge=0, le=4)] = 1.0
-    impulse_rate_hz: NotNegative = 0.0  # impulses a second, on average
-    impulse_size: Positive = 10.0  # their standard deviation, in RMS of the mixture
-    clip_level: Positive | None = None  # the mixture is cut off at +- this value
-    gap_fraction: Share = 0.0  # share of samples lost
-    gap_s: Positive = 0.1  # mean length of a gap
-    frequency_drift: Annotated[float, Field(ge=0, le=0.1)] = 0.0  # s.d., relative to each tone
-    drift_time_s: Positive = 30.0  # time in which a frequency forgets where it was
-    # Noise from a recording in place of all the above: it brings its own tones' amplitudes.
+    """Exponent of that spectrum."""
+    impulse_rate_hz: NotNegative = 0.0
+    """Mean number of impulses a second."""
+    impulse_size: Positive = 10.0
+    """Standard deviation of the impulses, in RMS of the mixture."""
+    clip_level: Positive | None = None
+    """The mixture is clipped at plus and minus this value; null: never."""
+    gap_fraction: Fraction = 0.0
+    """Fraction of samples that are missing."""
+    gap_s: Positive = 0.1
+    """Mean length of a gap, s."""
+    frequency_drift: Annotated[float, Field(ge=0, le=0.1)] = 0.0
+    """Standard deviation of a tone's frequency, relative to it."""
+    drift_time_s: Positive = 30.0
+    """Correlation time of that drift, s."""
     background: BackgroundSettings | None = None
+    """Noise from a recording in place of all the above; it has tone amplitudes of its own."""
 
     @property
     def n_samples(self) -> int:
@@ -94,12 +106,12 @@ class DataSettings(Settings):
 
     @property
     def n_components(self) -> int:
-        """Tones in the mixture."""
+        """Number of tones in the mixture."""
         return len(self.frequencies_hz)
 
     @property
     def start_phases_rad(self) -> tuple[float, ...]:
-        """Start phase of every tone in the locked regime, rad."""
+        """Start phase of every tone with known phase, rad."""
         return self.phases_rad or (0.0,) * self.n_components
 
     @model_validator(mode="after")
@@ -135,12 +147,12 @@ class DataSettings(Settings):
         others = ("snr_db", "pink_snr_db", "impulse_rate_hz", "frequency_drift")
         given = [name for name in others if getattr(self, name)]
         if given:
-            raise ValueError(f"{given[0]}: a background brings its own; leave it away")
+            raise ValueError(f"{given[0]}: a background brings its own; omit it")
 
 
 RECURRENT = ("lstm", "gru", "rnn")
-# Settings that only some kinds have a use for; given to another kind, they are refused.
-SUITS: dict[str, tuple[str, ...]] = {
+# Kinds of network that a setting applies to; for another kind it is refused.
+APPLIES_TO: dict[str, tuple[str, ...]] = {
     "bidirectional": RECURRENT,
     "attention": (*RECURRENT, "cnn-lstm", "lru"),
     "residual": (*RECURRENT, "cnn-lstm"),
@@ -171,39 +183,58 @@ class ModelSettings(Settings):
         "tcn",
         "transformer",
     ] = "lstm"
-    # auto: 128 for up to 4 components, 256 for up to 8, else 512
+    """Architecture (docs/exercise.md, "Models")."""
     hidden_size: Annotated[int, Field(ge=1, le=8192)] | Literal["auto"] = 64
+    """Hidden units of a layer; auto: 128 for up to 4 components, 256 for up to 8, else 512."""
     n_layers: Annotated[int, Field(ge=1, le=16)] = 1
-    dropout: Share = 0.0  # between layers
-    readout_dropout: Share = 0.0  # before the readout
+    """Number of layers."""
+    dropout: Fraction = 0.0
+    """Dropout between layers."""
+    readout_dropout: Fraction = 0.0
+    """Dropout before the readout."""
     selector: Literal["input", "readout", "initial_state", "film", "none"] = "input"
-    window: Annotated[int, Field(ge=1, le=100_000)] = 1  # L; 1: stateful
-    taps: Annotated[int, Field(ge=0, le=64)] = 0  # neighbours on each side; 2: S[n-2..n+2]
-    scale_input: bool = False  # S brought to unit variance
-    # Samples, the present one among them, that attention, squeeze and excitation, a Transformer
-    # layer or a feed-forward network look back over; multi-scale: the shorter window.
-    # None: L, or 50 with window 1; multi-scale: 10.
+    """How the network is conditioned on the wanted component."""
+    window: Annotated[int, Field(ge=1, le=100_000)] = 1
+    """Window length L, samples; 1: one sample a step, the state is carried."""
+    taps: Annotated[int, Field(ge=0, le=64)] = 0
+    """Neighbouring samples on each side that are inputs, too; 2: S[n-2..n+2]."""
+    scale_input: bool = False
+    """Whether the mixture is scaled to unit variance."""
     context: Annotated[int, Field(ge=2, le=100_000)] | None = None
+    """Samples, the present one included, that attention, squeeze and excitation, a Transformer
+    layer or a feed-forward network look back over; multi-scale: the shorter window. null: L, or 50
+    with window 1; multi-scale: 10."""
     attention: Literal["none", "weighted", "pooled", "memory", "heads"] = "none"
-    n_heads: Annotated[int, Field(ge=1, le=64)] = 4  # attention: heads; transformer
-    bidirectional: bool = False  # reads each window, or the whole record, both ways
-    residual: bool = False  # adds a layer's input to its output
-    layer_norm: bool = False  # on every layer's output; lru: on its input
-    recurrent_dropout: Share = 0.0  # one mask on the carried state, held over a whole chunk
-    squeeze_excitation: bool = False  # gates the hidden units by their recent mean
-    channels: Annotated[int, Field(ge=1, le=8192)] = 64  # of the convolution before an LSTM
-    kernel_size: Annotated[int, Field(ge=2, le=1024)] | None = None  # None: cnn-lstm 5, tcn 3
-    span_penalty: NotNegative = 0.01  # added to the loss for a learned window as long as context
-    # Coefficients upon the samples before, that make the noise white when added to the present one.
+    """Attention over the hidden states."""
+    n_heads: Annotated[int, Field(ge=1, le=64)] = 4
+    """Heads of attention (heads) and of a Transformer."""
+    bidirectional: bool = False
+    """Whether each window, or the whole record, is also read backwards."""
+    residual: bool = False
+    """Whether a layer's input is added to its output."""
+    layer_norm: bool = False
+    """Layer normalisation of every layer's output; lru: of its input."""
+    recurrent_dropout: Fraction = 0.0
+    """Dropout of the carried state, one mask for a whole chunk."""
+    squeeze_excitation: bool = False
+    """Whether the hidden units are gated by their recent mean."""
+    channels: Annotated[int, Field(ge=1, le=8192)] = 64
+    """Channels of the convolution before an LSTM."""
+    kernel_size: Annotated[int, Field(ge=2, le=1024)] | None = None
+    """Length of a convolution, samples; null: 5 for cnn-lstm, 3 for tcn."""
+    span_penalty: NotNegative = 0.01
+    """Added to the loss for a learned window as long as the context."""
     whitening: Annotated[tuple[float, ...], Field(max_length=64)] = ()
-    # Learned beside the signal, from outputs of their own: which component is asked for, and its
-    # quadrature (the cosine to the target's sine, which together tell the phase).
+    """Coefficients on the previous samples which, added to the present one, whiten the noise."""
     tasks: tuple[Literal["identity", "phase"], ...] = ()
-    task_weight: Positive = 0.1  # of each such loss beside the signal's
+    """Auxiliary outputs: which component is selected; its quadrature (the cosine to the target's
+    sine, which together determine the phase)."""
+    task_weight: Positive = 0.1
+    """Weight of each auxiliary loss, relative to the loss of the signal."""
 
     @property
     def look_back(self) -> int:
-        """What ``context`` stands for, in samples."""
+        """Value of ``context``, with the default of the kind, samples."""
         if self.context is not None:
             return self.context
         if self.kind == "multi-scale":
@@ -212,12 +243,12 @@ class ModelSettings(Settings):
 
     @property
     def kernel(self) -> int:
-        """What ``kernel_size`` stands for, in samples."""
+        """Value of ``kernel_size``, with the default of the kind, samples."""
         return self.kernel_size or (5 if self.kind == "cnn-lstm" else 3)
 
     @property
     def receptive_field(self) -> int | None:
-        """Samples that an output rests on, the present one among them; None: all so far."""
+        """Samples that an output depends on, the present one included; None: all so far."""
         fields = {
             "feed-forward": self.look_back,
             "adaptive": self.look_back,
@@ -227,14 +258,14 @@ class ModelSettings(Settings):
         return fields.get(self.kind)
 
     def size(self, n_components: int) -> int:
-        """What ``hidden_size`` stands for, with so many tones in the mixture."""
+        """Return ``hidden_size``, with its default for a number of components."""
         if self.hidden_size != "auto":
             return self.hidden_size
         return 128 if n_components <= 4 else 256 if n_components <= 8 else 512
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        for name, kinds in SUITS.items():
+        for name, kinds in APPLIES_TO.items():
             given = getattr(self, name) != type(self).model_fields[name].default
             if given and self.kind not in kinds:
                 raise ValueError(f"{name}: is for {', '.join(kinds)}, not for {self.kind}")
@@ -244,17 +275,17 @@ class ModelSettings(Settings):
             )
         if self.kind == "observer" and self.selector in ("input", "initial_state"):
             raise ValueError(
-                f"selector: {self.selector} is nothing to an observer, which has all tones at "
-                "once; use readout"
+                f"selector: an observer estimates all tones at once and has no {self.selector} "
+                "selector; use readout"
             )
         if self.kind == "bank" and self.selector != "readout":
             raise ValueError(
-                f"selector: {self.selector} is nothing to a bank, which answers all tones at "
-                "once; use readout"
+                f"selector: a bank estimates all tones at once and has no {self.selector} "
+                "selector; use readout"
             )
         if self.tasks and self.selector in ("readout", "none"):
             raise ValueError(
-                f"tasks: there is no one component to tell of with selector {self.selector}; "
+                f"tasks: there is no one component to describe with selector {self.selector}; "
                 "use input"
             )
         if len(set(self.tasks)) < len(self.tasks):
@@ -266,64 +297,92 @@ class TrainingSettings(Settings):
     """How the network is trained."""
 
     epochs: Annotated[int, Field(ge=1)] = 50
-    batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 32  # windows, or lanes at L=1
-    # An epoch ends after so many batches; None: when all rows or windows were seen.
+    """Number of epochs, at most."""
+    batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 32
+    """Windows of a batch, or lanes with window 1."""
     batches_per_epoch: Annotated[int, Field(ge=1)] | None = None
+    """Batches of an epoch; null: until all rows or windows were used."""
     learning_rate: Positive = 1e-3
-    # soap: Adam in the basis in which the gradients of a matrix do not correlate.
+    """Learning rate."""
     optimizer: Literal["adam", "sgd", "soap"] = "adam"
+    """soap: Adam in the basis in which the gradients of a matrix are uncorrelated."""
     weight_decay: NotNegative = 0.0
+    """Weight decay."""
     clip_norm: Positive | None = 1.0
+    """Norm to which gradients are clipped; null: never."""
     schedule: Literal["constant", "plateau", "step", "cosine"] = "constant"
-    warmup_batches: Annotated[int, Field(ge=0)] = 0  # the learning rate rises over the first ones
-    schedule_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5  # plateau, step
-    schedule_epochs: Annotated[int, Field(ge=1)] = 5  # plateau: patience; step: the epoch
-    patience: Annotated[int, Field(ge=1)] | None = 10  # early stopping; None: never
+    """Schedule of the learning rate."""
+    warmup_batches: Annotated[int, Field(ge=0)] = 0
+    """Batches over which the learning rate rises linearly."""
+    schedule_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Factor of the learning rate, of the schedules plateau and step."""
+    schedule_epochs: Annotated[int, Field(ge=1)] = 5
+    """plateau: patience, epochs; step: the epoch of the step."""
+    patience: Annotated[int, Field(ge=1)] | None = 10
+    """Early stopping after this many epochs without improvement; null: never."""
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Fraction of the rows or windows, the last ones, that validate."""
     seed: Seed = 0
+    """Seed of the weights and the batches."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    # How many of them share every batch, a process each. The result is that of one, up to
-    # rounding; only dropout draws differently, in every process for itself.
+    """Device to train on."""
     devices: Annotated[int, Field(ge=1, le=1024)] = 1
-    # CPU threads a process; None: PyTorch's own choice. Networks of this size gain little from a
-    # second one, and threads that wait for each other crawl as soon as the machine is busy.
+    """Devices that share every batch, a process each. The result is that of one, up to rounding;
+    only dropout draws differently in every process."""
     n_threads: Annotated[int, Field(ge=1, le=1024)] | None = 1
+    """CPU threads of a process; null: PyTorch's own choice. Networks of this size gain little from
+    a second one, and threads that wait for each other are slow on a busy machine."""
     max_seconds: Positive | None = None
-    positions: Literal["all", "last"] = "all"  # windows: sequence to sequence, or to value
-    shuffle: bool | None = None  # None: windows yes, rows no
-    lanes: Literal["strided", "contiguous"] = "contiguous"  # L=1
-    order: Literal["blocks", "interleaved"] = "blocks"  # L=1
+    """Time after which training ends, s."""
+    positions: Literal["all", "last"] = "all"
+    """Windows: all outputs are trained (sequence to sequence), or the last (sequence to value)."""
+    shuffle: bool | None = None
+    """Random order; null: of windows yes, of rows no."""
+    lanes: Literal["strided", "contiguous"] = "contiguous"
+    """Window 1: each lane takes every B-th row, or a contiguous part of the rows."""
+    order: Literal["blocks", "interleaved"] = "blocks"
+    """Window 1: one component after another, or in turns of ``interleave_samples``."""
     interleave_samples: Annotated[int, Field(ge=1)] = 200
-    chunk_samples: Annotated[int, Field(ge=1)] = 100  # L=1: steps of truncated backpropagation
-    state_reset: Literal["component", "epoch"] = "component"  # L=1
-    record_s: Positive | None = None  # L=1, fresh noise: length of a training record
-    # L=1, fresh noise: all records of that length, the lanes together; or each of its own random
-    # length from a chunk to that (log-uniform), so that a batch has samples of many ages.
+    """Length of a turn, samples."""
+    chunk_samples: Annotated[int, Field(ge=1)] = 100
+    """Window 1: steps of truncated backpropagation through time."""
+    state_reset: Literal["component", "epoch"] = "component"
+    """Window 1: whether the state is reset before every component, or once an epoch."""
+    record_s: Positive | None = None
+    """Window 1, fresh noise: length of a training record, s; null: ``data.duration_s``."""
     record_lengths: Literal["equal", "log-uniform"] = "equal"
-    # What is learned: the clean target; or the best possible estimate of it from the samples so
-    # far (the posterior mean), which has the same optimum and far less variance. Fresh noise.
+    """Window 1, fresh noise: all records have that length; or each a random one, log-uniform from a
+    chunk to that, so that a batch has samples of many ages."""
     teacher: Literal["none", "posterior"] = "none"
-    # age: samples of every age count by how large their error is relative to others of that age,
-    # so that the small errors of a settled stream are learned from as much as those at its start.
-    # tone: the error of a chunk counts relative to the tone's power in it, and on a logarithmic
-    # scale (the geometric mean over streams and tones), so that quiet and loud tones, hard and
-    # easy stretches count alike.
+    """What is learned: the clean target; or its posterior mean given the samples so far, which has
+    the same optimum and far less variance. Fresh noise only."""
     balance: Literal["none", "age", "tone"] = "none"
-    balance_floor: Positive = 1e-5  # an error this small is small enough
+    """age: the error of a sample counts relative to the error at its age. tone: the error of a
+    chunk counts relative to the tone's power in it, and on a logarithmic scale (the geometric mean
+    over streams and tones), so that weak and strong tones have equal weight."""
+    balance_floor: Positive = 1e-5
+    """Smallest error that ``balance`` distinguishes."""
 
 
 class EvaluationSettings(Settings):
-    """How the network is judged."""
+    """How the network is evaluated."""
 
     gap_threshold: Positive = 0.1
-    join: Literal["last", "mean"] = "last"  # how windows become an estimate
-    shifted_records: Annotated[int, Field(ge=2)] = 32  # records with random start
-    settle_s: NotNegative = 1.0  # start-up, left out of settled figures
+    """Largest generalisation gap, (test - train) / train, that is within the threshold."""
+    join: Literal["last", "mean"] = "last"
+    """Estimate from windows: the last output of each, or the mean of all that hold the sample."""
+    shifted_records: Annotated[int, Field(ge=2)] = 32
+    """Number of records with random start."""
+    settle_s: NotNegative = 1.0
+    """Start-up that settled metrics leave out, s."""
 
 
 class VisualisationSettings(Settings):
-    """What the pictures show."""
+    """What the figures show."""
 
-    component: Annotated[int, Field(ge=0)] = 0  # index into data.frequencies_hz
+    component: Annotated[int, Field(ge=0)] = 0
+    """Index of the component in ``data.frequencies_hz``."""
     samples: Annotated[int, Field(ge=2)] = 1000
+    """Number of samples shown."""
     dpi: Annotated[int, Field(ge=20, le=1200)] = 150
+    """Resolution, dots an inch."""

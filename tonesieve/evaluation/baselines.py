@@ -1,8 +1,8 @@
-"""Who answers the scenes of the family: every classical filter over its knobs, the told, the new.
+"""Baselines for the test scenes: classical filters over a grid, oracle Kalman filters, new ones.
 
-All answer one scene at a time, in the scene's own unit. Filters hear the samples less the first
-good one, as a stream would have it, or less their mean where they need the whole record anyway.
-Axes: T samples, K tones.
+A baseline estimates the tones of one scene at a time, in the scene's own unit. Causal filters are
+given the samples less the first valid one, as a stream would have it; filters that need the whole
+record are given the samples less their mean. Axes: T samples, K tones.
 """
 
 from __future__ import annotations
@@ -25,50 +25,83 @@ from tonesieve.extractors.gap_filling import GapFiller
 from tonesieve.kernels import kalman as compiled
 from tonesieve.signals.scenes import Scene
 
-CLASSICAL, TOLD, CANDIDATE = "classical", "told", "candidate"
-# A band-pass is at most so wide, over the room that the tone has; and ends below half the rate.
-WIDEST, HIGHEST = 1.9, 0.4995
-# Variance that the told expect of the level, over that of the samples, about.
-UNTOLD = 10.0
+# Kinds of baselines, as they are written to the results.
+CLASSICAL, KNOWS_MODEL, CANDIDATE = "classical", "told", "candidate"
+# Guards against a band-pass that cannot be built: its width over the distance to the nearest
+# neighbour, and its upper edge over the sampling rate.
+MAX_RELATIVE_WIDTH, MAX_EDGE = 1.9, 0.4995
+# Chosen, not tuned: the prior variance of the constant term in the oracle filters, over about the
+# variance of the samples. So large that it hardly constrains the constant.
+PRIOR_VAR_DC = 10.0
 
 
-class Extracting(Protocol):
+class ToneEstimator(Protocol):
     """What a candidate builds for the tones of a scene."""
 
     def extract(self, mixture: Float[np.ndarray, "B T"]) -> Float[np.ndarray, "B T K"]:
-        """Estimate of every tone at every sample; finite where the mixture is NaN, too."""
+        """Estimate every tone at every sample; finite where the mixture is NaN, too."""
         ...
 
 
-Build = Callable[[Sequence[float]], Extracting]
+Build = Callable[[Sequence[float]], ToneEstimator]
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """One setting of an extractor; ``answer`` gives its tones, those of the scene in order."""
+    """One extractor with one setting of its parameters.
+
+    Parameters
+    ----------
+    name : str
+        Name of the extractor.
+    setting : str
+        Its parameters, in words.
+    kind : str
+        `CLASSICAL`, `KNOWS_MODEL` or `CANDIDATE`.
+    causal : bool
+        Whether an estimate depends on no later sample.
+    estimate : callable
+        Maps a scene to its tones, shape (T, K), in the scene's order and unit.
+    """
 
     name: str
     setting: str
-    kind: str  # classical, told or candidate
+    kind: str
     causal: bool
-    answer: Callable[[Scene], Float[np.ndarray, "T K"]]
+    estimate: Callable[[Scene], Float[np.ndarray, "T K"]]
 
 
 @dataclass(frozen=True)
-class Grid:
-    """Values of one knob: multiples of the default, and values for a scene's step.
+class ParameterGrid:
+    """Values of one parameter of a filter: multiples of its default, and values relative to a step.
 
-    ``default`` is what the filter takes by itself, in samples or cycles a sample; ``step_power``
-    is 1 for a time, which is so many steps long, and -1 for a width, so many cycles a step.
+    A step is the unit of time of a scene, in samples.
+
+    Parameters
+    ----------
+    filter : str
+        Name of the filter.
+    parameter : str
+        Name of the parameter.
+    default : callable
+        Maps a filter to its own default, in samples or cycles a sample.
+    steps : tuple of float
+        Values, in steps or cycles a step.
+    step_power : int
+        1 for a time, measured in steps; -1 for a width, measured in cycles a step.
+    factors : tuple of float
+        Multiples of the default.
+    fixed : str
+        Further parameters, the same for all values.
     """
 
     filter: str
-    knob: str
+    parameter: str
     default: Callable[[ToneFilter], float]
     steps: tuple[float, ...]
     step_power: int = 1
-    times: tuple[float, ...] = (0.25, 4.0)
-    also: str = ""  # further knobs, the same for all
+    factors: tuple[float, ...] = (0.25, 4.0)
+    fixed: str = ""
 
 
 def _memory(built: ToneFilter) -> float:
@@ -88,127 +121,188 @@ def _time(built: ToneFilter) -> float:
 
 
 def _width(built: ToneFilter) -> float:
-    shares = {Butterworth: 0.45, ZeroPhaseButterworth: 0.25, FftMask: 0.2}
-    return built.default_width_hz(0, shares[type(built)])
+    # Derived: the filters' own defaults, in extractors/filters/bandpass.py.
+    fractions = {Butterworth: 0.45, ZeroPhaseButterworth: 0.25, FftMask: 0.2}
+    return built.default_width_hz(0, fractions[type(built)])
 
 
+# Chosen, not tuned: about two values a decade, over the times in which a scene's tone changes.
 _MEMORIES = (30.0, 100.0, 300.0, 1000.0, 3000.0)
 _WIDTHS = (0.02, 0.006, 0.002, 0.0006, 0.0002)
 GRIDS = (
-    Grid("tracker", "memory_s", _memory, _MEMORIES),
-    Grid("kalman", "memory_s", _memory, (*_MEMORIES, float("inf"))),
-    Grid("least-squares", "window_s", _window, (50.0, 150.0, 500.0, 1500.0, 5000.0)),
-    Grid("lock-in", "time_s", _time, (10.0, 30.0, 100.0, 300.0, 1000.0), also="order=1"),
-    Grid("lock-in", "time_s", _time, (10.0, 30.0, 100.0, 300.0, 1000.0), also="order=3"),
-    Grid("butterworth", "bandwidth_hz", _width, _WIDTHS, -1),
-    Grid("zero-phase", "bandwidth_hz", _width, _WIDTHS, -1),
-    Grid("fft-mask", "width_hz", _width, _WIDTHS, -1),
+    ParameterGrid("tracker", "memory_s", _memory, _MEMORIES),
+    ParameterGrid("kalman", "memory_s", _memory, (*_MEMORIES, float("inf"))),
+    ParameterGrid("least-squares", "window_s", _window, (50.0, 150.0, 500.0, 1500.0, 5000.0)),
+    ParameterGrid("lock-in", "time_s", _time, (10.0, 30.0, 100.0, 300.0, 1000.0), fixed="order=1"),
+    ParameterGrid("lock-in", "time_s", _time, (10.0, 30.0, 100.0, 300.0, 1000.0), fixed="order=3"),
+    ParameterGrid("butterworth", "bandwidth_hz", _width, _WIDTHS, -1),
+    ParameterGrid("zero-phase", "bandwidth_hz", _width, _WIDTHS, -1),
+    ParameterGrid("fft-mask", "width_hz", _width, _WIDTHS, -1),
 )
-WITHOUT_KNOBS = ("least-squares-growing", "wiener")
+WITHOUT_PARAMETERS = ("least-squares-growing", "wiener")
 
 
-def classical_rivals() -> list[Baseline]:
-    """Every classical filter at its default and over a grid of its knob."""
-    rivals = [_rival(name, "default", lambda built, step: "") for name in WITHOUT_KNOBS]
+def classical_baselines() -> list[Baseline]:
+    """List every classical filter at its default and over a grid of its parameter.
+
+    Returns
+    -------
+    list of Baseline
+        Of kind `CLASSICAL`.
+    """
+    baselines = [_classical(name, "default", lambda built, step: "") for name in WITHOUT_PARAMETERS]
     for grid in GRIDS:
-        beside = f" {grid.also}" if grid.also else ""
-        rivals.append(_rival(grid.filter, f"default{beside}", partial(_knobs, grid, None, None)))
-        for times in grid.times:
-            setting = f"{times:g} x default{beside}"
-            rivals.append(_rival(grid.filter, setting, partial(_knobs, grid, times, None)))
+        name, fixed = grid.filter, f" {grid.fixed}" if grid.fixed else ""
+        default = partial(_parameters, grid, None, None)
+        baselines.append(_classical(name, f"default{fixed}", default))
+        for factor in grid.factors:
+            setting = f"{factor:g} x default{fixed}"
+            baselines.append(_classical(name, setting, partial(_parameters, grid, factor, None)))
         for steps in grid.steps:
             unit = "steps" if grid.step_power > 0 else "/ step"
-            setting = f"{steps:g} {unit}{beside}"
-            rivals.append(_rival(grid.filter, setting, partial(_knobs, grid, None, steps)))
-    return rivals
+            setting = f"{steps:g} {unit}{fixed}"
+            baselines.append(_classical(name, setting, partial(_parameters, grid, None, steps)))
+    return baselines
 
 
 def oracle_kalman() -> list[Baseline]:
-    """The Kalman filter and smoother that are told how the first tone walks, and how loud it is.
+    """List the Kalman filter and smoother that know the model of every scene.
 
     They know the tones' powers, the variance of white noise as strong as the noise and impulses at
-    the first tone, and the mean variance that the coefficients gain a sample; a level beside the
-    tones takes up the offset. They know of no line, trend or clipping, and no wrong frequency.
+    the first tone, and the mean variance that the coefficients gain a sample. A constant term takes
+    up the offset. They do not model lines, trends, clipping or a wrong nominal frequency.
+
+    Returns
+    -------
+    list of Baseline
+        Of kind `KNOWS_MODEL`: the filter, then the smoother.
     """
     return [
-        Baseline("kalman told", "", TOLD, True, partial(_told, whole=False)),
-        Baseline("smoother told", "", TOLD, False, partial(_told, whole=True)),
+        Baseline("kalman told", "", KNOWS_MODEL, True, partial(_oracle, smooth=False)),
+        Baseline("smoother told", "", KNOWS_MODEL, False, partial(_oracle, smooth=True)),
     ]
 
 
 def wrap_extractor(
     name: str, build: Build, *, handles_nan: bool = False, causal: bool = True
 ) -> Baseline:
-    """A new extractor, built for each scene's ``turns`` (cycles a sample), given what is heard.
+    """Wrap a new extractor as a baseline.
 
-    One that ``handles_nan`` is given NaN; another a forecast in their place.
+    Parameters
+    ----------
+    name : str
+        Its name in the results.
+    build : callable
+        Maps the frequencies of a scene's tones (cycles a sample) to an extractor.
+    handles_nan : bool
+        Whether it takes NaN for missing samples. If not, a prediction takes their place.
+    causal : bool
+        Whether an estimate depends on no later sample.
+
+    Returns
+    -------
+    Baseline
+        Of kind `CANDIDATE`.
     """
-    return Baseline(name, "", CANDIDATE, causal, partial(_answer, build, handles_nan))
+    return Baseline(name, "", CANDIDATE, causal, partial(_extract, build, handles_nan))
 
 
-def heard_less_level(scene: Scene, *, first: bool) -> tuple[Float[np.ndarray, "1 T"], float, float]:
-    """Samples less the first good one, or their mean, over a power of two; that level and power."""
-    good = scene.samples[np.isfinite(scene.samples)]
-    level = float(good[0] if first else good.mean())
-    spread = float(good.std())
-    unit = float(2.0 ** round(np.log2(spread))) if spread > 0 else 1.0
-    return (scene.samples - level)[None] / unit, level, unit
+def centre_and_scale(scene: Scene, *, first: bool) -> tuple[Float[np.ndarray, "1 T"], float, float]:
+    """Subtract a constant from the samples of a scene and divide by a power of two.
+
+    Parameters
+    ----------
+    scene : Scene
+        The scene.
+    first : bool
+        Whether the constant is the first valid sample, as in a stream, or the mean.
+
+    Returns
+    -------
+    scaled : ndarray, shape (1, T)
+        Samples of about unit variance.
+    dc : float
+        The constant.
+    unit : float
+        The power of two.
+    """
+    valid = scene.samples[np.isfinite(scene.samples)]
+    dc = float(valid[0] if first else valid.mean())
+    deviation = float(valid.std())
+    unit = float(2.0 ** round(np.log2(deviation))) if deviation > 0 else 1.0
+    return (scene.samples - dc)[None] / unit, dc, unit
 
 
-def bridged(scene: Scene) -> Float[np.ndarray, "1 T"]:
-    """What is heard, in gaps the forecast of oscillators at the tones' frequencies."""
-    away, level, unit = heard_less_level(scene, first=True)
-    bridge = GapFiller(scene.freq_cycles, 1.0)
-    return bridge.step(away, bridge.initial_state(1))[0] * unit + level
+def fill_gaps(scene: Scene) -> Float[np.ndarray, "1 T"]:
+    """Fill missing samples with the prediction of oscillators at the tones' frequencies.
+
+    Parameters
+    ----------
+    scene : Scene
+        The scene.
+
+    Returns
+    -------
+    ndarray, shape (1, T)
+        Its samples, all finite.
+    """
+    scaled, dc, unit = centre_and_scale(scene, first=True)
+    filler = GapFiller(scene.freq_cycles, 1.0)
+    return filler.step(scaled, filler.initial_state(1))[0] * unit + dc
 
 
-def _answer(build: Build, handles_nan: bool, scene: Scene) -> Float[np.ndarray, "T K"]:
-    mixture = scene.samples[None] if handles_nan else bridged(scene)
+def _extract(build: Build, handles_nan: bool, scene: Scene) -> Float[np.ndarray, "T K"]:
+    mixture = scene.samples[None] if handles_nan else fill_gaps(scene)
     return build(scene.freq_cycles).extract(mixture)[0]
 
 
-def _rival(name: str, setting: str, knobs: Callable[[ToneFilter, float], str]) -> Baseline:
-    def answer(scene: Scene) -> Float[np.ndarray, "T K"]:
-        given = knobs(build_filter(name, scene.freq_cycles, 1.0), scene.step)
+def _classical(name: str, setting: str, parameters: Callable[[ToneFilter, float], str]) -> Baseline:
+    def estimate(scene: Scene) -> Float[np.ndarray, "T K"]:
+        given = parameters(build_filter(name, scene.freq_cycles, 1.0), scene.step)
         built = build_filter(f"{name}:{given}", scene.freq_cycles, 1.0)
-        mixture, _, unit = heard_less_level(scene, first=causal)
+        mixture, _, unit = centre_and_scale(scene, first=causal)
         return built.extract(mixture)[0] * unit
 
     causal = build_filter(name, [0.1], 1.0).causal
-    return Baseline(name, setting, CLASSICAL, causal, answer)
+    return Baseline(name, setting, CLASSICAL, causal, estimate)
 
 
-def _knobs(
-    grid: Grid, times: float | None, steps: float | None, built: ToneFilter, step: float
+def _parameters(
+    grid: ParameterGrid, factor: float | None, steps: float | None, built: ToneFilter, step: float
 ) -> str:
-    """The knobs as `build_filter` takes them; a band that does not fit is as wide as it can be."""
-    if times is None and steps is None:
-        return grid.also
-    value = grid.default(built) * times if times else (steps or 0.0) * step**grid.step_power
+    """Parameters as `build_filter` takes them; a band that is too wide is narrowed."""
+    if factor is None and steps is None:
+        return grid.fixed
+    value = grid.default(built) * factor if factor else (steps or 0.0) * step**grid.step_power
     if grid.step_power < 0:
         f = built.frequencies_hz
-        # A band whose edges have the tone as their geometric mean reaches farther up than down.
-        highest = min((HIGHEST**2 - tone**2) / HIGHEST for tone in f)
-        value = min(value, WIDEST * float(built.spacing_hz.min()), highest)
-    return ",".join(part for part in (grid.also, f"{grid.knob}={value:.12g}") if part)
+        # The tone is the geometric mean of a band's edges, so the upper one is farther from it.
+        highest = min((MAX_EDGE**2 - tone**2) / MAX_EDGE for tone in f)
+        value = min(value, MAX_RELATIVE_WIDTH * float(built.spacing_hz.min()), highest)
+    return ",".join(part for part in (grid.fixed, f"{grid.parameter}={value:.12g}") if part)
 
 
-def _told(scene: Scene, whole: bool) -> Float[np.ndarray, "T K"]:
-    mixture, _, unit = heard_less_level(scene, first=not whole)
+def _oracle(scene: Scene, smooth: bool) -> Float[np.ndarray, "T K"]:
+    """Kalman filter or smoother with the true noise variances of the scene.
+
+    State: sine and cosine coefficients of every tone, and a constant. H is the design matrix, the
+    transition matrix F is the identity.
+    """
+    mixture, _, unit = centre_and_scale(scene, first=not smooth)
     tones = ToneFilter(scene.freq_cycles, 1.0)
     n, k = mixture.shape[1], tones.n_tones
-    rows = np.concatenate([tones.design_matrix(0, n), np.ones((n, 1))], axis=1)
+    H = np.concatenate([tones.design_matrix(0, n), np.ones((n, 1))], axis=1)
     powers = np.mean(np.abs(scene.phasors) ** 2, axis=0) / 2
-    walks = np.mean(np.abs(np.diff(scene.phasors, axis=0)) ** 2, axis=0) / 2
-    walks[0] = scene.walk_variance
-    walk = np.concatenate([walks, walks, [0.0]]) / unit**2
-    prior = np.diag(np.concatenate([powers / unit**2, powers / unit**2, [UNTOLD]]))
-    told = scene.noise_variance + float(scene.about.get("impulse_variance", 0.0))
-    path = np.empty((1, *rows.shape))
-    if whole:
-        compiled.kalman_smooth(mixture[0], rows, prior, walk, told / unit**2, path[0])
+    increments = np.mean(np.abs(np.diff(scene.phasors, axis=0)) ** 2, axis=0) / 2
+    increments[0] = scene.walk_variance
+    Q = np.concatenate([increments, increments, [0.0]]) / unit**2
+    P = np.diag(np.concatenate([powers / unit**2, powers / unit**2, [PRIOR_VAR_DC]]))
+    R = scene.noise_variance + float(scene.about.get("impulse_variance", 0.0))
+    states = np.empty((1, *H.shape))
+    if smooth:
+        compiled.kalman_smooth(mixture[0], H, P, Q, R / unit**2, states[0])
     else:
-        still = np.zeros((1, rows.shape[1]))
-        compiled.kalman(mixture, rows, still, prior[None], walk, told / unit**2, path)
-    swings = path[0] * rows
-    return (swings[:, :k] + swings[:, k : 2 * k]) * unit
+        x = np.zeros((1, H.shape[1]))
+        compiled.kalman(mixture, H, x, P[None], Q, R / unit**2, states)
+    terms = states[0] * H
+    return (terms[:, :k] + terms[:, k : 2 * k]) * unit

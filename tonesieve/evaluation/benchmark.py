@@ -1,18 +1,13 @@
-"""How good an extractor is at any tone in any noise: everyone over one fixed test family.
+"""Any extractor beside every classical filter and the oracle Kalman filters, on the same scenes.
 
-The cells are all SNR bins, dynamics and noises; every cell has as many scenes, drawn by seeds that
-no training uses. NMSE: the sum of the squared error of the first tone over the sum of its squares,
-in dB, after the settling, the first 200 steps or a quarter of the record, whichever is shorter;
-for bursts over the tone's mean power in the whole record. Each record's figure is held to -60 to
-+10 dB, so that no single one makes a mean. Axes: B records, T samples, K tones.
+The scenes and the score are those of `benchmark_scenes`. Axes: B records, T samples, K tones.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -24,116 +19,82 @@ from tonesieve.errors import UserError
 from tonesieve.evaluation.baselines import (
     CANDIDATE,
     CLASSICAL,
-    TOLD,
+    KNOWS_MODEL,
     Baseline,
-    classical_rivals,
+    classical_baselines,
     oracle_kalman,
 )
-from tonesieve.signals.dynamics import DYNAMICS
-from tonesieve.signals.noise_models import NOISES, log_uniform
+from tonesieve.evaluation.benchmark_scenes import (
+    CELL,
+    TEST_SEED,
+    Case,
+    cell_grid,
+    describe_case,
+    scene_nmse_db,
+    settling_samples,
+    test_scenes,
+)
+from tonesieve.signals.distributions import log_uniform
 from tonesieve.signals.scenes import Scene, draw_scene
 from tonesieve.util.files import replacing
 
-# The first number of every seed of the tests; training must use another, or none.
-TEST_SEED = 271828
-SNR_BINS = ((-15.0, -5.0), (-5.0, 5.0), (5.0, 15.0), (15.0, 30.0))
-N_STEPS = (800.0, 6000.0)
-SETTLING_STEPS, SETTLING_SHARE = 200.0, 0.25
-BOUNDS_DB = (-60.0, 10.0)
-CELL = ["snr_bin", "dynamics", "noise"]
-# Scenes between two writings of the cache.
-PART = 24
-# Steady tones: SNRs (dB), ages (samples), the window over an age, the tones' frequencies.
+# Guard against lost work: scenes between two writings of the cache.
+CACHE_EVERY = 24
+# Chosen, not tuned. Steady tones: SNRs (dB a sample), ages (samples), the end of the window that
+# starts at an age, over that age, and the range of the tones' frequencies (cycles a sample).
 CURVE_DB = (-10.0, 0.0, 10.0, 20.0)
 AGES = (30, 100, 300, 1000, 3000, 10000, 20000)
-CURVE_WINDOW, CURVE_TURN = 1.2, (1 / 16, 0.45)
+CURVE_WINDOW, CURVE_FREQ_CYCLES = 1.2, (1 / 16, 0.45)
 
+# Rows of the table of goals; values of its column ``way``.
 BEST, ORACLE = "best fixed", "oracle"
-WAYS = {True: "causal", False: "zero-phase"}
-
-
-@dataclass(frozen=True)
-class Case:
-    """A scene of the tests and the bin of its SNR."""
-
-    number: int
-    snr_bin: str
-    scene: Scene
+CAUSALITIES = {True: "causal", False: "zero-phase"}
 
 
 class IntervalEstimator(Protocol):
-    """An extractor that says how far it may be off."""
+    """An extractor that also estimates how far its error may reach."""
 
     def extract_with_bands(
         self, mixture: Float[np.ndarray, "B T"]
     ) -> tuple[Float[np.ndarray, "B T K"], Float[np.ndarray, "B T K"]]:
-        """Estimate of every tone at every sample, and the half-width of its band."""
+        """Estimate every tone at every sample, and the half-width of its credible band."""
         ...
 
 
-def cell_grid() -> list[tuple[tuple[float, float], str, str]]:
-    """SNR bin, dynamics and noise of every cell."""
-    return list(itertools.product(SNR_BINS, DYNAMICS, NOISES))
-
-
-def test_scenes(n_per_cell: int, *, seed: int) -> Iterator[Case]:
-    """So many scenes of every cell, drawn as they are asked for.
-
-    One of every cell, then the next of every cell: fewer a cell are the first of more.
-    """
-    cells = cell_grid()
-    for number in range(n_per_cell * len(cells)):
-        snr_bin, dynamics, noise = cells[number % len(cells)]
-        rng = np.random.default_rng((TEST_SEED, seed, number, 1))
-        snr_db, n_steps = rng.uniform(*snr_bin), round(log_uniform(N_STEPS, rng))
-        scene = draw_scene(
-            (TEST_SEED, seed, number), n_steps, snr_db=snr_db, dynamics=dynamics, noise=noise
-        )
-        yield Case(number, f"{snr_bin[0]:g} to {snr_bin[1]:g}", scene)
-
-
-test_scenes.__test__ = False  # type: ignore[attr-defined]  # it is no test to pytest
-
-
-def settling(scene: Scene) -> int:
-    """Samples that are not judged."""
-    n = len(scene.samples)
-    return int(min(SETTLING_STEPS * scene.step, SETTLING_SHARE * n))
-
-
-def scene_nmse_db(estimate: Float[np.ndarray, " T"], scene: Scene) -> float:
-    """NMSE of the first tone, held to the bounds; what is not finite has the upper one."""
-    late = slice(settling(scene), None)
-    true = scene.tones[:, 0]
-    power = true[late] @ true[late]
-    if scene.dynamics == "bursts":
-        power = (true @ true) * len(true[late]) / len(true)
-    with np.errstate(all="ignore"):
-        ratio = np.sum(((estimate - true)[late]) ** 2) / power
-    if not np.isfinite(ratio):
-        return BOUNDS_DB[1]
-    return float(np.clip(10 * math.log10(max(ratio, 1e-30)), *BOUNDS_DB))
-
-
 def run_benchmark(
-    rivals: Sequence[Baseline],
+    baselines: Sequence[Baseline],
     cases: Iterable[Case],
     *,
     on_case: Callable[[Case], None] | None = None,
 ) -> pd.DataFrame:
-    """A row for every scene, extractor and setting; ``on_case`` hears of every scene done."""
+    """Score baselines on test scenes.
+
+    Parameters
+    ----------
+    baselines : sequence of Baseline
+        Extractors and their settings.
+    cases : iterable of Case
+        Test scenes.
+    on_case : callable, optional
+        Called with every scene that is done.
+
+    Returns
+    -------
+    DataFrame
+        A row for every scene, extractor and setting; the score is ``nmse_db``.
+    """
     rows = []
     for case in cases:
-        about = _about(case)
-        for rival in rivals:
-            with np.errstate(all="ignore"):  # a filter that has run away is as bad as can be
-                estimate = rival.answer(case.scene)[:, 0]
+        described = describe_case(case)
+        for baseline in baselines:
+            with np.errstate(all="ignore"):  # a filter that diverges has the worst score
+                estimate = baseline.estimate(case.scene)[:, 0]
             rows.append({
-                **about,
-                "extractor": rival.name,
-                "setting": rival.setting,
-                "kind": rival.kind,
-                "causal": rival.causal,
+                **described,
+                "extractor": baseline.name,
+                "setting": baseline.setting,
+                "kind": baseline.kind,
+                "causal": baseline.causal,
                 "nmse_db": scene_nmse_db(estimate, case.scene),
             })  # fmt: skip
         if on_case is not None:
@@ -148,48 +109,95 @@ def run_baselines(
     seed: int = 0,
     on_case: Callable[[Case], None] | None = None,
 ) -> pd.DataFrame:
-    """The classical and the told on the tests, kept in ``cache``, .parquet or .csv, as they come.
+    """Score the classical filters and the oracle Kalman filters, and keep the results in a file.
 
-    What is there is not done again; of more scenes than asked for, the first are given. Raises
-    `UserError` for a cache of another family, seed or field.
+    Scenes that the file holds are not run again. It is written while the benchmark runs.
+
+    Parameters
+    ----------
+    n_per_cell : int
+        Scenes of every cell. If the file holds more, the first ones are returned.
+    cache : Path
+        File of results, .parquet or .csv.
+    seed : int
+        Seed of the scenes.
+    on_case : callable, optional
+        Called with every scene that is run.
+
+    Returns
+    -------
+    DataFrame
+        Results as of `run_benchmark`.
+
+    Raises
+    ------
+    UserError
+        If the file holds results on other scenes or of other baselines.
     """
-    rivals = [*classical_rivals(), *oracle_kalman()]
-    known = _read(cache) if cache.exists() else pd.DataFrame()
-    n_known = 0 if known.empty else int(known["scene"].max()) + 1
-    if n_known:
-        _check_cache(known, rivals, next(test_scenes(1, seed=seed)), cache)
-    missing = itertools.islice(test_scenes(n_per_cell, seed=seed), n_known, None)
-    while part := list(itertools.islice(missing, PART)):
-        known = pd.concat([known, run_benchmark(rivals, part, on_case=on_case)], ignore_index=True)
-        _write(known, cache)
-    return known[known["scene"] < n_per_cell * len(cell_grid())].reset_index(drop=True)
+    baselines = [*classical_baselines(), *oracle_kalman()]
+    results = _read(cache) if cache.exists() else pd.DataFrame()
+    n_cached = 0 if results.empty else int(results["scene"].max()) + 1
+    if n_cached:
+        _check_cache(results, baselines, next(test_scenes(1, seed=seed)), cache)
+    missing = itertools.islice(test_scenes(n_per_cell, seed=seed), n_cached, None)
+    while cases := list(itertools.islice(missing, CACHE_EVERY)):
+        new = run_benchmark(baselines, cases, on_case=on_case)
+        results = pd.concat([results, new], ignore_index=True)
+        _write(results, cache)
+    return results[results["scene"] < n_per_cell * len(cell_grid())].reset_index(drop=True)
 
 
 def summarise(frame: pd.DataFrame) -> pd.DataFrame:
-    """The table of goals: NMSE over all scenes, of each way to hear, and who is behind it.
+    """Compute the table of goals: the NMSE over all scenes of causal and of zero-phase extractors.
 
-    Rows: of causal and of zero-phase filters the best fixed setting and the oracle, which has the
-    best for each record; the told; the candidates. ``over_best_db``: the mean over the best fixed
-    setting of its way; ``worst_cell`` and ``worst_db``: the cell where that is highest. Raises
-    `UserError` where not everyone has answered every scene.
+    Parameters
+    ----------
+    frame : DataFrame
+        Results as of `run_benchmark`.
+
+    Returns
+    -------
+    DataFrame
+        Rows: of causal and of zero-phase filters the best fixed setting and the oracle, which is
+        the best for each record; the oracle Kalman filters; the candidates. ``who``: the filter and
+        setting of the row. ``over_best_db``: mean NMSE over that of the best fixed setting;
+        ``worst_cell`` and ``worst_db``: the cell where that is highest.
+
+    Raises
+    ------
+    UserError
+        If not every extractor has a score on every scene.
     """
     scores = _scores(frame)
     cells = frame.drop_duplicates("scene").set_index("scene")[CELL].agg(", ".join, axis=1)
-    best = {way: scores[(BEST, way)] for way in WAYS.values() if (BEST, way) in scores}
+    best = {way: scores[(BEST, way)] for way in CAUSALITIES.values() if (BEST, way) in scores}
     rows = []
     for (name, way), values in scores.items():
         row = {"extractor": name, "way": way, "who": values.name or "", "nmse_db": values.mean()}
         if way in best:
             over = values - best[way]
-            by_cell = over.groupby(cells.reindex(over.index)).mean()
-            row |= {"over_best_db": over.mean(), "worst_cell": by_cell.idxmax()}
-            row["worst_db"] = by_cell.max()
+            mean_over = over.groupby(cells.reindex(over.index)).mean()
+            row |= {"over_best_db": over.mean(), "worst_cell": mean_over.idxmax()}
+            row["worst_db"] = mean_over.max()
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def by_cell(frame: pd.DataFrame, axes: Sequence[str] = tuple(CELL)) -> pd.DataFrame:
-    """Mean NMSE in every cell, or along one or two of its axes, a column each row of the table."""
+    """Compute the mean NMSE in every cell, or along some of its axes.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Results as of `run_benchmark`.
+    axes : sequence of str
+        Columns to group by.
+
+    Returns
+    -------
+    DataFrame
+        A column for each row of `summarise`.
+    """
     scores = pd.DataFrame({
         f"{name} {way}": values for (name, way), values in _scores(frame).items()
     })  # fmt: skip
@@ -198,31 +206,48 @@ def by_cell(frame: pd.DataFrame, axes: Sequence[str] = tuple(CELL)) -> pd.DataFr
 
 
 def steady_curve(
-    rivals: Sequence[Baseline],
+    baselines: Sequence[Baseline],
     *,
     n_scenes: int = 64,
     ages: Sequence[int] = AGES,
     snrs_db: Sequence[float] = CURVE_DB,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Steady tones in white noise: NMSE (dB of the mean over scenes) from each age to 1.2 of it.
+    """Measure the NMSE on steady tones in white noise by the age of the record.
 
-    Rows: SNR (dB a sample), age (samples), a column an extractor; the told Kalman filter is one.
+    Parameters
+    ----------
+    baselines : sequence of Baseline
+        Extractors; the oracle Kalman filter is added.
+    n_scenes : int
+        Scenes of every SNR.
+    ages : sequence of int
+        Ages, samples. The error is averaged from each age to 1.2 times it.
+    snrs_db : sequence of float
+        SNRs, dB a sample.
+    seed : int
+        Seed of the scenes.
+
+    Returns
+    -------
+    DataFrame
+        A row for every SNR and age, a column an extractor: the mean over scenes, dB.
     """
-    field = [*rivals, oracle_kalman()[0]]
+    entries = [*baselines, oracle_kalman()[0]]
     rows = []
     for snr_db in snrs_db:
-        total = np.zeros((len(field), len(ages)))
+        total = np.zeros((len(entries), len(ages)))
         for number in range(n_scenes):
             rng = np.random.default_rng((TEST_SEED, seed, number, 2))
+            freq_cycles = log_uniform(CURVE_FREQ_CYCLES, rng)
             scene = draw_scene(
                 (TEST_SEED, seed, number, 3), math.ceil(CURVE_WINDOW * max(ages)), snr_db=snr_db,
-                dynamics="steady", noise="white", turn=log_uniform(CURVE_TURN, rng), plain=True,
+                dynamics="steady", noise="white", freq_cycles=freq_cycles, plain=True,
             )  # fmt: skip
-            total += [_at_ages(rival.answer(scene)[:, 0], scene, ages) for rival in field]
-        found = 10 * np.log10(total / n_scenes)
+            total += [_at_ages(entry.estimate(scene)[:, 0], scene, ages) for entry in entries]
+        nmse_db = 10 * np.log10(total / n_scenes)
         for index, age in enumerate(ages):
-            columns = {r.name: found[i, index] for i, r in enumerate(field)}
+            columns = {entry.name: nmse_db[i, index] for i, entry in enumerate(entries)}
             rows.append({"snr_db": snr_db, "age": age, **columns})
     return pd.DataFrame(rows)
 
@@ -230,20 +255,33 @@ def steady_curve(
 def coverage(
     build: Callable[[Sequence[float]], IntervalEstimator], cases: Iterable[Case]
 ) -> pd.DataFrame:
-    """Share of the samples after the settling that are within the band, a row a scene.
+    """Measure the fraction of samples after the start-up that lie within the credible band.
 
-    Of the first tone. ``build`` gets the tones (cycles a sample) and gives what answers NaN, too.
+    Parameters
+    ----------
+    build : callable
+        Maps the frequencies of a scene's tones (cycles a sample) to an extractor that takes NaN for
+        missing samples.
+    cases : iterable of Case
+        Test scenes.
+
+    Returns
+    -------
+    DataFrame
+        A row a scene, of its first tone. ``covered``: the fraction. ``width``: RMS of the band's
+        half-width over that of the error.
     """
     rows = []
     for case in cases:
-        late = slice(settling(case.scene), None)
+        late = slice(settling_samples(case.scene), None)
         built = build(case.scene.freq_cycles)
         estimate, half = (each[0, late, 0] for each in built.extract_with_bands(
             case.scene.samples[None]
         ))  # fmt: skip
         error = np.abs(estimate - case.scene.tones[late, 0])
         rms = float(np.sqrt(np.mean(half**2) / np.mean(error**2)))
-        rows.append({**_about(case), "covered": float(np.mean(error <= half)), "width": rms})
+        covered = float(np.mean(error <= half))
+        rows.append({**describe_case(case), "covered": covered, "width": rms})
     return pd.DataFrame(rows)
 
 
@@ -255,61 +293,50 @@ def _at_ages(
     return np.array([square[age : round(CURVE_WINDOW * age)].mean() for age in ages])
 
 
-def _about(case: Case) -> dict[str, float | str]:
-    scene = case.scene
-    return {
-        "scene": case.number,
-        "snr_bin": case.snr_bin,
-        "dynamics": scene.dynamics,
-        "noise": scene.noise,
-        "snr_db": scene.snr_db,
-        "turn": scene.freq_cycles[0],
-        "n_tones": len(scene.freq_cycles),
-        "n_samples": len(scene.samples),
-        # Tells one draw from another.
-        "digest": float(np.nansum(np.abs(scene.samples))),
-    }
-
-
 def _scores(frame: pd.DataFrame) -> dict[tuple[str, str], pd.Series]:
-    """NMSE by scene of every row of the table; the name of each is who is behind it."""
+    """NMSE by scene for every row of the table; the series is named by filter and setting."""
     digests = frame.groupby("scene")["digest"]
     if not np.allclose(digests.min(), digests.max(), rtol=1e-9, atol=0):
-        raise UserError("not all have heard the same scenes: judge the references anew")
-    whole = frame["setting"].where(frame["setting"] == "", ": " + frame["setting"])
-    marked = frame.assign(who=frame["extractor"] + whole)
-    found: dict[tuple[str, str], pd.Series] = {}
-    for causal, way in WAYS.items():
-        mine = marked[(marked["causal"] == causal) & (marked["kind"] == CLASSICAL)]
-        if not mine.empty:
-            table = _table(mine)
+        raise UserError("not all results are on the same scenes: run the baselines again")
+    setting = frame["setting"].where(frame["setting"] == "", ": " + frame["setting"])
+    labelled = frame.assign(who=frame["extractor"] + setting)
+    scores: dict[tuple[str, str], pd.Series] = {}
+    for causal, way in CAUSALITIES.items():
+        filters = labelled[(labelled["causal"] == causal) & (labelled["kind"] == CLASSICAL)]
+        if not filters.empty:
+            table = _pivot(filters)
             first = str(table.mean().idxmin())
-            found[(BEST, way)] = table[first].rename(first)
-            found[(ORACLE, way)] = table.min(axis=1).rename("")
-        for kind in (TOLD, CANDIDATE):
-            others = marked[(marked["causal"] == causal) & (marked["kind"] == kind)]
+            scores[(BEST, way)] = table[first].rename(first)
+            scores[(ORACLE, way)] = table.min(axis=1).rename("")
+        for kind in (KNOWS_MODEL, CANDIDATE):
+            others = labelled[(labelled["causal"] == causal) & (labelled["kind"] == kind)]
             for name in others["extractor"].unique():
-                table = _table(others[others["extractor"] == name])
-                found[(name, way)] = table.iloc[:, 0].rename("")
-    return found
+                table = _pivot(others[others["extractor"] == name])
+                scores[(name, way)] = table.iloc[:, 0].rename("")
+    return scores
 
 
-def _table(frame: pd.DataFrame) -> pd.DataFrame:
-    """Scenes by who answered them."""
+def _pivot(frame: pd.DataFrame) -> pd.DataFrame:
+    """NMSE, a row a scene and a column a filter and setting."""
     table = frame.pivot(index="scene", columns="who", values="nmse_db")
     if table.isna().any(axis=None):
-        raise UserError("not everyone has answered every scene: judge the references anew")
+        raise UserError("not every extractor has a score on every scene: run the baselines again")
     return table
 
 
-def _check_cache(known: pd.DataFrame, rivals: Sequence[Baseline], first: Case, cache: Path) -> None:
-    there = known[known["scene"] == 0]
+def _check_cache(
+    results: pd.DataFrame, baselines: Sequence[Baseline], first: Case, cache: Path
+) -> None:
+    cached = results[results["scene"] == 0]
     same = math.isclose(
-        float(there["digest"].iloc[0]), float(_about(first)["digest"]), rel_tol=1e-9
+        float(cached["digest"].iloc[0]), float(describe_case(first)["digest"]), rel_tol=1e-9
     )
-    field = set(zip(there["extractor"], there["setting"], strict=True))
-    if not same or field != {(rival.name, rival.setting) for rival in rivals}:
-        raise UserError(f"{cache}: of another family, seed or field; remove it to judge anew")
+    settings = set(zip(cached["extractor"], cached["setting"], strict=True))
+    if not same or settings != {(baseline.name, baseline.setting) for baseline in baselines}:
+        raise UserError(
+            f"{cache}: holds results on other scenes or of other baselines; remove it to run them "
+            "again"
+        )
 
 
 def _read(path: Path) -> pd.DataFrame:

@@ -1,6 +1,6 @@
-"""Extractors side by side: the same records for all, each row beside the limit for what it sees.
+"""Extractors side by side on the same records, each beside the limit for what it observes.
 
-Three scenes: locked regime with fixed and with random start, and free regime. Axes: B records,
+Three conditions: known phase with fixed and with random start, and unknown phase. Axes: B records,
 T samples, K components, A ages.
 """
 
@@ -18,46 +18,75 @@ from jaxtyping import Float
 
 from tonesieve.config.config import DataSettings
 from tonesieve.errors import UserError
-from tonesieve.evaluation import metrics
+from tonesieve.evaluation.metrics import standard_error
 from tonesieve.extractors.bayes.limit import BayesLimit, ObservationWindow, limit
 from tonesieve.extractors.bayes.posterior_mean import mmse_extractor
 from tonesieve.extractors.filters.registry import FILTERS, build_filter
 from tonesieve.extractors.protocol import Extractor
 from tonesieve.inference.compiled_network import CompiledNetwork, compiled_core
-from tonesieve.signals.synthesis import Records, draw_records, even_starts, tone_response
+from tonesieve.signals.signal_model import even_starts, tone_response
+from tonesieve.signals.synthesis import Records, draw_records
 
-SCENES: dict[str, dict[str, str]] = {
+CONDITIONS: dict[str, dict[str, str]] = {
     "fixed start": {"regime": "locked", "start": "fixed"},
     "random start": {"regime": "locked", "start": "random"},
     "free": {"regime": "free", "start": "random"},
 }
 BEST = "best possible"
-# Below this an error is rounding.
-NOTHING = 1e-20
-# A measurement of time is repeated while it has taken less than this.
-TIMING_S = 1.0
-# Points of a course over the age, evenly on a logarithmic scale.
+# Guard against rounding: a limit below this has no ratio.
+SMALLEST_LIMIT = 1e-20
+# Guard against chance: a timing is repeated, up to so often, while it has taken less than this.
+MAX_TIMINGS, TIMING_S = 5, 1.0
+# Chosen, not tuned: bins of the age, evenly on a logarithmic scale.
 N_AGES = 48
 
 
 @dataclass(frozen=True)
 class Entry:
-    """An extractor, what it sees of a record, and which samples it has a full view of."""
+    """An extractor that takes part in a comparison.
+
+    Parameters
+    ----------
+    name : str
+        Its name in the table.
+    extractor : Extractor
+        The extractor.
+    view : ObservationWindow or None
+        Samples that each of its estimates is based on. None: no limit is computed for it.
+    """
 
     name: str
     extractor: Extractor
-    view: ObservationWindow | None  # None: no limit is computed for it
+    view: ObservationWindow | None
 
 
 @dataclass(frozen=True)
 class Condition:
-    """One kind of record: a row for every extractor, and their errors by age."""
+    """Results on one kind of record.
+
+    Parameters
+    ----------
+    name : str
+        One of `CONDITIONS`.
+    rows : list of dict
+        One row an extractor.
+    ages_s : ndarray, shape (A,)
+        Geometric centres of the age bins, s.
+    by_age : dict of ndarray, shape (A,)
+        Mean squared error of every extractor by age.
+    limit_by_age : ndarray, shape (A,), or None
+        Limit of an extractor that has observed all samples so far.
+    limit_kind : str or None
+        Whether that limit is exact, or that of linear extractors.
+    limit_note : str or None
+        Why no limit is known.
+    """
 
     name: str
     rows: list[dict[str, Any]]
     ages_s: Float[np.ndarray, " A"]
     by_age: dict[str, Float[np.ndarray, " A"]]
-    limit_by_age: Float[np.ndarray, " A"] | None  # of whoever has heard the whole past
+    limit_by_age: Float[np.ndarray, " A"] | None
     limit_kind: str | None
     limit_note: str | None
 
@@ -71,58 +100,87 @@ def compare_extractors(
     settle: int,
     on_part: Callable[[int], None] = lambda n_done: None,
 ) -> list[Condition]:
-    """Runs, all classical extractors and the best possible one on the same records, by scene.
+    """Compare runs with all classical extractors and the MMSE extractor, on the same records.
 
-    ``settle``: samples of start-up that settled figures leave out. ``on_part`` hears how many
-    extractors have answered, of `n_parts`.
+    Parameters
+    ----------
+    runs : sequence of Entry
+        Extractors to compare.
+    data : DataSettings
+        Settings of the signal; regime and start are those of the condition.
+    n_records : int
+        Records of every condition.
+    n_samples : int
+        Length of a record.
+    settle : int
+        Samples of start-up that settled metrics leave out.
+    on_part : callable
+        Called with the number of extractors that are done, of `n_parts`.
+
+    Returns
+    -------
+    list of Condition
+        Results, in the order of `CONDITIONS`.
     """
-    scenes = []
-    for index, (name, setting) in enumerate(SCENES.items()):
-        drawn = data.model_copy(update=setting)
+    conditions = []
+    for index, (name, settings) in enumerate(CONDITIONS.items()):
+        drawn = data.model_copy(update=settings)
         rng = np.random.default_rng([data.test_seed, 7, index])
         starts = even_starts(drawn, n_records, rng=rng) if name == "random start" else None
         records = draw_records(drawn, n_records, n_samples, rng=rng, starts=starts)
-        field = [*runs, *_classical(drawn)]
-        heard = index * n_parts(len(runs)) // len(SCENES)
-        scenes.append(_scene(name, field, records, settle, partial(_count, on_part, heard)))
-    return scenes
+        entries = [*runs, *_classical(drawn)]
+        n_before = index * n_parts(len(runs)) // len(CONDITIONS)
+        report = partial(_report, on_part, n_before)
+        conditions.append(_evaluate(name, entries, records, settle, report))
+    return conditions
 
 
-def _count(on_part: Callable[[int], None], heard: int, n_done: int) -> None:
-    on_part(heard + n_done)
+def _report(on_part: Callable[[int], None], n_before: int, n_done: int) -> None:
+    on_part(n_before + n_done)
 
 
 def n_parts(n_runs: int) -> int:
-    """Answers that `compare_extractors` waits for."""
-    return len(SCENES) * (n_runs + len(FILTERS) + 1)
+    """Count the extractors that `compare_extractors` evaluates, over all conditions.
+
+    Parameters
+    ----------
+    n_runs : int
+        Number of runs.
+
+    Returns
+    -------
+    int
+        The number of which ``on_part`` counts.
+    """
+    return len(CONDITIONS) * (n_runs + len(FILTERS) + 1)
 
 
 def _classical(data: DataSettings) -> list[Entry]:
-    """Every filter, told how the tones stand in the mixture; and the best, where it is known."""
-    field = []
+    """Every filter, given the gain of the tones in the mixture; and the MMSE one, where known."""
+    entries = []
     for name in FILTERS:
         extractor = build_filter(name, data.frequencies_hz, data.rate_hz, gain=_gain(data))
-        field.append(Entry(name, extractor, _whole(extractor)))
+        entries.append(Entry(name, extractor, _full_view(extractor)))
     try:
         best = mmse_extractor(data)
     except UserError:
-        return field
-    return [*field, Entry(BEST, best, _whole(best))]
+        return entries
+    return [*entries, Entry(BEST, best, _full_view(best))]
 
 
 def _gain(data: DataSettings) -> complex:
-    # At phase_scale 1.0 nothing of the tones is left to be scaled.
+    # At phase_scale 1.0 nothing of the tones is left to be scaled: guard against rounding.
     response = tone_response(data)
     return response if abs(response) > 1e-9 else 1 / data.n_components
 
 
-def _whole(extractor: Extractor) -> ObservationWindow:
+def _full_view(extractor: Extractor) -> ObservationWindow:
     return ObservationWindow(None, 0 if extractor.causal else None)
 
 
-def _scene(
+def _evaluate(
     name: str,
-    field: Sequence[Entry],
+    entries: Sequence[Entry],
     records: Records,
     settle: int,
     on_part: Callable[[int], None],
@@ -130,56 +188,56 @@ def _scene(
     n_samples = records.mixture.shape[1]
     limits: dict[ObservationWindow, BayesLimit] = {}
     note = None
-    known = name != "fixed start"  # where the start is known, nothing is left to estimate
+    has_limit = name != "fixed start"  # where the start is known, nothing is left to estimate
     edges = _age_edges(n_samples)
     rows, by_age = [], {}
-    for index, one in enumerate(field):
-        error = (one.extractor.extract(records.mixture) - records.targets) ** 2
+    for index, entry in enumerate(entries):
+        error = (entry.extractor.extract(records.mixture) - records.targets) ** 2
         best = None
-        if known and one.view is not None and not _too_long(one.view, n_samples):
+        if has_limit and entry.view is not None and not _is_longer(entry.view, n_samples):
             try:
-                if one.view not in limits:
-                    limits[one.view] = limit(records.data, one.view, n_samples, settle=settle)
-                best = limits[one.view]
+                if entry.view not in limits:
+                    limits[entry.view] = limit(records.data, entry.view, n_samples, settle=settle)
+                best = limits[entry.view]
             except UserError as reason:
                 note = str(reason)
-        rows.append(_row(one, error, best, settle, records))
-        by_age[one.name] = _by_age(error.mean(axis=(0, 2)), edges)
+        rows.append(_row(entry, error, best, settle, records))
+        by_age[entry.name] = _mean_by_age(error.mean(axis=(0, 2)), edges)
         on_part(index + 1)
-    whole = limits.get(ObservationWindow())
+    causal = limits.get(ObservationWindow())
     return Condition(
         name=name,
         rows=rows,
         ages_s=np.sqrt(edges[:-1] * edges[1:]) / records.data.rate_hz,
         by_age=by_age,
-        limit_by_age=None if whole is None else _by_age(whole.by_age, edges),
-        limit_kind=None if whole is None else whole.kind,
+        limit_by_age=None if causal is None else _mean_by_age(causal.by_age, edges),
+        limit_kind=None if causal is None else causal.kind,
         limit_note=note,
     )
 
 
-def _too_long(view: ObservationWindow, n_samples: int) -> bool:
+def _is_longer(view: ObservationWindow, n_samples: int) -> bool:
     return (view.past or 0) + (view.future or 0) >= n_samples
 
 
 def _row(
-    one: Entry,
+    entry: Entry,
     error: Float[np.ndarray, "B T K"],
     best: BayesLimit | None,
     settle: int,
     records: Records,
 ) -> dict[str, Any]:
-    """Figures of one extractor; the ratio is taken over samples whose whole view is there."""
+    """Metrics of one extractor; the ratio is over samples whose whole view lies in the record."""
     n_samples = error.shape[1]
-    view = one.view or ObservationWindow()
-    seen = error[:, (view.past or 0) : n_samples - (view.future or 0)]
+    view = entry.view or ObservationWindow()
+    viewed = error[:, (view.past or 0) : n_samples - (view.future or 0)]
     by_record = error.mean(axis=(1, 2))
     late = error[:, settle:]
-    exists = best is not None and best.mse > NOTHING and seen.size > 0
+    has_ratio = best is not None and best.mse > SMALLEST_LIMIT and viewed.size > 0
     return {
-        "name": one.name,
+        "name": entry.name,
         "mse": float(by_record.mean()),
-        "stderr": metrics.standard_error(by_record),
+        "stderr": standard_error(by_record),
         "settled_mse": float(late.mean()) if late.size else None,
         "per_component": [
             {"hz": f, "mse": float(error[..., k].mean())}
@@ -187,37 +245,50 @@ def _row(
         ],
         "limit": None if best is None else best.mse,
         "limit_kind": None if best is None else best.kind,
-        "ratio": float(seen.mean()) / best.mse if best is not None and exists else None,
-        "ratio_stderr": metrics.standard_error(seen.mean(axis=(1, 2))) / best.mse
-        if best is not None and exists
+        "ratio": float(viewed.mean()) / best.mse if best is not None and has_ratio else None,
+        "ratio_stderr": standard_error(viewed.mean(axis=(1, 2))) / best.mse
+        if best is not None and has_ratio
         else None,
-        "causal": one.extractor.causal,
-        "delay_samples": one.extractor.delay,
-        "us_per_sample": us_per_sample(one.extractor, records.mixture[:1]),
+        "causal": entry.extractor.causal,
+        "delay_samples": entry.extractor.delay,
+        "us_per_sample": us_per_sample(entry.extractor, records.mixture[:1]),
     }
 
 
 def us_per_sample(extractor: Extractor, mixture: Float[np.ndarray, "1 T"]) -> float:
-    """Time that one record takes, alone and in one piece, over its samples; median of up to 5."""
+    """Measure the processing time of one record, alone and in one piece.
+
+    Parameters
+    ----------
+    extractor : Extractor
+        The extractor to time.
+    mixture : ndarray, shape (1, T)
+        The record.
+
+    Returns
+    -------
+    float
+        Microseconds a sample; the median of up to 5 passes.
+    """
     if isinstance(extractor, CompiledNetwork):
-        compiled_core()  # else NumPy might be timed
-    taken: list[float] = []
-    while len(taken) < 5 and sum(taken) < TIMING_S:
+        compiled_core()  # else the NumPy fallback might be timed
+    times_s: list[float] = []
+    while len(times_s) < MAX_TIMINGS and sum(times_s) < TIMING_S:
         start = time.perf_counter()
         extractor.extract(mixture)
-        taken.append(time.perf_counter() - start)
-    return float(np.median(taken)) / mixture.shape[1] * 1e6
+        times_s.append(time.perf_counter() - start)
+    return float(np.median(times_s)) / mixture.shape[1] * 1e6
 
 
 def _age_edges(n_samples: int) -> Float[np.ndarray, " E"]:
-    """Ages in samples, from 1, that bound the bins of a course."""
+    """Edges of the age bins, in samples from 1."""
     edges = np.unique(np.round(np.geomspace(1, n_samples + 1, N_AGES + 1)))
     return edges.astype(float)
 
 
-def _by_age(course: Float[np.ndarray, " T"], edges: Float[np.ndarray, " E"]) -> np.ndarray:
-    """Means of a course over its bins; NaN where it has ended."""
-    places = (edges - 1).astype(int)
+def _mean_by_age(by_sample: Float[np.ndarray, " T"], edges: Float[np.ndarray, " E"]) -> np.ndarray:
+    """Means over the age bins; NaN beyond the last sample."""
+    indices = (edges - 1).astype(int)
     return np.array(
-        [course[a:b].mean() if a < len(course) else np.nan for a, b in pairwise(places)]
+        [by_sample[a:b].mean() if a < len(by_sample) else np.nan for a, b in pairwise(indices)]
     )

@@ -1,4 +1,4 @@
-"""A recording in, the tone out: with what is told of it, in constant memory.
+"""A recording in, its tones out, with their parameters, in constant memory.
 
 Axes: C channels, T samples, K tones.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from tonesieve.errors import UserError
+from tonesieve.extraction.options import ExtractOptions
 from tonesieve.extraction.passes import delay_of, n_steps, run_over_recording
 from tonesieve.extraction.tone_parameters import ToneParameters
 from tonesieve.extractors.source import Source, SourceFactory, choose_tones
@@ -27,110 +27,88 @@ from tonesieve.recordings.recording import (
     FORMATS,
     TABLES,
     Recording,
-    RecordingWriter,
     from_array,
-    open_writer,
     read_recording,
-    tone_names,
 )
+from tonesieve.recordings.recording_writer import RecordingWriter, open_writer, tone_names
 from tonesieve.recordings.statistics import ChannelStats, survey
-from tonesieve.signals.synthesis import tone_gain
+from tonesieve.signals.signal_model import tone_gain
 from tonesieve.util.files import refuse_existing, write_text
 from tonesieve.util.progress import Reporter
 
-# A tone may be larger than the recording, and its band larger still.
-LARGEST = 1e305
-
-
-@dataclass(frozen=True)
-class Output:
-    """What is written of a recording."""
-
-    remove: bool = False  # the recording without the tones, not the tones
-    full: bool = False  # amplitude, phase, frequency, bands and residual too
-    picture: bool = False
+# Guard: a tone may be larger than the recording, and its band larger still, below 1.8e308.
+MAX_SAMPLE = 1e305
+# Guard: a mixture that holds less of the tone holds none.
+MIN_GAIN = 1e-9
 
 
 def extract_recording(
     recording: str | Path,
     source: Source | SourceFactory,
-    hz: Sequence[float] = (),
+    options: ExtractOptions | None = None,
     *,
-    causal: bool = False,
-    columns: Sequence[str] = (),
-    rate_hz: float | None = None,
-    time: str | None = None,
-    band_hz: tuple[float, float] | None = None,
-    remove: bool = False,
-    full: bool = False,
-    picture: bool = False,
-    out: str | Path | None = None,
-    force: bool = False,
     reporter: Reporter | None = None,
 ) -> dict[str, Any]:
-    """Write the tones at ``hz`` (default: all that the source knows) as a file of their own.
+    """Write tones of a recording as a file of their own: `tonesieve.extract` with an extractor.
 
-    The output has the input's rows and, unless ``out`` ends otherwise, its format; its default
-    name is NAME.tone.ENDING, or NAME.clean.ENDING with ``remove``, which writes the recording
-    without the tones. ``full`` (tables only) adds amplitude, phase, frequency, a credible band
-    (90%) and the residual. Rows in gaps are answered by the forecast, and marked in a column
-    ``gap``. ``causal`` uses no sample later than the one that is answered; otherwise the whole
-    recording serves. ``band_hz`` is where power is compared before and after (default: 2% either
-    side of each tone, or as little as the recording resolves). The figures are answered, and
-    written beside the output as JSON; with ``picture`` a PNG too.
-
-    Raises `UserError` for what `read_recording` refuses, a frequency that the source does not
-    know, a recording that is too short or too slow, and an output that exists.
+    Returns the metrics, which are written beside the output as JSON. Raises `UserError` for what
+    `read_recording` refuses, a frequency that the source does not have, a recording that is too
+    short or too slow, and an output that exists.
     """
     path, reporter = Path(recording), reporter or Reporter()
+    options = options or ExtractOptions()
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     if path.suffix.lower() not in FORMATS:
         raise UserError(f"{path}: ending {path.suffix!r}; readable are {', '.join(FORMATS)}")
-    if picture:  # before any work is done in vain
+    if options.picture:  # before any work is done in vain
         from tonesieve.extraction.plots import draw_extraction
-    output = Output(remove, full, picture)
-    target = _target(path, out, output, force)
-    whole = read_recording(path, columns=columns, rate_hz=rate_hz, time=time, scratch=target.parent)
-    surveys = survey(whole)
-    _check_heard(whole, surveys)
+    target = _target(path, options)
+    opened = read_recording(
+        path,
+        columns=options.columns,
+        rate_hz=options.rate_hz,
+        time=options.time,
+        scratch=target.parent,
+    )
+    stats = survey(opened)
+    _check_samples(opened, stats)
     if not isinstance(source, Source):
-        source = source(whole.rate_hz, str(path))
-    chosen = choose_tones(source, hz)
+        source = source(opened.rate_hz, str(path))
+    chosen = choose_tones(source, options.hz)
     frequencies = [source.frequencies_hz[k] for k in chosen]
-    _check_band(whole, band_hz)
-    _check_fit(whole, source, frequencies, causal)
-    n_passes = n_steps(whole, source, causal=causal)
-    with reporter.task("extracting", n_passes + whole.n_samples) as task:
-        taken = run_over_recording(
-            whole, surveys, source, causal=causal, scratch=target.parent, on_samples=task.update
+    causal = options.causal
+    _check_band(opened, options.band_hz)
+    _check_fit(opened, source, frequencies, causal)
+    n_run = n_steps(opened, source, causal=causal)
+    with reporter.task("extracting", n_run + opened.n_samples) as task:
+        extracted = run_over_recording(
+            opened, stats, source, causal=causal, scratch=target.parent, on_samples=task.update
         )
-        readings = ToneParameters(
-            whole, surveys, taken, source, chosen, causal=causal, bands=full, band_hz=band_hz
-        )
-        names = _columns(whole, surveys, frequencies, output, target)
-        with open_writer(whole, names, target, force=force) as sink:
-            _write(readings, sink, surveys, output, target, lambda n: task.update(n_passes + n))
+        parameters = ToneParameters(opened, stats, extracted, source, chosen, options)
+        names = _columns(opened, stats, frequencies, options, target)
+        with open_writer(opened, names, target, force=options.force) as writer:
+            _write(parameters, writer, options, target, lambda n: task.update(n_run + n))
             result = {
                 "recording": str(path),
                 "out": str(target),
                 "with": source.name,
-                "samples": len(whole.rows),
-                "rate_hz": whole.rate_hz,
+                "samples": len(opened.rows),
+                "rate_hz": opened.rate_hz,
                 "extractor_rate_hz": source.data.rate_hz,
                 "causal": causal,
                 "columns": [name.name for name in names],
                 "channels": [
-                    _channel_figures(c, s, whole)
-                    for c, s in zip(whole.channels, surveys, strict=True)
+                    _channel_metrics(channel, one, opened)
+                    for channel, one in zip(opened.channels, stats, strict=True)
                 ],
-                "warnings": _warnings(whole, surveys, source, sink),
-                "tones": readings.figures(tone_names(frequencies)),
+                "warnings": _warnings(opened, stats, source, writer),
+                "tones": parameters.metrics(tone_names(frequencies)),
             }
-            # Before the output takes its place: where it stands, all that belongs to it does.
+            # Written before the output is moved to its place: where it is, its metrics are too.
             write_text(beside(target, ".json"), json.dumps(result, indent=2) + "\n")
-            if picture:
-                draw_extraction(readings, beside(target, ".png"))
+            if options.picture:
+                draw_extraction(parameters, beside(target, ".png"))
     return result
 
 
@@ -142,7 +120,7 @@ def extract_array(
     causal: bool = False,
     reporter: Reporter | None = None,
 ) -> Float[np.ndarray, "T K"]:
-    """Every tone that the source knows, in the samples' own unit, rate and length."""
+    """Extract every tone of the source, in the samples' own unit, rate and length."""
     chosen = range(len(source.frequencies_hz))
     return pull_array(samples, rate_hz, source, chosen, causal=causal, reporter=reporter)[0]
 
@@ -156,38 +134,40 @@ def pull_array(
     causal: bool,
     reporter: Reporter | None = None,
 ) -> tuple[Float[np.ndarray, "T K"], Float[np.ndarray, "T K"] | None]:
-    """The chosen of the source's tones, and the half-widths of their bands where it tells them."""
-    whole = from_array(samples, rate_hz)
-    surveys = survey(whole)
-    _check_heard(whole, surveys)
-    n = n_steps(whole, source, causal=causal)
+    """Extract the chosen tones, and the half-widths of their bands where the extractor has them."""
+    recording = from_array(samples, rate_hz)
+    stats = survey(recording)
+    _check_samples(recording, stats)
+    n = n_steps(recording, source, causal=causal)
     with (reporter or Reporter()).task("extracting", n) as task:
         tones, band = run_over_recording(
-            whole,
-            surveys,
+            recording,
+            stats,
             source,
             causal=causal,
-            scratch=whole.rows.folder,
+            scratch=recording.rows.folder,
             on_samples=task.update,
         )
-    found = tones.read(0, len(tones))[:, list(chosen)]
-    return found, None if band is None else band.read(0, len(band))[:, list(chosen)]
+    columns = list(chosen)
+    estimate = tones.read(0, len(tones))[:, columns]
+    return estimate, None if band is None else band.read(0, len(band))[:, columns]
 
 
-def _target(path: Path, out: str | Path | None, output: Output, force: bool) -> Path:
-    word = "clean" if output.remove else "tone"
-    target = path.with_suffix(f".{word}{path.suffix}") if out is None else Path(out)
+def _target(path: Path, options: ExtractOptions) -> Path:
+    word = "clean" if options.remove else "tone"
+    default = path.with_suffix(f".{word}{path.suffix}")
+    target = default if options.out is None else Path(options.out)
     if target.suffix.lower() not in FORMATS:
         raise UserError(f"{target}: ending {target.suffix!r}; writable are {', '.join(FORMATS)}")
-    if output.full and target.suffix.lower() not in TABLES:
+    if options.full and target.suffix.lower() not in TABLES:
         raise UserError(
             f"--full: {target.suffix} holds sound alone; end --out with {' or '.join(TABLES)}"
         )
     if target.resolve() == path.resolve():
         raise UserError(f"{target}: is the recording itself; choose another --out")
-    endings = [".json"] + [".png"] * output.picture
-    for place in (target, *(beside(target, ending) for ending in endings)):
-        refuse_existing(place, force=force)
+    endings = [".json"] + [".png"] * options.picture
+    for file in (target, *(beside(target, ending) for ending in endings)):
+        refuse_existing(file, force=options.force)
     return target
 
 
@@ -198,101 +178,102 @@ def beside(target: Path, ending: str) -> Path:
 
 def _columns(
     recording: Recording,
-    surveys: list[ChannelStats],
+    stats: list[ChannelStats],
     frequencies: Sequence[float],
-    output: Output,
+    options: ExtractOptions,
     target: Path,
 ) -> list[Channel]:
-    """The columns of the output, in the order in which `Readings.columns` gives them."""
+    """The columns of the output, in the order in which `ToneParameters.columns` gives them."""
     several = len(recording.channels) > 1
-    found = []
-    for channel, one in zip(recording.channels, surveys, strict=True):
+    columns = []
+    for channel, one in zip(recording.channels, stats, strict=True):
         head, unit = f"{channel.name}_" if several else "", channel.unit
-        if output.remove:
-            found.append(channel)
+        if options.remove:
+            columns.append(channel)
         else:
-            found += [Channel(head + name, unit) for name in tone_names(frequencies)]
-        for name in tone_names(frequencies) if output.full else ():
+            columns += [Channel(head + name, unit) for name in tone_names(frequencies)]
+        for name in tone_names(frequencies) if options.full else ():
             tail = name.removeprefix("tone")
-            found += [
+            columns += [
                 Channel(f"{head}{word}{tail}", {"phase_rad": "rad", "hz": "Hz"}.get(word, unit))
                 for word in ("amplitude", "phase_rad", "hz", "tone_low", "tone_high",
                              "amplitude_low", "amplitude_high")
             ]  # fmt: skip
-        if output.full:
-            found.append(Channel(f"{head}{'tones' if output.remove else 'residual'}", unit))
+        if options.full:
+            columns.append(Channel(f"{head}{'tones' if options.remove else 'residual'}", unit))
         if one.gaps.n_samples and target.suffix.lower() in TABLES:
-            found.append(Channel(f"{head}gap", whole=True))
-    return found
+            columns.append(Channel(f"{head}gap", integer=True))
+    return columns
 
 
 def _write(
-    readings: ToneParameters,
-    sink: RecordingWriter,
-    surveys: list[ChannelStats],
-    output: Output,
+    parameters: ToneParameters,
+    writer: RecordingWriter,
+    options: ExtractOptions,
     target: Path,
     on_samples: Callable[[int], None],
 ) -> None:
     table = target.suffix.lower() in TABLES
-    marked = [bool(one.gaps.n_samples) and table for one in surveys]
-    for start, stop in readings.blocks():
-        columns = readings.columns(start, stop, remove=output.remove, full=output.full, gap=marked)
-        sink.write(start, columns)
+    marks_gaps = [bool(one.gaps.n_samples) and table for one in parameters.stats]
+    for start, stop in parameters.blocks():
+        columns = parameters.columns(
+            start, stop, remove=options.remove, full=options.full, gap=marks_gaps
+        )
+        writer.write(start, columns)
         on_samples(stop)
 
 
-def _channel_figures(channel: Channel, found: ChannelStats, recording: Recording) -> dict[str, Any]:
+def _channel_metrics(channel: Channel, stats: ChannelStats, recording: Recording) -> dict[str, Any]:
     return {
         "name": channel.name,
         "unit": channel.unit,
-        "mean": found.mean,
-        "rms": found.rms,
-        "gaps": found.gaps.figures(recording.rate_hz),
-        "clipped": found.clipped.figures(recording.rate_hz),
+        "mean": stats.mean,
+        "rms": stats.rms,
+        "gaps": stats.gaps.metrics(recording.rate_hz),
+        "clipped": stats.clipped.metrics(recording.rate_hz),
     }
 
 
 def _warnings(
-    recording: Recording, surveys: list[ChannelStats], source: Source, sink: RecordingWriter
+    recording: Recording, stats: list[ChannelStats], source: Source, writer: RecordingWriter
 ) -> list[str]:
-    """What the tone is not, and what became of it on its way."""
-    found = list(recording.grid.warnings)
+    """What is allowed, but makes the tone another than a user may think."""
+    warnings = list(recording.grid.warnings)
     if source.data.regime == "locked":
-        found.append(
+        warnings.append(
             f"{source.name} learned tones of one amplitude and known start phases (data.regime "
             "locked), so the tone's amplitude follows from the recording's RMS alone; train with "
-            "data.regime free for one that is heard"
+            "data.regime free for one that is estimated"
         )
     tones = sorted(source.frequencies_hz)
     for low, high in pairwise(tones):
         if (high - low) * recording.duration_s < 1:
-            found.append(
-                f"{low:.9g} and {high:.9g} Hz are told apart only after {1 / (high - low):.6g} s, "
+            warnings.append(
+                f"{low:.9g} and {high:.9g} Hz are resolved only after {1 / (high - low):.6g} s, "
                 f"and the recording has {recording.duration_s:.6g} s"
             )
-    for channel, one in zip(recording.channels, surveys, strict=True):
+    for channel, one in zip(recording.channels, stats, strict=True):
         if one.gaps.n_samples:
-            found.append(
+            warnings.append(
                 f"{channel.name}: {one.gaps.n_samples:,} samples are missing, in "
-                f"{one.gaps.n_stretches:,} gaps; the tone goes on through them by forecast"
+                f"{one.gaps.n_stretches:,} gaps; there the tone is predicted"
             )
         if one.clipped.n_samples:
-            found.append(
+            warnings.append(
                 f"{channel.name}: {one.clipped.n_samples:,} samples are clipped (at "
                 f"{one.lowest:g} or {one.highest:g}, in {one.clipped.n_stretches:,} stretches); "
                 "the tone is too small there"
             )
-    if sink.n_clipped:
-        found.append(f"{sink.n_clipped} samples of the tone lie beyond full scale and are cut off")
-    return found
+    if writer.n_clipped:
+        warnings.append(f"{writer.n_clipped} samples of the tone exceed full scale and are cut off")
+    return warnings
 
 
-def _check_heard(recording: Recording, surveys: list[ChannelStats]) -> None:
-    for channel, one in zip(recording.channels, surveys, strict=True):
+def _check_samples(recording: Recording, stats: list[ChannelStats]) -> None:
+    for channel, one in zip(recording.channels, stats, strict=True):
         if one.gaps.n_samples == one.n_samples:
             raise UserError(f"{recording.path}: {channel.name} holds no number at all")
-        if max(abs(one.lowest), abs(one.highest)) > LARGEST:
+        if max(abs(one.lowest), abs(one.highest)) > MAX_SAMPLE:
             raise UserError(
                 f"{recording.path}: {channel.name} reaches from {one.lowest:g} to {one.highest:g}; "
                 "scale it, there are hardly any larger numbers"
@@ -312,7 +293,7 @@ def _check_fit(
     recording: Recording, source: Source, frequencies: Sequence[float], causal: bool
 ) -> None:
     path, data = recording.path, source.data
-    if tone_gain(data) < 1e-9:
+    if tone_gain(data) < MIN_GAIN:
         raise UserError(
             f"{source.name}: trained at phase_scale {data.phase_scale:g}, where the mixture holds "
             "no tone; choose another run"

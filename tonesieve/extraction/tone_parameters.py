@@ -1,4 +1,4 @@
-"""What is told of the tones in a recording, block by block: columns, bands, power, frequency.
+"""Parameters of the tones in a recording, block by block: columns, bands, power, frequency.
 
 Axes: C channels, T samples, K tones, N columns.
 """
@@ -12,70 +12,77 @@ import numpy as np
 from jaxtyping import Float
 
 from tonesieve.evaluation.metrics import band_power
+from tonesieve.extraction.options import ExtractOptions
 from tonesieve.extraction.passes import (
     ExtractedTones,
-    InputScaling,
     delay_of,
-    extract_array,
-    reads_both_ways,
+    joins_directions,
+    run_over_array,
 )
 from tonesieve.extractors.demodulation import ToneDemodulator
 from tonesieve.extractors.filters.base import ToneFilter
-from tonesieve.extractors.noise_bands import LONGEST, Z90, NoiseGain, SidebandNoise, noise_gain
+from tonesieve.extractors.input_scaling import InputScaling
+from tonesieve.extractors.noise_bands import (
+    MAX_PROBE_SAMPLES,
+    Z90,
+    NoiseGain,
+    SidebandNoise,
+    noise_gain,
+)
 from tonesieve.extractors.source import Source
 from tonesieve.inference.compiled_network import CompiledNetwork
 from tonesieve.recordings.reader import rows_in_block
 from tonesieve.recordings.recording import Recording
 from tonesieve.recordings.resampling import resample
 from tonesieve.recordings.statistics import ChannelStats, power_of_two
-from tonesieve.signals.synthesis import input_rms
+from tonesieve.signals.signal_model import input_rms
 
-# Samples of all channels together that are read at once; of one channel no fewer than the last.
+# Guard against memory: samples of all channels together that are read at once, and of one channel
+# at least. Chosen, not tuned.
 BLOCK, LEAST = 2**16, 2**10
-# Samples a period that a reading needs at most.
-DENSE = 40
-# Power is compared over stretches of so many samples at most.
+# Chosen, not tuned: a tone is narrow, so that this many samples a period give its amplitude.
+SAMPLES_PER_PERIOD = 40
+# Guard against memory: power is compared over stretches of this many samples at most.
 STRETCH = 2**20
-# Networks that need PyTorch are slow: their noise gain is measured on less.
-FEW = 2**11
-# Bins of a spectrum (Hann) that a steady tone takes to each side.
-RESOLVED = 2.0
-# Frequencies are summed up over so many blocks at most.
-MOST_BLOCKS = 64
+# Guard against time: networks that need PyTorch are slow; their noise gain is measured on less.
+N_SLOW_NETWORK = 2**11
+# Derived: bins of a spectrum under a Hann window that a steady tone takes to each side.
+HANN_HALF_WIDTH = 2.0
+# The band around a tone where power is compared, either side of it. Chosen, not tuned.
+BAND_FRACTION = 0.02
+# Guard against time: frequencies are averaged over this many blocks at most.
+MAX_BLOCKS = 64
+# Of a tone's power, the limits of the range of its frequency leave this out on each side.
+RANGE_TAIL = 0.05
 
 
 class ToneParameters:
-    """Tones that were taken out of a recording, and what they tell.
-
-    Of those that were ``taken`` the ``chosen`` ones count.
-    """
+    """Amplitude, phase, frequency, band and power of extracted tones; of the chosen ones alone."""
 
     def __init__(
         self,
         recording: Recording,
-        surveys: list[ChannelStats],
-        taken: ExtractedTones,
+        stats: list[ChannelStats],
+        extracted: ExtractedTones,
         source: Source,
         chosen: Sequence[int],
-        *,
-        causal: bool,
-        bands: bool,
-        band_hz: tuple[float, float] | None = None,
+        options: ExtractOptions,
     ) -> None:
-        self.recording, self.surveys, self.source = recording, surveys, source
+        self.recording, self.stats, self.source = recording, stats, source
         self.frequencies_hz = [source.frequencies_hz[k] for k in chosen]
-        self.causal, self._chosen, self._tones = causal, list(chosen), taken.tones
-        # A tone is narrow: a few dozen samples a period tell all.
-        self._steps = [max(1, int(recording.rate_hz / f / DENSE)) for f in self.frequencies_hz]
-        self._bands = [band_hz or self._band(f) for f in self.frequencies_hz]
-        self._block = max(LEAST, BLOCK // len(surveys))
-        self._band_told = taken.band
-        measured = bands and taken.band is None
+        self.causal, self._chosen, self._tones = options.causal, list(chosen), extracted.tones
+        self._steps = [
+            max(1, int(recording.rate_hz / f / SAMPLES_PER_PERIOD)) for f in self.frequencies_hz
+        ]
+        self._bands = [options.band_hz or self._band(f) for f in self.frequencies_hz]
+        self._block = max(LEAST, BLOCK // len(stats))
+        self._half_widths_given = extracted.band
+        measured = options.full and extracted.band is None
         self._gain = self._noise_gain() if measured else None
-        self._levels = [self._level(k) for k in range(len(self._chosen))] if measured else []
+        self._noises = [self._noise(k) for k in range(len(self._chosen))] if measured else []
 
     def blocks(self) -> Iterator[tuple[int, int]]:
-        """All samples in turn."""
+        """First sample, and one after the last, of blocks in turn."""
         n = self.recording.n_samples
         for start in range(0, n, self._block):
             yield start, min(start + self._block, n)
@@ -85,17 +92,17 @@ class ToneParameters:
         return self._shaped(self._tones.read(start, stop))
 
     def _shaped(self, rows: Float[np.ndarray, "T N"]) -> Float[np.ndarray, "C T K"]:
-        """Rows of numbers, of which those of the chosen tones are wanted."""
-        shaped = rows.reshape(len(rows), len(self.surveys), -1)
+        """Columns of the chosen tones."""
+        shaped = rows.reshape(len(rows), len(self.stats), -1)
         return shaped.transpose(1, 0, 2)[..., self._chosen]
 
     def _tones_of(self, c: int, start: int, stop: int) -> Float[np.ndarray, "T K"]:
-        """Those of one channel; of the others few are held at a time."""
+        """Those of one channel; of the others few are in memory at a time."""
         step = rows_in_block(self._tones.n_columns)
-        places = [c * len(self.source.frequencies_hz) + k for k in self._chosen]
+        columns = [c * len(self.source.frequencies_hz) + k for k in self._chosen]
         return np.concatenate(
             [
-                self._tones.read(at, min(at + step, stop))[:, places]
+                self._tones.read(at, min(at + step, stop))[:, columns]
                 for at in range(start, stop, step)
             ]
         )
@@ -103,51 +110,51 @@ class ToneParameters:
     def columns(
         self, start: int, stop: int, *, remove: bool, full: bool, gap: Sequence[bool]
     ) -> Float[np.ndarray, "T N"]:
-        """What is written of these samples; blocks must come in turn."""
+        """The output's columns at these samples; blocks must come in turn."""
         samples, tones = self.recording.read(start, stop), self.tones(start, stop)
         residual = samples - tones.sum(axis=2)
-        told = self._told(start, stop, tones, residual) if full else []
-        found = []
+        parameters = self._of_every_tone(start, stop, tones, residual) if full else []
+        columns = []
         for c in range(len(samples)):
-            found += [residual[c]] if remove else list(tones[c].T)
-            for k in range(len(told)):
-                found += [column[c] for column in told[k]]
+            columns += [residual[c]] if remove else list(tones[c].T)
+            for of_tone in parameters:
+                columns += [values[c] for values in of_tone]
             if full:
-                found.append(tones[c].sum(axis=1) if remove else residual[c])
+                columns.append(tones[c].sum(axis=1) if remove else residual[c])
             if gap[c]:
-                found.append((~np.isfinite(samples[c])).astype(float))
-        return np.stack(found, axis=1)
+                columns.append((~np.isfinite(samples[c])).astype(float))
+        return np.stack(columns, axis=1)
 
-    def read(
+    def demodulate(
         self, k: int, start: int, stop: int
     ) -> tuple[Float[np.ndarray, "C T"], Float[np.ndarray, "C T"], Float[np.ndarray, "C T"]]:
-        """Amplitude, phase and frequency of the k-th chosen tone."""
+        """Amplitude, phase (rad) and frequency (Hz) of the k-th chosen tone."""
         n, step = self.recording.n_samples, self._steps[k]
-        reader = ToneDemodulator(self.frequencies_hz[k], self.recording.rate_hz / step)
-        first = max(0, start // step - reader.reach - 1)
+        demodulator = ToneDemodulator(self.frequencies_hz[k], self.recording.rate_hz / step)
+        first = max(0, start // step - demodulator.support - 1)
         last = -(-stop // step) + 1
         if not self.causal:
-            last += reader.reach
+            last += demodulator.support
         last = min(last, -(-n // step))
-        tone = self._thinned(k, first, last)
+        tone = self._decimated(k, first, last)
         unit = power_of_two(float(np.max(np.abs(tone), initial=0.0)))
-        amplitude, phase, hz = reader.read(tone / unit, first, centred=not self.causal)
+        amplitude, phase, hz = demodulator.demodulate(tone / unit, first, centred=not self.causal)
         if step == 1:
             part = slice(start - first, stop - first)
             return amplitude[:, part] * unit, phase[:, part], hz[:, part]
-        at, known = np.arange(start, stop), np.arange(first, last) * step
-        if self.causal:  # between two of them, what the last one told
-            held = at // step - first
-            return amplitude[:, held] * unit, phase[:, held], hz[:, held]
-        turned = np.unwrap(phase, axis=1)
-        found = [
-            np.stack([np.interp(at, known, row) for row in rows])
-            for rows in (amplitude * unit, turned, hz)
-        ]
-        return found[0], np.pi - (np.pi - found[1]) % (2 * np.pi), found[2]
+        at, nodes = np.arange(start, stop), np.arange(first, last) * step
+        if self.causal:  # between two nodes, the earlier one's
+            previous = at // step - first
+            return amplitude[:, previous] * unit, phase[:, previous], hz[:, previous]
+        unwrapped = np.unwrap(phase, axis=1)
+        amplitude, phase, hz = (
+            np.stack([np.interp(at, nodes, row) for row in rows])
+            for rows in (amplitude * unit, unwrapped, hz)
+        )
+        return amplitude, np.pi - (np.pi - phase) % (2 * np.pi), hz
 
-    def _thinned(self, k: int, first: int, last: int) -> Float[np.ndarray, "C T"]:
-        """Of the k-th chosen tone every so many-th sample: a slow one has more than enough."""
+    def _decimated(self, k: int, first: int, last: int) -> Float[np.ndarray, "C T"]:
+        """Every N-th sample of the k-th chosen tone: a slow one has more than enough."""
         step = self._steps[k]
         if step == 1:
             return self.tones(first, last)[..., k]
@@ -157,72 +164,72 @@ class ToneParameters:
             parts.append(self.tones(at * step, (stop - 1) * step + 1)[:, ::step, k])
         return np.concatenate(parts, axis=1)
 
-    def figures(self, names: Sequence[str]) -> list[dict[str, Any]]:
-        """Of every channel and tone: power before and after, amplitude, frequency followed."""
-        followed = [self._followed(k) for k in range(len(self.frequencies_hz))]
-        found = []
+    def metrics(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        """Of every channel and tone: power before and after, amplitude, tracked frequency."""
+        tracked = [self._tracked(k) for k in range(len(self.frequencies_hz))]
+        metrics = []
         for c, channel in enumerate(self.recording.channels):
             for k, (f, name) in enumerate(zip(self.frequencies_hz, names, strict=True)):
                 several = len(self.recording.channels) > 1
-                found.append(
+                metrics.append(
                     {
                         "column": f"{channel.name}_{name}" if several else name,
                         "hz": f,
-                        **followed[k][c],
+                        **tracked[k][c],
                         "band_hz": list(self._bands[k]),
                         **self._powers(c, k),
                     }
                 )
-        return found
+        return metrics
 
     def _band(self, f: float) -> tuple[float, float]:
-        """2% either side, and no less than the spectrum of so short a recording resolves."""
-        half = max(0.02 * f, RESOLVED / self.recording.duration_s)
+        """2% on both sides, and no less than the spectrum of a short recording resolves."""
+        half = max(BAND_FRACTION * f, HANN_HALF_WIDTH / self.recording.duration_s)
         return max(0.0, f - half), min(f + half, self.recording.rate_hz / 2)
 
-    def _told(
+    def _of_every_tone(
         self,
         start: int,
         stop: int,
         tones: Float[np.ndarray, "C T K"],
         residual: Float[np.ndarray, "C T"],
     ) -> list[list[Float[np.ndarray, "C T"]]]:
-        """Of every tone: amplitude, phase, frequency; lower and upper ends of the bands."""
-        halves = self._half_widths(start, stop, residual)
-        found = []
+        """Amplitude, phase, frequency; lower and upper limits of the bands."""
+        half_widths = self._half_widths(start, stop, residual)
+        columns = []
         for k in range(len(self._chosen)):
-            amplitude, phase, hz = self.read(k, start, stop)
-            tone, half = tones[..., k], halves[..., k]
-            found.append(
+            amplitude, phase, hz = self.demodulate(k, start, stop)
+            tone, half = tones[..., k], half_widths[..., k]
+            columns.append(
                 [
                     amplitude, phase, hz, tone - half, tone + half,
                     np.maximum(amplitude - half, 0.0), amplitude + half,
                 ]
             )  # fmt: skip
-        return found
+        return columns
 
     def _half_widths(
         self, start: int, stop: int, residual: Float[np.ndarray, "C T"]
     ) -> Float[np.ndarray, "C T K"]:
-        """Of the chosen tones' bands: as told by the extractor, or as measured."""
-        if self._band_told is not None:
-            return self._shaped(self._band_told.read(start, stop))
+        """Of the chosen tones' bands: the extractor's own, or as measured."""
+        if self._half_widths_given is not None:
+            return self._shaped(self._half_widths_given.read(start, stop))
         assert self._gain is not None
         at = np.arange(start, stop)
         age = at + 1
         if self._both:
             age = np.minimum(age, self.recording.n_samples - at)
-        # Ages as the extractor counts them; white noise of one density has more power at its rate.
+        # Ages in samples of the extractor; at a higher rate noise of one density has more power.
         gains = self._gain.at(age * self._ratio) * self.source.gain**2 * self._ratio
-        unit = np.array([[power_of_two(s.rms)] for s in self.surveys])
-        levels = [level.take(residual / unit) for level in self._levels]
-        variance = np.stack(levels, axis=2) * gains[:, self._chosen]
+        unit = np.array([[power_of_two(s.rms)] for s in self.stats])
+        noise_var = [noise.update(residual / unit) for noise in self._noises]
+        variance = np.stack(noise_var, axis=2) * gains[:, self._chosen]
         return Z90 * np.sqrt(variance) * unit[..., None]
 
     @property
     def _both(self) -> bool:
         causal = self.source.extractor.causal
-        return not causal or reads_both_ways(self.source, causal=self.causal)
+        return not causal or joins_directions(self.source, causal=self.causal)
 
     @property
     def _ratio(self) -> float:
@@ -230,60 +237,62 @@ class ToneParameters:
         return self.source.data.rate_hz / self.recording.rate_hz
 
     def _noise_gain(self) -> NoiseGain:
-        """On the start of the channel that has most to hear; what is causal gets a made-up one."""
+        """On the start of the channel with most samples; for a causal run on a synthetic one."""
         source, recording = self.source, self.recording
-        quick = source.handles_nan or isinstance(source.extractor, CompiledNetwork)
-        n = min(recording.n_samples, int((LONGEST if quick else FEW) / max(1.0, self._ratio)))
+        fast = source.handles_nan or isinstance(source.extractor, CompiledNetwork)
+        longest = MAX_PROBE_SAMPLES if fast else N_SLOW_NETWORK
+        n = min(recording.n_samples, int(longest / max(1.0, self._ratio)))
         rng = np.random.default_rng(0)
         if self.causal:
             t = np.arange(n) / source.data.rate_hz
-            turns = np.outer(source.frequencies_hz, t) + rng.random((len(source.frequencies_hz), 1))
-            heard = np.sin(2 * np.pi * turns).sum(axis=0) + rng.standard_normal(n)
-            heard *= input_rms(source.data) / heard.std()
+            cycles = np.outer(source.frequencies_hz, t)
+            cycles = cycles + rng.random((len(source.frequencies_hz), 1))
+            mixture = np.sin(2 * np.pi * cycles).sum(axis=0) + rng.standard_normal(n)
+            mixture *= input_rms(source.data) / mixture.std()
         else:
-            prepared = InputScaling(recording, self.surveys, source)
-            most = [s.n_samples - s.gaps.n_samples if s.rms > 0 else -1 for s in self.surveys]
-            heard = prepared.bridged(prepared.read(0, n))[int(np.argmax(most))]
-            heard = resample(np.nan_to_num(heard), recording.rate_hz, source.data.rate_hz)
-        n_heard = round(recording.n_samples * self._ratio)
-        memory = delay_of(source.extractor, n_heard) or source.memory_samples
+            scaling = InputScaling.from_statistics(source, recording.rate_hz, self.stats)
+            state = scaling.initial_state(len(self.stats))
+            n_valid = [s.n_samples - s.gaps.n_samples if s.rms > 0 else -1 for s in self.stats]
+            mixture = scaling.step(recording.read(0, n), state)[0][int(np.argmax(n_valid))]
+            mixture = resample(np.nan_to_num(mixture), recording.rate_hz, source.data.rate_hz)
+        n_samples = round(recording.n_samples * self._ratio)
+        memory = delay_of(source.extractor, n_samples) or source.memory_samples
         return noise_gain(
-            lambda mixture: extract_array(source, mixture, causal=self.causal),
-            heard,
-            min(memory, n_heard),
-            both=self._both,
+            lambda mixture: run_over_array(source, mixture, causal=self.causal),
+            mixture,
+            min(memory, n_samples),
+            two_sided=self._both,
             rng=rng,
         )
 
-    def _level(self, k: int) -> SidebandNoise:
-        """Averaged over the start before it is used there, so that the first bands are not wild.
+    def _noise(self, k: int) -> SidebandNoise:
+        """Averaged over the start before it is used there, so that the first bands are not erratic.
 
-        Not where the past alone may count.
+        Not for a causal extraction.
         """
         assert self._gain is not None
         recording, source = self.recording, self.source
         f = self.frequencies_hz[k]
-        # A real tone's band, of noise within half the rate.
-        band_hz = float(self._gain.settled[self._chosen[k]]) * source.data.rate_hz / 2
+        # Derived: the noise bandwidth of a real tone, of half the rate.
+        band_hz = float(self._gain.steady_state[self._chosen[k]]) * source.data.rate_hz / 2
         others = ToneFilter(source.frequencies_hz, recording.rate_hz)
         spacing_hz = float(others.spacing_hz[self._chosen[k]])
         band_hz = min(max(band_hz, 1e-9 * f), spacing_hz)
-        level = SidebandNoise(f, recording.rate_hz, band_hz, spacing_hz, len(self.surveys))
-        unit = np.array([[power_of_two(s.rms)] for s in self.surveys])
-        n = 0 if self.causal else min(level.settling, recording.n_samples)
+        noise = SidebandNoise(f, recording.rate_hz, band_hz, spacing_hz, len(self.stats))
+        unit = np.array([[power_of_two(s.rms)] for s in self.stats])
+        n = 0 if self.causal else min(noise.settling_samples, recording.n_samples)
         for start in range(0, n, BLOCK):
             stop = min(start + BLOCK, n)
             residual = recording.read(start, stop) - self.tones(start, stop).sum(axis=2)
-            level.take(residual / unit)
-        return level
+            noise.update(residual / unit)
+        return noise
 
-    def _followed(self, k: int) -> list[dict[str, float | None]]:
-        """Of every channel: mean amplitude, and the frequency: its mean, weighed by power, and its
-        range."""
+    def _tracked(self, k: int) -> list[dict[str, float | None]]:
+        """Of every channel: mean amplitude, and the frequency's mean and range by power."""
         blocks = list(self.blocks())
         amplitudes, frequencies = [], []
-        for start, stop in blocks[:: -(-len(blocks) // MOST_BLOCKS)]:
-            amplitude, _, hz = self.read(k, start, stop)
+        for start, stop in blocks[:: -(-len(blocks) // MAX_BLOCKS)]:
+            amplitude, _, hz = self.demodulate(k, start, stop)
             step = max(1, round(self.recording.rate_hz / self.frequencies_hz[k] / 4))
             amplitudes.append(amplitude[:, ::step])
             frequencies.append(hz[:, ::step])
@@ -298,8 +307,10 @@ class ToneParameters:
         if not weights.sum() > 0:
             return {"amplitude": 0.0, "followed_hz": None, "lowest_hz": None, "highest_hz": None}
         order = np.argsort(hz)
-        share = np.cumsum(weights[order]) / weights.sum()
-        low, high = (float(hz[order][np.searchsorted(share, s)]) for s in (0.05, 0.95))
+        fraction = np.cumsum(weights[order]) / weights.sum()
+        low, high = (
+            float(hz[order][np.searchsorted(fraction, f)]) for f in (RANGE_TAIL, 1 - RANGE_TAIL)
+        )
         return {
             "amplitude": float(np.mean(amplitude / unit) * unit),
             "followed_hz": float(np.average(hz, weights=weights)),
@@ -309,15 +320,15 @@ class ToneParameters:
 
     def _powers(self, c: int, k: int) -> dict[str, float | None]:
         recording, rate = self.recording, self.recording.rate_hz
-        unit = power_of_two(max(abs(self.surveys[c].lowest), abs(self.surveys[c].highest)))
+        unit = self.stats[c].unit
         low, high = self._bands[k]
         n, sums = recording.n_samples, np.zeros(4)
         for start in range(0, n, STRETCH):
             stop = min(start + STRETCH, n)
             raw, tones = recording.channel(c, start, stop) / unit, self._tones_of(c, start, stop)
             tones = tones / unit
-            good = np.isfinite(raw)
-            samples = np.where(good, raw, tones.sum(axis=1) + self.surveys[c].mean / unit)
+            filled = tones.sum(axis=1) + self.stats[c].mean / unit
+            samples = np.where(np.isfinite(raw), raw, filled)
             residual = samples - tones.sum(axis=1)
             powers = (
                 band_power(samples, rate, low, high),
@@ -326,10 +337,10 @@ class ToneParameters:
                 band_power(tones[:, k], rate, 0.0, rate / 2),
             )
             sums += np.array(powers) * (stop - start) / n
-        before, after, own, total = sums
+        before, after, in_band, total = sums
         return {
             "tone_power": _in_unit(total, unit),
-            "outside_band_share": float((total - own) / total) if total > 0 else None,
+            "outside_band_share": float((total - in_band) / total) if total > 0 else None,
             "recording_power_in_band": _in_unit(before, unit),
             "residual_power_in_band": _in_unit(after, unit),
             "reduction_db": float(10 * np.log10(after / before)) if before * after > 0 else None,
@@ -339,5 +350,5 @@ class ToneParameters:
 def _in_unit(power: float, unit: float) -> float | None:
     """Power in the recording's own unit, or None where no number is large enough."""
     with np.errstate(over="ignore"):
-        whole = power * unit * unit
-    return float(whole) if np.isfinite(whole) else None
+        scaled = power * unit * unit
+    return float(scaled) if np.isfinite(scaled) else None

@@ -1,4 +1,4 @@
-"""Gaps before a network: it has learned of none, so it hears the forecast in their place.
+"""Gaps are filled with a forecast before a network that was trained without any.
 
 Axes: B streams, T samples.
 """
@@ -15,7 +15,15 @@ from tonesieve.extractors.filters.kalman import KalmanState, OscillatorKalman
 
 @dataclass(frozen=True)
 class GapFiller:
-    """Fills gaps with what oscillators at the tones' frequencies, fitted so far, go on to give."""
+    """Fills gaps with the prediction of oscillators that are fitted to the samples so far.
+
+    Parameters
+    ----------
+    frequencies_hz : tuple of float
+        Nominal frequencies of the tones.
+    rate_hz : float
+        Sampling rate of the signal.
+    """
 
     frequencies_hz: tuple[float, ...]
     rate_hz: float
@@ -25,12 +33,27 @@ class GapFiller:
         return OscillatorKalman(self.frequencies_hz, self.rate_hz)
 
     def initial_state(self, n_streams: int) -> KalmanState:
-        """Nothing heard: the forecast is 0."""
+        """Return the state before the first sample; its prediction is 0."""
         return self._oscillators.initial_state(n_streams)
 
     def step(
         self, samples: Float[np.ndarray, "B T"], state: KalmanState
     ) -> tuple[Float[np.ndarray, "B T"], KalmanState]:
-        """Samples without gaps, whatever the chunks."""
-        tones, after = self._oscillators.step(samples, state)
-        return np.where(np.isfinite(samples), samples, tones.sum(axis=2)), after
+        """Fill the gaps of a block of any length.
+
+        Parameters
+        ----------
+        samples : ndarray, shape (B, T)
+            Blocks in turn; NaN is a gap.
+        state : KalmanState
+            As the block before left it.
+
+        Returns
+        -------
+        filled : ndarray, shape (B, T)
+            The samples, without gaps.
+        state : KalmanState
+            For the next block.
+        """
+        tones, state = self._oscillators.step(samples, state)
+        return np.where(np.isfinite(samples), samples, tones.sum(axis=2)), state

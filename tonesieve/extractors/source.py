@@ -1,4 +1,4 @@
-"""What takes tones out of a signal: a filter by its name, and which of its tones are wanted."""
+"""An extractor by its name, with what it was made for; and which of its tones are wanted."""
 
 from __future__ import annotations
 
@@ -12,53 +12,121 @@ from pydantic import ValidationError
 from tonesieve.config.config import DataSettings
 from tonesieve.config.presets import PRETRAINED
 from tonesieve.errors import UserError
-from tonesieve.extractors.filters.base import ToneFilter
-from tonesieve.extractors.filters.registry import FILTERS, build_filter, is_filter
+from tonesieve.extractors.filters.registry import (
+    FILTERS,
+    build_filter,
+    is_filter,
+    parse_parameters,
+)
 from tonesieve.extractors.pretrained.extractor import PretrainedExtractor
-from tonesieve.extractors.protocol import Extractor
-from tonesieve.signals.synthesis import tone_gain
+from tonesieve.extractors.pretrained.smoother import PretrainedSmoother
+from tonesieve.extractors.protocol import BlockSmoother, Extractor
+from tonesieve.signals.signal_model import tone_gain
+
+# Derived: in samples, longer than any recording; the memory of what grows without a bound.
+UNBOUNDED_MEMORY = 10**12
 
 
 @dataclass(frozen=True)
 class Source:
-    """An extractor and the signals that it was made for."""
+    """An extractor and the signals that it was made for.
+
+    Parameters
+    ----------
+    extractor : Extractor
+        What estimates the tones.
+    data : DataSettings
+        The signals that it was made for, their rate and tones.
+    memory_samples : int
+        Samples of the past that an estimate can rest on.
+    name : str
+        As users name it, for messages.
+    linear : bool, default=False
+        Whether samples of any scale serve as they are; otherwise they are standardised.
+    unit : float, optional
+        The unit of its training's recording; its input is divided by it.
+    handles_nan : bool, default=False
+        Whether NaN is a gap to it; otherwise gaps are filled with a forecast first.
+    smoother : BlockSmoother, optional
+        The extractor's own way to join past and future; without one it runs in both directions.
+    """
 
     extractor: Extractor
     data: DataSettings
-    memory_samples: int  # how far back it can have learned to look
+    memory_samples: int
     name: str
-    linear: bool = False  # any scale will do: the signal is taken as it is, or
-    unit: float | None = None  # at this scale, where it is known
-    handles_nan: bool = False  # NaN is a gap to it; what has learned of none hears the forecast
+    linear: bool = False
+    unit: float | None = None
+    handles_nan: bool = False
+    smoother: BlockSmoother | None = None
 
     @cached_property
     def gain(self) -> float:
-        """What one of its answers is in the mixture that it hears."""
+        """Amplitude in the mixture of a tone that the extractor outputs with amplitude 1."""
         return tone_gain(self.data)
 
     @property
     def frequencies_hz(self) -> tuple[float, ...]:
-        """Its tones."""
+        """Nominal frequencies of its K tones."""
         return self.data.frequencies_hz
 
 
 def network_source(
     extractor: Extractor, data: DataSettings, memory_samples: int, name: str
 ) -> Source:
-    """A trained network; one that learned in a recording's noise takes it in that one's unit."""
+    """Describe a trained network as a source.
+
+    Parameters
+    ----------
+    extractor : Extractor
+        The network.
+    data : DataSettings
+        The signals of its training. One that was trained in a recording's noise takes its input in
+        that recording's unit.
+    memory_samples : int
+        Samples of the past that an estimate can rest on.
+    name : str
+        As users name it.
+
+    Returns
+    -------
+    Source
+        The network and its signals.
+    """
     unit = None if data.background is None else data.background.unit
     return Source(extractor, data, memory_samples, name, unit is not None, unit)
 
 
-# Filters are made for the recording or stream at hand.
+# Filters are made for the recording or stream at hand: rate in Hz, and whose rate that is.
 SourceFactory = Callable[[float, str], Source]
 
 
 def make_source(name: str, hz: Sequence[float]) -> SourceFactory:
-    """The pretrained or classical extractor ``name`` for tones at ``hz``, at a recording's rate.
+    """Choose the pretrained extractor or a classical filter for some tones.
 
-    Raises `UserError` where no tone is named, and, once the rate is known, for tones at or
-    above half of it and for knobs that do not fit.
+    Parameters
+    ----------
+    name : str
+        ``pretrained`` or the name of a filter, with parameters as ``NAME:parameter=value``.
+    hz : sequence of float
+        Nominal frequencies in Hz; one that is given twice is one tone.
+
+    Returns
+    -------
+    callable
+        Takes a sampling rate in Hz and whose rate it is (for messages), and returns the `Source`.
+        It raises `UserError` for tones at or above half the rate, and for parameters that do not
+        fit.
+
+    Raises
+    ------
+    UserError
+        If there is no such extractor, or no tone.
+
+    Examples
+    --------
+    >>> make_source("tracker", [50.0])(1000.0, "my sensor").frequencies_hz
+    (50.0,)
     """
     if not is_filter(name) and name.partition(":")[0] != PRETRAINED:
         raise UserError(
@@ -66,7 +134,7 @@ def make_source(name: str, hz: Sequence[float]) -> SourceFactory:
             f"{', '.join(FILTERS)}"
         )
     if not hz:
-        raise UserError(f"--hz: name the tone in Hz; {name} knows none by itself")
+        raise UserError(f"--hz: name the tone in Hz; {name} has none of its own")
 
     def build(rate_hz: float, whose: str) -> Source:
         for f in hz:
@@ -93,45 +161,65 @@ def make_source(name: str, hz: Sequence[float]) -> SourceFactory:
                 f"--hz {min(tones):g}: at {rate_hz:g} Hz, the rate of {whose}, a period may have "
                 "1e8 samples and take 1e12 s, and the rate itself be 1e12 Hz, at most"
             ) from None
-        extractor = _built(name, tones, rate_hz, tone_gain(data))
-        memory = extractor.delay or 10**12
-        return Source(extractor, data, memory, name, linear=True, handles_nan=True)
+        extractor: Extractor
+        smoother: BlockSmoother | None = None
+        if name.partition(":")[0] == PRETRAINED:
+            extractor = _pretrained(name, tones, rate_hz, tone_gain(data))
+            smoother = PretrainedSmoother(extractor)
+        else:
+            extractor = build_filter(name, tones, rate_hz, gain=tone_gain(data))
+        memory = extractor.delay or UNBOUNDED_MEMORY
+        return Source(
+            extractor, data, memory, name, linear=True, handles_nan=True, smoother=smoother
+        )
 
     return build
 
 
-def _built(name: str, tones: tuple[float, ...], rate_hz: float, gain: float) -> ToneFilter:
-    word, _, given = name.partition(":")
-    if word != PRETRAINED:
-        return build_filter(name, tones, rate_hz, gain=gain)
-    knobs: dict[str, str] = {}
-    for setting in given.split(",") if given else []:
-        knob, _, value = setting.partition("=")
-        if knob not in ("weights", "ahead_s"):
-            raise UserError(f"{word}: no knob {knob!r}; there are weights and ahead_s")
-        knobs[knob] = value
+def _pretrained(
+    name: str, tones: tuple[float, ...], rate_hz: float, gain: float
+) -> PretrainedExtractor:
+    given = parse_parameters(name, ("weights", "ahead_s"))
     try:
-        ahead_s = float(knobs["ahead_s"]) if "ahead_s" in knobs else None
+        ahead_s = float(given["ahead_s"]) if "ahead_s" in given else None
     except ValueError:
-        raise UserError(f"{word}: ahead_s={knobs['ahead_s']}: not a number") from None
+        raise UserError(f"{PRETRAINED}: ahead_s={given['ahead_s']}: not a number") from None
     return PretrainedExtractor(
-        tones, rate_hz, gain, weights=knobs.get("weights", ""), ahead_s=ahead_s
+        tones, rate_hz, gain, weights=given.get("weights", ""), ahead_s=ahead_s
     )
 
 
 def choose_tones(source: Source, hz: Sequence[float]) -> list[int]:
-    """Which of a source's tones these are; all of them where none is named."""
-    known = source.frequencies_hz
+    """Find the wanted tones among those of a source.
+
+    Parameters
+    ----------
+    source : Source
+        The extractor.
+    hz : sequence of float
+        Nominal frequencies in Hz; none: all that the source has.
+
+    Returns
+    -------
+    list of int
+        Indices into the source's tones, in the order of ``hz``; a tone that is given twice is one.
+
+    Raises
+    ------
+    UserError
+        If the source has no such tone.
+    """
+    available = source.frequencies_hz
     if not hz:
-        return list(range(len(known)))
-    unknown = [f for f in hz if not any(_same(f, g) for g in known)]
+        return list(range(len(available)))
+    unknown = [f for f in hz if not any(_same(f, g) for g in available)]
     if unknown:
-        names = ", ".join(f"{f:g}" for f in known)
-        raise UserError(f"--hz {unknown[0]:g}: {source.name} knows {names} Hz; choose among these")
-    nearest = [int(np.argmin([abs(f - g) for g in known])) for f in hz]
-    return list(dict.fromkeys(nearest))  # a tone asked for twice is one tone
+        listed = ", ".join(f"{f:g}" for f in available)
+        raise UserError(f"--hz {unknown[0]:g}: {source.name} knows {listed} Hz; choose among these")
+    nearest = [int(np.argmin([abs(f - g) for g in available])) for f in hz]
+    return list(dict.fromkeys(nearest))
 
 
-def _same(one_hz: float, other_hz: float) -> bool:
+def _same(a_hz: float, b_hz: float) -> bool:
     """Whether two frequencies are two ways to write one."""
-    return bool(np.isclose(one_hz, other_hz, rtol=1e-6, atol=0))
+    return bool(np.isclose(a_hz, b_hz, rtol=1e-6, atol=0))

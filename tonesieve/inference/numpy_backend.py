@@ -1,6 +1,6 @@
-"""The compiled core's programs in NumPy: slow, and ready at once.
+"""The interpreter's programs in NumPy: slow, and ready at once.
 
-It answers while the core is still being compiled on a machine that has never run it. The same to
+It runs while the interpreter is still being compiled on a machine that has never run it. Equal to
 rounding. Axes: R rows of memory, T samples, F features, O outputs.
 """
 
@@ -12,27 +12,42 @@ import numpy as np
 import scipy
 from jaxtyping import Float32
 
-from tonesieve.inference.compiler import Program
+from tonesieve.inference.program import Program
 from tonesieve.kernels.network_vm import opcodes as codes
-from tonesieve.kernels.network_vm.opcodes import LINE, WIDE
+from tonesieve.kernels.tiling import LINE, TILE_WIDTH
 
 Memory = Float32[np.ndarray, "R M"]
 Instruction = Callable[[Memory], None]
 
 
 def run_numpy(
-    packed: Program, memory: Memory, samples: Float32[np.ndarray, "R T"]
+    program: Program, memory: Memory, samples: Float32[np.ndarray, "R T"]
 ) -> Float32[np.ndarray, "R T O"]:
-    """Samples through memories, which are renewed in place."""
-    instructions = [_instruction(packed.weights, *row) for row in packed.program.tolist()]
-    answers = slice(packed.answers_at, packed.answers_at + packed.n_outputs)
-    out = np.empty((*samples.shape, packed.n_outputs), dtype=np.float32)
-    heard = np.where(np.isfinite(samples), samples, 0)  # a gap is the mean
+    """Run a program over samples.
+
+    Parameters
+    ----------
+    program : Program
+        The network.
+    memory : ndarray of float32, shape (R, M)
+        Memory of every row, updated in place.
+    samples : ndarray of float32, shape (R, T)
+        The mixture; what is not finite is a gap, and taken as 0.
+
+    Returns
+    -------
+    ndarray of float32, shape (R, T, O)
+        The outputs.
+    """
+    instructions = [_instruction(program.weights, *row) for row in program.instructions.tolist()]
+    outputs = slice(program.output_offset, program.output_offset + program.n_outputs)
+    out = np.empty((*samples.shape, program.n_outputs), dtype=np.float32)
+    filled = np.where(np.isfinite(samples), samples, 0)
     for t in range(samples.shape[1]):
-        memory[:, 0] = heard[:, t]
+        memory[:, 0] = filled[:, t]
         for instruction in instructions:
             instruction(memory)
-        out[:, t] = memory[:, answers]
+        out[:, t] = memory[:, outputs]
     return out
 
 
@@ -41,59 +56,62 @@ def _instruction(
     code: int,
     n: int,
     m: int,
-    xs: int,
-    zs: int,
-    at: int,
-    hs: int,
-    more: int,
+    x_offset: int,
+    y_offset: int,
+    w: int,
+    state: int,
+    extra: int,
 ) -> Instruction:
-    x, z = slice(xs, xs + n), slice(zs, zs + n)
+    x, y = slice(x_offset, x_offset + n), slice(y_offset, y_offset + n)
+    h = slice(state, state + m)
     if code == codes.LSTM:
-        return _lstm(*_affine(weights, at, m + n, 4 * m), x, slice(hs, hs + m), m + n)
+        return _lstm(*_affine(weights, w, m + n, 4 * m), x, h, m + n)
     if code == codes.GRU:
-        after = at + -(-3 * m // LINE) * LINE * (1 + n)
-        maps = (*_affine(weights, at, n, 3 * m), *_affine(weights, after, m, 3 * m))
-        return _gru(*maps, x, slice(hs, hs + m))
+        w_state = w + -(-3 * m // LINE) * LINE * (1 + n)
+        maps = (*_affine(weights, w, n, 3 * m), *_affine(weights, w_state, m, 3 * m))
+        return _gru(*maps, x, h)
     if code == codes.RNN:
-        return _rnn(*_affine(weights, at, m + n, m), x, slice(hs, hs + m))
+        return _rnn(*_affine(weights, w, m + n, m), x, h)
     if code == codes.AFFINE:
-        return _map(*_affine(weights, at, n, m), x, slice(zs, zs + m), more)
+        return _map(*_affine(weights, w, n, m), x, slice(y_offset, y_offset + m), extra)
     if code == codes.NORM:
-        return _norm(weights[at : at + n], weights[at + n : at + 2 * n], x, z)
+        return _norm(weights[w : w + n], weights[w + n : w + 2 * n], x, y)
     if code == codes.ADD:
-        return _add(x, z)
+        return _add(x, y)
     if code == codes.FILM:
-        return _film(x, z, slice(hs, hs + n), slice(hs + n, hs + 2 * n))
+        return _film(x, y, slice(state, state + n), slice(state + n, state + 2 * n))
     if code == codes.OSCILLATE:
-        cosines, sines = weights[at : at + m], weights[at + m : at + 2 * m]
-        return _oscillate(cosines, sines, slice(zs, zs + 2 * m), slice(hs, hs + 2 * m))
+        cosines, sines = weights[w : w + m], weights[w + m : w + 2 * m]
+        driven = slice(y_offset, y_offset + 2 * m)
+        return _oscillate(cosines, sines, driven, slice(state, state + 2 * m))
     if code == codes.SHIFT_IN:
-        return _push(x, slice(zs, zs + more), n)
+        return _shift_in(x, slice(y_offset, y_offset + extra), n)
     if code == codes.AGE_FEATURES:
-        return _clock(weights[at : at + n], slice(hs, hs + n))
-    return _observe(weights, at, n, slice(xs, xs + 2 * n + 1), slice(hs, hs + 2 * n))
+        return _age_features(weights[w : w + n], slice(state, state + n))
+    gains = slice(x_offset, x_offset + 2 * n + 1)
+    return _observe(weights, w, n, gains, slice(state, state + 2 * n))
 
 
 def _affine(
-    weights: Float32[np.ndarray, " W"], at: int, n: int, m: int
+    weights: Float32[np.ndarray, " W"], w: int, n: int, m: int
 ) -> tuple[Float32[np.ndarray, "N M"], Float32[np.ndarray, " M"]]:
     """Matrix (inputs, outputs) and bias, out of tiles and lines."""
-    whole = -(-m // LINE) * LINE
-    tiled = whole - whole % WIDE
-    begin = at + whole
-    tiles = weights[begin : begin + tiled * n].reshape(tiled // WIDE, n, WIDE)
-    lines = weights[begin + tiled * n : begin + whole * n]
-    lines = lines.reshape((whole - tiled) // LINE, n, LINE)
+    padded = -(-m // LINE) * LINE
+    tiled = padded - padded % TILE_WIDTH
+    begin = w + padded
+    tiles = weights[begin : begin + tiled * n].reshape(tiled // TILE_WIDTH, n, TILE_WIDTH)
+    lines = weights[begin + tiled * n : begin + padded * n]
+    lines = lines.reshape((padded - tiled) // LINE, n, LINE)
     parts = [part.transpose(1, 0, 2).reshape(n, -1) for part in (tiles, lines) if len(part)]
-    return np.concatenate(parts, axis=1)[:, :m], weights[at : at + m]
+    return np.concatenate(parts, axis=1)[:, :m], weights[w : w + m]
 
 
-def _lstm(matrix: np.ndarray, bias: np.ndarray, x: slice, h: slice, apart: int) -> Instruction:
-    c = slice(h.start + apart, h.stop + apart)
+def _lstm(matrix: np.ndarray, bias: np.ndarray, x: slice, h: slice, c_distance: int) -> Instruction:
+    c = slice(h.start + c_distance, h.stop + c_distance)
 
     def instruction(memory: Memory) -> None:
-        given = np.concatenate([memory[:, h], memory[:, x]], axis=1)
-        i, f, g, o = np.split(np.tanh(given @ matrix + bias), 4, axis=1)
+        inputs = np.concatenate([memory[:, h], memory[:, x]], axis=1)
+        i, f, g, o = np.split(np.tanh(inputs @ matrix + bias), 4, axis=1)
         cell = (0.5 + 0.5 * f) * memory[:, c] + (0.5 + 0.5 * i) * g
         memory[:, c] = cell
         memory[:, h] = (0.5 + 0.5 * o) * np.tanh(cell)
@@ -104,94 +122,98 @@ def _lstm(matrix: np.ndarray, bias: np.ndarray, x: slice, h: slice, apart: int) 
 def _gru(
     matrix: np.ndarray,
     bias: np.ndarray,
-    other: np.ndarray,
-    its_bias: np.ndarray,
+    state_matrix: np.ndarray,
+    state_bias: np.ndarray,
     x: slice,
     h: slice,
 ) -> Instruction:
     def instruction(memory: Memory) -> None:
-        of_input = np.split(memory[:, x] @ matrix + bias, 3, axis=1)
-        of_state = np.split(memory[:, h] @ other + its_bias, 3, axis=1)
-        r, keep = (0.5 + 0.5 * np.tanh(of_input[k] + of_state[k]) for k in (0, 1))
-        fresh = np.tanh(of_input[2] + r * of_state[2])
-        memory[:, h] = fresh + keep * (memory[:, h] - fresh)
+        w_input = np.split(memory[:, x] @ matrix + bias, 3, axis=1)
+        w_hidden = np.split(memory[:, h] @ state_matrix + state_bias, 3, axis=1)
+        r, update = (0.5 + 0.5 * np.tanh(w_input[k] + w_hidden[k]) for k in (0, 1))
+        new = np.tanh(w_input[2] + r * w_hidden[2])
+        memory[:, h] = new + update * (memory[:, h] - new)
 
     return instruction
 
 
 def _rnn(matrix: np.ndarray, bias: np.ndarray, x: slice, h: slice) -> Instruction:
     def instruction(memory: Memory) -> None:
-        given = np.concatenate([memory[:, h], memory[:, x]], axis=1)
-        memory[:, h] = np.tanh(given @ matrix + bias)
+        inputs = np.concatenate([memory[:, h], memory[:, x]], axis=1)
+        memory[:, h] = np.tanh(inputs @ matrix + bias)
 
     return instruction
 
 
-def _map(matrix: np.ndarray, bias: np.ndarray, x: slice, z: slice, kind: int) -> Instruction:
+def _map(matrix: np.ndarray, bias: np.ndarray, x: slice, y: slice, activation: int) -> Instruction:
     def instruction(memory: Memory) -> None:
-        answer = memory[:, x] @ matrix + bias
-        if kind == codes.RELU:
-            answer = np.maximum(answer, 0)
-        elif kind == codes.GELU:
-            answer = 0.5 * answer * (1 + scipy.special.erf(answer * np.float32(np.sqrt(0.5))))
-        memory[:, z] = answer
+        outputs = memory[:, x] @ matrix + bias
+        if activation == codes.RELU:
+            outputs = np.maximum(outputs, 0)
+        elif activation == codes.GELU:
+            outputs = 0.5 * outputs * (1 + scipy.special.erf(outputs * np.float32(np.sqrt(0.5))))
+        memory[:, y] = outputs
 
     return instruction
 
 
-def _norm(gain: np.ndarray, shift: np.ndarray, x: slice, z: slice) -> Instruction:
+def _norm(gain: np.ndarray, shift: np.ndarray, x: slice, y: slice) -> Instruction:
     def instruction(memory: Memory) -> None:
         centred = memory[:, x] - memory[:, x].mean(axis=1, keepdims=True)
         variance = (centred**2).mean(axis=1, keepdims=True)
-        memory[:, z] = centred / np.sqrt(variance + np.float32(codes.EPSILON)) * gain + shift
+        memory[:, y] = centred / np.sqrt(variance + np.float32(codes.EPSILON)) * gain + shift
 
     return instruction
 
 
-def _add(x: slice, z: slice) -> Instruction:
+def _add(x: slice, y: slice) -> Instruction:
     def instruction(memory: Memory) -> None:
-        memory[:, z] += memory[:, x]
+        memory[:, y] += memory[:, x]
 
     return instruction
 
 
-def _film(x: slice, z: slice, gains: slice, shifts: slice) -> Instruction:
+def _film(x: slice, y: slice, gains: slice, shifts: slice) -> Instruction:
     def instruction(memory: Memory) -> None:
-        memory[:, z] = (1 + memory[:, gains]) * memory[:, x] + memory[:, shifts]
+        memory[:, y] = (1 + memory[:, gains]) * memory[:, x] + memory[:, shifts]
 
     return instruction
 
 
 def _oscillate(cosines: np.ndarray, sines: np.ndarray, driven: slice, h: slice) -> Instruction:
     def instruction(memory: Memory) -> None:
-        one, other = np.split(memory[:, h], 2, axis=1)
-        turned = [cosines * one - sines * other, sines * one + cosines * other]
-        memory[:, h] = np.concatenate(turned, axis=1) + memory[:, driven]
+        real, imag = np.split(memory[:, h], 2, axis=1)
+        rotated = [cosines * real - sines * imag, sines * real + cosines * imag]
+        memory[:, h] = np.concatenate(rotated, axis=1) + memory[:, driven]
 
     return instruction
 
 
-def _push(x: slice, z: slice, n: int) -> Instruction:
+def _shift_in(x: slice, y: slice, n: int) -> Instruction:
     def instruction(memory: Memory) -> None:
-        memory[:, z] = np.concatenate([memory[:, z][:, n:], memory[:, x]], axis=1)
+        memory[:, y] = np.concatenate([memory[:, y][:, n:], memory[:, x]], axis=1)
 
     return instruction
 
 
-def _clock(shares: np.ndarray, h: slice) -> Instruction:
+def _age_features(alphas: np.ndarray, h: slice) -> Instruction:
     def instruction(memory: Memory) -> None:
-        memory[:, h] += (1 - memory[:, h]) * shares
+        memory[:, h] += (1 - memory[:, h]) * alphas
 
     return instruction
 
 
-def _observe(weights: np.ndarray, at: int, n: int, gains: slice, h: slice) -> Instruction:
-    cosines, sines, seen, (heard,) = np.split(weights[at : at + 4 * n + 1], [n, 2 * n, 4 * n])
+def _observe(weights: np.ndarray, w: int, n: int, gains: slice, h: slice) -> Instruction:
+    cosines, sines, output_weights, (input_tap,) = np.split(
+        weights[w : w + 4 * n + 1], [n, 2 * n, 4 * n]
+    )
 
     def instruction(memory: Memory) -> None:
-        one, other = np.split(memory[:, h], 2, axis=1)
-        turned = np.concatenate([cosines * one - sines * other, sines * one + cosines * other], 1)
-        surprise = (heard * memory[:, 0] - turned @ seen) * np.exp(memory[:, gains.stop - 1])
-        memory[:, h] = turned + memory[:, gains][:, :-1] * surprise[:, None]
+        real, imag = np.split(memory[:, h], 2, axis=1)
+        rotated = [cosines * real - sines * imag, sines * real + cosines * imag]
+        predicted = np.concatenate(rotated, axis=1)
+        size = np.exp(memory[:, gains.stop - 1])
+        innovation = (input_tap * memory[:, 0] - predicted @ output_weights) * size
+        memory[:, h] = predicted + memory[:, gains][:, :-1] * innovation[:, None]
 
     return instruction

@@ -1,4 +1,4 @@
-"""A finished run's settings and weights; and its extractor without PyTorch, where there is one."""
+"""Settings and weights of a finished run, and its extractor without PyTorch where there is one."""
 
 from __future__ import annotations
 
@@ -17,17 +17,47 @@ CONFIG, WEIGHTS = "config.yaml", "weights.safetensors"
 
 
 def run_folder(folder: Path) -> Path:
-    """The folder itself; raises `UserError` where it holds no run."""
+    """Check that a folder holds a run.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+
+    Returns
+    -------
+    Path
+        The same.
+
+    Raises
+    ------
+    UserError
+        Where it holds no run.
+    """
     if not (folder / CONFIG).is_file():
         raise UserError(f"{folder}: not a run directory (it holds no {CONFIG})")
     return folder
 
 
 def read_run(folder: str | Path) -> tuple[dict[str, np.ndarray], Config]:
-    """Weights by name, and the settings as they stand now.
+    """Read a run's weights and its present settings.
 
-    Raises `UserError` for a folder without whole weights, and where they were trained under other
-    settings.
+    Parameters
+    ----------
+    folder : str or Path
+        The run's folder.
+
+    Returns
+    -------
+    tensors : dict of str to ndarray
+        Weights by name.
+    config : Config
+        The settings.
+
+    Raises
+    ------
+    UserError
+        For a folder without complete weights, and where they were trained under other settings.
     """
     path = run_folder(Path(folder)) / WEIGHTS
     tensors, trained, _ = load_weights(path)
@@ -39,31 +69,72 @@ def read_run(folder: str | Path) -> tuple[dict[str, np.ndarray], Config]:
 
 
 def load_compiled(folder: str | Path) -> CompiledNetwork | None:
-    """A run's extractor as the compiled core has it; None where it needs PyTorch.
+    """Load a run's extractor without PyTorch.
 
-    Raises `UserError` as `read_run` does.
+    Parameters
+    ----------
+    folder : str or Path
+        The run's folder.
+
+    Returns
+    -------
+    CompiledNetwork or None
+        The extractor; None where it needs PyTorch.
+
+    Raises
+    ------
+    UserError
+        As `read_run` does, and for weights that do not fit the settings.
     """
     tensors, config = read_run(folder)
     return as_compiled(tensors, config, folder)
 
 
-def memory_of(config: Config) -> int:
-    """How far back, in samples, a network can have learned to look."""
+def memory_samples(config: Config) -> int:
+    """Return how far back a network can have learned to look.
+
+    Parameters
+    ----------
+    config : Config
+        The run's settings.
+
+    Returns
+    -------
+    int
+        Samples.
+    """
     return config.n_record if config.stateful else config.model.window
 
 
 def as_compiled(
     tensors: dict[str, np.ndarray], config: Config, folder: str | Path = ""
 ) -> CompiledNetwork | None:
-    """A network as the compiled core has it; None for windows, and what it does not know.
+    """Compile a network.
 
-    Raises `UserError` for weights that do not fit the settings.
+    Parameters
+    ----------
+    tensors : dict of str to ndarray
+        Weights by name.
+    config : Config
+        The settings.
+    folder : str or Path, optional
+        Where they come from, for the message of an error.
+
+    Returns
+    -------
+    CompiledNetwork or None
+        The extractor; None for a network of windows, and one without instructions.
+
+    Raises
+    ------
+    UserError
+        For weights that do not fit the settings.
     """
     try:
-        packed = compile_network(tensors, config) if config.stateful else None
+        program = compile_network(tensors, config) if config.stateful else None
     except ValueError as error:
         path = Path(folder) / WEIGHTS
         raise UserError(
             f"{path}: its weights do not fit its settings ({error}); it was changed"
         ) from None
-    return None if packed is None else CompiledNetwork(packed, config)
+    return None if program is None else CompiledNetwork(program, config)

@@ -25,98 +25,203 @@ from tonesieve.util.files import replacing
 
 FORMAT = "tonesieve"
 VERSION = 1
-# The pretrained extractor's: where the package has them, what they say they are, their version.
+# Of the pretrained extractor: file in the package, format in its header, version.
 PRETRAINED, PRETRAINED_FORMAT, PRETRAINED_VERSION = "pretrained.safetensors", "pretrained", 1
 
 
 def save_weights(
     path: Path, tensors: Mapping[str, np.ndarray], config: Config, **notes: Any
 ) -> None:
-    """Write named arrays, the settings that they belong to, and notes (JSON) in one piece."""
-    about = {
+    """Write a network's weights with its settings, in one piece or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    tensors : mapping of str to ndarray
+        Weights by name.
+    config : Config
+        The settings that they belong to.
+    **notes : any
+        Whatever JSON holds.
+    """
+    header = {
         "version": VERSION,
         "config": to_yaml(with_relative_background(config)),
         "notes": notes,
     }
-    write_tensors(path, tensors, about)
+    write_tensors(path, tensors, header)
 
 
 def load_weights(path: Path) -> tuple[dict[str, np.ndarray], Config, dict[str, Any]]:
-    """Read what `save_weights` wrote: arrays, settings, notes.
+    """Read what `save_weights` wrote.
 
-    Raises `UserError` for a file that is missing, cut short, not a checkpoint, or of another
-    format version.
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    tensors : dict of str to ndarray
+        Weights by name.
+    config : Config
+        The settings.
+    notes : dict
+        The notes.
+
+    Raises
+    ------
+    UserError
+        For a file that is missing, cut short, not a checkpoint, or of another format version.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file; is the run finished?")
-    tensors, about = read_tensors(path)
-    _check_about(path, about, VERSION, config=str, notes=dict)
-    config = with_absolute_background(from_yaml(about["config"], where=str(path)), path.parent)
-    return tensors, config, about["notes"]
+    tensors, header = read_tensors(path)
+    _check_header(path, header, VERSION, config=str, notes=dict)
+    config = with_absolute_background(from_yaml(header["config"], where=str(path)), path.parent)
+    return tensors, config, header["notes"]
 
 
 def save_pretrained(
     path: Path, tensors: Mapping[str, np.ndarray], notes: Mapping[str, Any], *, force: bool = True
 ) -> None:
-    """Write the weights of a pretrained extractor as float32, and notes (JSON), in one piece."""
+    """Write the weights of a pretrained extractor as float32, in one piece or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    tensors : mapping of str to ndarray
+        Weights by name.
+    notes : mapping
+        Whatever JSON holds.
+    force : bool, optional
+        Whether to replace a file that exists.
+    """
     narrow = {name: np.asarray(array, dtype=np.float32) for name, array in tensors.items()}
-    about = {"format": PRETRAINED_FORMAT, "version": PRETRAINED_VERSION, "notes": dict(notes)}
-    write_tensors(path, narrow, about, force=force)
+    header = {"format": PRETRAINED_FORMAT, "version": PRETRAINED_VERSION, "notes": dict(notes)}
+    write_tensors(path, narrow, header, force=force)
 
 
 def load_pretrained(
     path: str | Path | None = None,
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Read what `save_pretrained` wrote, by default what comes with the package: arrays, notes.
+    """Read what `save_pretrained` wrote.
 
-    Raises `UserError` for a file that is missing, damaged, or something else.
+    Parameters
+    ----------
+    path : str or Path, optional
+        The file; by default the one in the package.
+
+    Returns
+    -------
+    tensors : dict of str to ndarray
+        Weights by name.
+    notes : dict
+        The notes.
+
+    Raises
+    ------
+    UserError
+        For a file that is missing, damaged, or something else.
     """
     if path is None:
-        with as_file(files("tonesieve") / PRETRAINED) as place:
-            if not place.is_file():
+        with as_file(files("tonesieve") / PRETRAINED) as packaged:
+            if not packaged.is_file():
                 raise UserError(
                     "this tonesieve came without a pretrained extractor; make one with "
-                    f"`tonesieve pretrain`, and name the file ({place} is missing)"
+                    f"`tonesieve pretrain`, and name the file ({packaged} is missing)"
                 )
-            return load_pretrained(place)
+            return load_pretrained(packaged)
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file; `tonesieve pretrain` makes one")
-    tensors, about = read_tensors(path)
-    if about.get("format") != PRETRAINED_FORMAT:
+    tensors, header = read_tensors(path)
+    if header.get("format") != PRETRAINED_FORMAT:
         raise UserError(f"{path}: not the weights of a pretrained extractor")
-    _check_about(path, about, PRETRAINED_VERSION, notes=dict)
+    _check_header(path, header, PRETRAINED_VERSION, notes=dict)
     _check_pretrained(tensors, path)
     check_finite(tensors, path)
-    return tensors, about["notes"]
+    return tensors, header["notes"]
 
 
 def write_tensors(
-    path: Path, tensors: Mapping[str, np.ndarray], about: Mapping[str, Any], *, force: bool = True
+    path: Path, tensors: Mapping[str, np.ndarray], header: Mapping[str, Any], *, force: bool = True
 ) -> None:
-    """Write named arrays, and what is to be said about them (JSON), in one piece."""
+    """Write named arrays and a header, in one piece or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    tensors : mapping of str to ndarray
+        Arrays by name.
+    header : mapping
+        Whatever JSON holds.
+    force : bool, optional
+        Whether to replace a file that exists.
+    """
     # Not ascontiguousarray, which makes a vector of a scalar.
-    whole = {name: np.asarray(array, order="C") for name, array in tensors.items()}
+    ordered = {name: np.asarray(array, order="C") for name, array in tensors.items()}
     with replacing(path, force=force) as file:
         # One key, since the order of several would differ from file to file.
-        file.write(save(whole, metadata={FORMAT: json.dumps(about)}))
+        file.write(save(ordered, metadata={FORMAT: json.dumps(header)}))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Read what `write_tensors` wrote; raises `UserError` for what it did not write."""
+    """Read what `write_tensors` wrote.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    tensors : dict of str to ndarray
+        Arrays by name.
+    header : dict
+        The header.
+
+    Raises
+    ------
+    UserError
+        For a file that it did not write.
+    """
     try:
         with safe_open(path, framework="np") as file:
-            about = _about(path, file.metadata() or {})
+            header = _header(path, file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, TypeError) as error:
         raise UserError(f"{path}: cut short, or not a checkpoint of tonesieve ({error})") from None
-    return tensors, about
+    return tensors, header
 
 
 def take_tensor(
     tensors: Mapping[str, np.ndarray], name: str, *shape: int
 ) -> Float64[np.ndarray, "*shape"]:
-    """A copy of a tensor; raises ValueError where it is missing or of another shape."""
+    """Copy a tensor in double precision.
+
+    Parameters
+    ----------
+    tensors : mapping of str to ndarray
+        Arrays by name.
+    name : str
+        Its name.
+    *shape : int
+        The shape that it must have.
+
+    Returns
+    -------
+    ndarray of float64
+        The copy.
+
+    Raises
+    ------
+    ValueError
+        Where it is missing or of another shape.
+    """
     tensor = tensors.get(name)
     if shape == () and tensor is not None and tensor.shape == (1,):
         tensor = tensor[0]  # the first files of this format have vectors of one for scalars
@@ -127,35 +232,48 @@ def take_tensor(
 
 
 def check_finite(tensors: Mapping[str, np.ndarray], path: Path) -> None:
-    """Raises `UserError` for weights that a training has driven out of bounds."""
+    """Refuse weights that are not finite, as a training that diverges leaves them.
+
+    Parameters
+    ----------
+    tensors : mapping of str to ndarray
+        Weights by name.
+    path : Path
+        Their file, for the message.
+
+    Raises
+    ------
+    UserError
+        Where a number is not finite.
+    """
     broken = [name for name, array in tensors.items() if not np.isfinite(array).all()]
     if broken:
         raise UserError(f"{path}: {broken[0]} holds numbers that are not finite; train again")
 
 
-def _about(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-    """What is said about the arrays, once the file is known to be one of ours."""
+def _header(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The header of a file that `write_tensors` wrote."""
     try:
-        about = json.loads(metadata[FORMAT])
-        if not isinstance(about, dict):
+        header = json.loads(metadata[FORMAT])
+        if not isinstance(header, dict):
             raise TypeError
     except (KeyError, TypeError, ValueError):
         raise UserError(f"{path}: not a checkpoint of tonesieve") from None
-    return about
+    return header
 
 
-def _check_about(path: Path, about: Mapping[str, Any], version: int, **kinds: type) -> None:
-    if "version" not in about or not all(isinstance(about.get(n), k) for n, k in kinds.items()):
+def _check_header(path: Path, header: Mapping[str, Any], version: int, **kinds: type) -> None:
+    if "version" not in header or not all(isinstance(header.get(n), k) for n, k in kinds.items()):
         raise UserError(f"{path}: not a checkpoint of tonesieve")
-    if about["version"] != version:
+    if header["version"] != version:
         raise UserError(
-            f"{path}: format version {about['version']}; this tonesieve reads {version}"
+            f"{path}: format version {header['version']}; this tonesieve reads {version}"
         )
 
 
 def _check_pretrained(tensors: Mapping[str, np.ndarray], path: Path) -> None:
-    """The kernels read as many numbers as they expect, whatever there is."""
-    # Here, since a filter is extracted without Numba's compiler being loaded.
+    """Check all shapes, since the kernels check none."""
+    # Imported here, since a filter runs without Numba.
     from tonesieve.kernels.kalman_bank.features import n_features
     from tonesieve.kernels.kalman_bank.gating import N_CROSS
     from tonesieve.kernels.simd import WIDTH as m

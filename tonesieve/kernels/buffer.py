@@ -54,7 +54,8 @@ def _split(typing: Any, buffer: Any, shapes: Any) -> Any:
         start, views = parent.data, []
         for index, view_kind in enumerate(kinds):
             shape = cgutils.unpack_tuple(builder, builder.extract_value(args[1], index))
-            size, strides = parent.itemsize, []
+            size = parent.itemsize
+            strides: list[Any] = []
             for length in reversed(shape):
                 strides.insert(0, size)
                 size = builder.mul(size, length)

@@ -1,4 +1,4 @@
-"""What the compiled networks have in common: how they are compiled, whole lines, and tanh."""
+"""Compiler options, padding and the hyperbolic tangent of the compiled kernels."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from tonesieve.kernels.network_vm.opcodes import LINE
+from tonesieve.kernels.tiling import LINE
 
-# tanh(x) as x P(x^2) / Q(x^2), of degrees 13 and 6 in x, for |x| below where float32 has 1:
-# the coefficients of Eigen's generic_fast_tanh_float; its error is a few units of the last place.
+# Derived: tanh(x) as x P(x^2) / Q(x^2), of degrees 13 and 6 in x, for |x| below where float32 has
+# 1, with the coefficients of Eigen's generic_fast_tanh_float (MathFunctionsImpl.h); the error is a
+# few units of the last place.
 _P = tuple(
     np.float32(c)
     for c in (
@@ -33,9 +34,10 @@ _Q0, _Q2, _Q4, _Q6 = (
         1.19825839466702e-06,
     )
 )
-_ENOUGH = np.float32(7.90531110763549805)
-# Contraction alone: whatever else "fast" allows would let the order of a sum depend on how many
-# streams are computed. Without the check for division by zero, loops become vectors.
+# Derived: the least x whose tanh rounds to 1 in that form.
+_TANH_LIMIT = np.float32(7.90531110763549805)
+# Contraction (fused multiply-add) and the sign of zero alone: reassociation would let the order of
+# a sum depend on the number of streams. Without the check for division by zero, loops vectorise.
 JIT_OPTIONS: Any = {
     "error_model": "numpy",
     "fastmath": {"contract", "nsz"},
@@ -46,13 +48,13 @@ JIT_OPTIONS: Any = {
 
 @njit(inline="always", **JIT_OPTIONS)
 def pad_to_line(n: int) -> int:
-    """So many numbers in whole lines."""
+    """The least multiple of `LINE` that holds n numbers."""
     return n + -n % LINE
 
 
 @njit(inline="always", **JIT_OPTIONS)
 def tanh(x: Any) -> Any:
-    x = min(max(x, -_ENOUGH), _ENOUGH)
+    x = min(max(x, -_TANH_LIMIT), _TANH_LIMIT)
     y = x * x
     p = ((((((_P13 * y + _P11) * y + _P9) * y + _P7) * y + _P5) * y + _P3) * y + _P1) * x
     return p / (((_Q6 * y + _Q4) * y + _Q2) * y + _Q0)

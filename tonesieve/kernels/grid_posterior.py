@@ -1,23 +1,35 @@
-"""Posterior over the start of a record, one sample at a time."""
+"""Grid Bayes filter over the start of a record, one sample at a time.
+
+The unknown start m is one of P positions of a period; given m the samples are independent:
+
+    p(m | z[..t]) ~ p(z[t] | m + t advance) p(m | z[..t-1])
+
+A position that falls between two grid points takes its density and its targets by linear
+interpolation. As the start does not change, the smoother is the last posterior read at all times.
+
+Source: S. Thrun, W. Burgard and D. Fox, Probabilistic Robotics, MIT Press 2005, section 4.1
+(the histogram filter). Axes: B streams, T samples, P starts, K targets, N nodes of a density.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 from numba import njit
 
-# Starts whose share of the posterior falls below this are given up: being a posterior, it is
-# also the probability that one of them was the truth.
-PRUNE_BELOW = 1e-18
-PRUNE_BELOW_OLD = 1e-9  # the same in single precision
+# Guard: starts whose posterior falls below this are dropped; it is also the probability that one
+# of them was the true one. Chosen well below the rounding of a sum of posteriors.
+PRUNE_BELOW_F64, PRUNE_BELOW_F32 = 1e-18, 1e-9
+# Guard: samples beyond this are gaps, in arithmetic that has no NaN.
+MAX_F32 = 3e38
 
 
 @njit(cache=True, nogil=True)
 def _density(lows: np.ndarray, per_step: np.ndarray, values: np.ndarray, j: int, x: float) -> float:
-    place = (x - lows[j]) * per_step[j]
-    k = int(place)
-    if place < 0.0 or k >= values.shape[1] - 1:
+    node = (x - lows[j]) * per_step[j]
+    k = int(node)
+    if node < 0.0 or k >= values.shape[1] - 1:
         return 0.0
-    u = place - k
+    u = node - k
     return float((1.0 - u) * values[j, k] + u * values[j, k + 1])
 
 
@@ -36,97 +48,98 @@ def filter(
     mean: np.ndarray,
     variance: np.ndarray,
 ) -> None:
-    """Take samples (B, T) in; weights (B, P) are renewed in place.
+    """Posterior after each of the samples (B, T); ``weights`` (B, P) are updated in place.
 
-    Start m stands at position m + n advance when sample n comes, n counted from ``age``. After
-    each sample the posterior mean and variance (B, T, K) of the targets (P, K) are read: those of
-    ``lag`` samples ago, at most of sample ``anchor``. NaN samples, and such as no start explains,
-    tell nothing.
+    Sample n, counted from ``age``, of start m is at position m + n advance. ``mean`` and
+    ``variance`` (B, T, K) take the posterior moments of the ``targets`` (P, K): those of ``lag``
+    samples ago, at most of sample ``anchor``. Position j has the density ``values`` (P, N) on a
+    grid from ``lows`` (P), ``per_step`` (P) nodes a unit. NaN samples, and those that no start
+    explains, leave the posterior as it is.
     """
     n_streams, n_samples = samples.shape
     n_starts, n_tones = targets.shape
-    alive = np.empty(n_starts, np.int64)
-    held = np.empty(n_starts)
-    fresh = np.empty(n_starts)
+    active = np.empty(n_starts, np.int64)
+    posterior = np.empty(n_starts)
+    joint = np.empty(n_starts)
     for b in range(n_streams):
-        n_alive = 0
+        n_active = 0
         for m in range(n_starts):
             if weights[b, m] > 0.0:
-                alive[n_alive] = m
-                held[n_alive] = weights[b, m]
-                n_alive += 1
+                active[n_active] = m
+                posterior[n_active] = weights[b, m]
+                n_active += 1
         for t in range(n_samples):
             x = samples[b, t]
             if not np.isnan(x):
-                turned = (age + t) * advance
-                whole = int(np.floor(turned))
-                u = turned - whole
+                shift = (age + t) * advance
+                whole = int(np.floor(shift))
+                u = shift - whole
                 whole %= n_starts
                 total = 0.0
-                for i in range(n_alive):
-                    j = alive[i] + whole
+                for i in range(n_active):
+                    j = active[i] + whole
                     if j >= n_starts:
                         j -= n_starts
                     p = _density(lows, per_step, values, j, x)
                     if u > 0.0:
                         j = j + 1 if j + 1 < n_starts else 0
                         p = (1.0 - u) * p + u * _density(lows, per_step, values, j, x)
-                    fresh[i] = held[i] * p
-                    total += fresh[i]
+                    joint[i] = posterior[i] * p
+                    total += joint[i]
                 if total > 0.0:
-                    kept = 0
-                    for i in range(n_alive):
-                        share = fresh[i] / total
-                        if share > PRUNE_BELOW:
-                            alive[kept] = alive[i]
-                            held[kept] = share
-                            kept += 1
-                    n_alive = kept
-            read = min(age + t - lag, anchor)
-            turned = read * advance
-            whole = int(np.floor(turned))
-            u = turned - whole
+                    n_left = 0
+                    for i in range(n_active):
+                        updated = joint[i] / total
+                        if updated > PRUNE_BELOW_F64:
+                            active[n_left] = active[i]
+                            posterior[n_left] = updated
+                            n_left += 1
+                    n_active = n_left
+            target_time = min(age + t - lag, anchor)
+            shift = target_time * advance
+            whole = int(np.floor(shift))
+            u = shift - whole
             whole %= n_starts
             for k in range(n_tones):
                 mean[b, t, k] = 0.0
                 variance[b, t, k] = 0.0
-            for i in range(n_alive):
-                j = alive[i] + whole
+            for i in range(n_active):
+                j = active[i] + whole
                 if j >= n_starts:
                     j -= n_starts
-                after = j + 1 if j + 1 < n_starts else 0
+                next_j = j + 1 if j + 1 < n_starts else 0
                 for k in range(n_tones):
-                    target = (1.0 - u) * targets[j, k] + u * targets[after, k]
-                    mean[b, t, k] += held[i] * target
-                    variance[b, t, k] += held[i] * target * target
+                    target = (1.0 - u) * targets[j, k] + u * targets[next_j, k]
+                    mean[b, t, k] += posterior[i] * target
+                    variance[b, t, k] += posterior[i] * target * target
             for k in range(n_tones):
                 variance[b, t, k] = max(0.0, variance[b, t, k] - mean[b, t, k] ** 2)
         weights[b] = 0.0
-        for i in range(n_alive):
-            weights[b, alive[i]] = held[i]
+        for i in range(n_active):
+            weights[b, active[i]] = posterior[i]
 
 
 @njit(cache=True, nogil=True)
 def smooth(
     weights: np.ndarray, advance: float, targets: np.ndarray, mean: np.ndarray, variance: np.ndarray
 ) -> None:
-    """Posterior mean and variance (B, T, K) of every sample's targets from the last weights."""
+    """Posterior moments (B, T, K) of every sample's targets, given the last ``weights`` (B, P)."""
     n_streams, n_samples, n_tones = mean.shape
     n_starts = len(targets)
     for b in range(n_streams):
-        alive = np.nonzero(weights[b])[0]
+        active = np.nonzero(weights[b])[0]
         for t in range(n_samples):
-            turned = t * advance
-            whole = int(np.floor(turned))
-            u = turned - whole
+            shift = t * advance
+            whole = int(np.floor(shift))
+            u = shift - whole
             for k in range(n_tones):
                 mean[b, t, k] = 0.0
                 variance[b, t, k] = 0.0
-            for m in alive:
+            for m in active:
                 j = (m + whole) % n_starts
-                after = (j + 1) % n_starts
+                next_j = (j + 1) % n_starts
                 for k in range(n_tones):
-                    target = (1.0 - u) * targets[j, k] + u * targets[after, k]
+                    target = (1.0 - u) * targets[j, k] + u * targets[next_j, k]
                     mean[b, t, k] += weights[b, m] * target
                     variance[b, t, k] += weights[b, m] * target * target
             for k in range(n_tones):
@@ -143,50 +156,50 @@ def posterior_mean_f32(
     targets: np.ndarray,
     mean: np.ndarray,
 ) -> None:
-    """The means alone that `filter` gives from the beginning, where a sample is whole positions on.
+    """Posterior mean (B, T, K) as `filter` gives it, in single precision and four times as fast.
 
-    All in single precision, and four times as fast: for what is learned from, not for the limit.
-    Gaps are the largest samples there are, since this arithmetic knows no NaN.
+    From equal weights, for an ``advance`` of whole positions. It makes the targets of training; the
+    limit is computed in double precision. Gaps are samples beyond `MAX_F32`.
     """
     n_streams, n_samples = samples.shape
     n_starts, n_tones = targets.shape
     last = values.shape[1] - 1
-    nothing, most = np.float32(0.0), np.float32(3e38)
-    place = np.empty(n_starts, np.int64)  # of every start that is left
-    held, fresh = np.empty(n_starts, np.float32), np.empty(n_starts, np.float32)
+    zero, max_sample = np.float32(0.0), np.float32(MAX_F32)
+    position = np.empty(n_starts, np.int64)  # of every active start
+    posterior, joint = np.empty(n_starts, np.float32), np.empty(n_starts, np.float32)
     for b in range(n_streams):
-        n_alive = n_starts
-        held[:] = np.float32(1.0) / np.float32(n_starts)
+        n_active = n_starts
+        posterior[:] = np.float32(1.0) / np.float32(n_starts)
         for m in range(n_starts):
-            place[m] = m
+            position[m] = m
         for t in range(n_samples):
             x = samples[b, t]
-            total = nothing
-            if abs(x) < most:
-                for i in range(n_alive):
-                    j = place[i]
-                    at = (x - lows[j]) * per_step[j]
-                    inside = (at >= nothing) & (at < np.float32(last))
-                    k = int(at) if inside else 0
-                    u = at - np.float32(k)
+            total = zero
+            if abs(x) < max_sample:
+                for i in range(n_active):
+                    j = position[i]
+                    node = (x - lows[j]) * per_step[j]
+                    inside = (node >= zero) & (node < np.float32(last))
+                    k = int(node) if inside else 0
+                    u = node - np.float32(k)
                     p = values[j, k] + u * (values[j, k + 1] - values[j, k])
-                    fresh[i] = held[i] * p if inside else nothing
-                    total += fresh[i]
-            if total > nothing:
-                each = np.float32(1.0) / total
-                kept = 0
-                for i in range(n_alive):
-                    share = fresh[i] * each
-                    if share > np.float32(PRUNE_BELOW_OLD):
-                        place[kept] = place[i]
-                        held[kept] = share
-                        kept += 1
-                n_alive = kept
+                    joint[i] = posterior[i] * p if inside else zero
+                    total += joint[i]
+            if total > zero:
+                inverse = np.float32(1.0) / total
+                n_left = 0
+                for i in range(n_active):
+                    updated = joint[i] * inverse
+                    if updated > np.float32(PRUNE_BELOW_F32):
+                        position[n_left] = position[i]
+                        posterior[n_left] = updated
+                        n_left += 1
+                n_active = n_left
             for k in range(n_tones):
-                mean[b, t, k] = nothing
-            for i in range(n_alive):
-                j = place[i]
+                mean[b, t, k] = zero
+            for i in range(n_active):
+                j = position[i]
                 for k in range(n_tones):
-                    mean[b, t, k] += held[i] * targets[j, k]
+                    mean[b, t, k] += posterior[i] * targets[j, k]
                 j += advance
-                place[i] = j if j < n_starts else j % n_starts
+                position[i] = j if j < n_starts else j % n_starts

@@ -1,7 +1,13 @@
-"""An LSTM layer over a chunk, and its gradient: for training, on one core.
+"""An LSTM layer over a chunk, and its gradient by backpropagation through time, on one core.
 
-Time-major. Axes: T samples, B streams, N inputs (hidden state, features, and 1 for the bias),
-H hidden units. Gates i, f, g, o, of which i, f, o are half a tanh of half: the halving is in W.
+    i, f, o = sigmoid(W [h, u, 1]),  g = tanh(W [h, u, 1]),  c <- f c + i g,  h <- o tanh(c)
+
+in PyTorch's order of the gates, i, f, g, o. A sigmoid is computed as 1/2 + 1/2 tanh(x/2); the
+caller has put the inner 1/2 into W.
+
+Source: S. Hochreiter and J. Schmidhuber, Neural Computation 9, 1997; with the forget gate: F. A.
+Gers et al., Neural Computation 12, 2000. Time-major. Axes: T samples, B streams, N inputs (hidden
+state h, features u, and 1 for the bias), H hidden units.
 """
 
 from __future__ import annotations
@@ -11,38 +17,38 @@ from numba import njit
 
 from tonesieve.kernels.fastmath import JIT_OPTIONS, tanh
 from tonesieve.kernels.gemv import (
-    collect_four,
-    collect_one,
-    line_of_four,
-    line_of_one,
-    tile_of_four,
-    tile_of_one,
+    gemv_line_1,
+    gemv_line_4,
+    gemv_tile_1,
+    gemv_tile_4,
+    outer_accumulate_1,
+    outer_accumulate_4,
 )
-from tonesieve.kernels.network_vm.opcodes import LINE, WIDE
+from tonesieve.kernels.tiling import LINE, TILE_WIDTH
 
 _HALF, _ONE = np.float32(0.5), np.float32(1.0)
 
 
 @njit(**JIT_OPTIONS)
-def _product(outputs: np.ndarray, inputs: np.ndarray, weights: np.ndarray) -> None:
-    """outputs (B, M) = inputs (B, N) W; of the weights first a tile's width of zeros, then W."""
+def _matmul(outputs: np.ndarray, inputs: np.ndarray, weights: np.ndarray) -> None:
+    """outputs (B, M) = inputs (B, N) W; ``weights``: a tile's width of zeros as bias, then W."""
     n_streams, m = outputs.shape
     n = inputs.shape[1]
-    tiled = m - m % WIDE
-    four = n_streams - n_streams % 4
-    at = WIDE
-    for g in range(0, tiled, WIDE):
-        for p in range(0, four, 4):
-            tile_of_four(outputs, p * m + g, m, inputs, p * n, n, weights, 0, at, n)
-        for p in range(four, n_streams):
-            tile_of_one(outputs, p * m + g, m, inputs, p * n, n, weights, 0, at, n)
-        at += WIDE * n
+    tiled = m - m % TILE_WIDTH
+    n_by_4 = n_streams - n_streams % 4
+    offset = TILE_WIDTH
+    for g in range(0, tiled, TILE_WIDTH):
+        for p in range(0, n_by_4, 4):
+            gemv_tile_4(outputs, p * m + g, m, inputs, p * n, n, weights, 0, offset, n)
+        for p in range(n_by_4, n_streams):
+            gemv_tile_1(outputs, p * m + g, m, inputs, p * n, n, weights, 0, offset, n)
+        offset += TILE_WIDTH * n
     for g in range(tiled, m, LINE):
-        for p in range(0, four, 4):
-            line_of_four(outputs, p * m + g, m, inputs, p * n, n, weights, 0, at, n)
-        for p in range(four, n_streams):
-            line_of_one(outputs, p * m + g, m, inputs, p * n, n, weights, 0, at, n)
-        at += LINE * n
+        for p in range(0, n_by_4, 4):
+            gemv_line_4(outputs, p * m + g, m, inputs, p * n, n, weights, 0, offset, n)
+        for p in range(n_by_4, n_streams):
+            gemv_line_1(outputs, p * m + g, m, inputs, p * n, n, weights, 0, offset, n)
+        offset += LINE * n
 
 
 @njit(**JIT_OPTIONS)
@@ -50,12 +56,12 @@ def _accumulate_outer(outputs: np.ndarray, inputs: np.ndarray, weights: np.ndarr
     """outputs (N, M) += inputs' (N, B) weights (B, M), M in whole tiles."""
     n, m = outputs.shape
     n_streams = inputs.shape[0]
-    four = n - n % 4
-    for g in range(0, m, WIDE):
-        for p in range(0, four, 4):
-            collect_four(outputs, p * m + g, m, inputs, p, n, weights, g, m, n_streams)
-        for p in range(four, n):
-            collect_one(outputs, p * m + g, m, inputs, p, n, weights, g, m, n_streams)
+    n_by_4 = n - n % 4
+    for g in range(0, m, TILE_WIDTH):
+        for p in range(0, n_by_4, 4):
+            outer_accumulate_4(outputs, p * m + g, m, inputs, p, n, weights, g, m, n_streams)
+        for p in range(n_by_4, n):
+            outer_accumulate_1(outputs, p * m + g, m, inputs, p, n, weights, g, m, n_streams)
 
 
 @njit(**JIT_OPTIONS)
@@ -64,32 +70,31 @@ def forward(
     weights: np.ndarray,
     gates: np.ndarray,
     cells: np.ndarray,
-    bent: np.ndarray,
+    tanh_cells: np.ndarray,
     hidden: np.ndarray,
 ) -> None:
-    """Through a chunk: ``inputs`` (T + 1, B, N) hold features and ones, and get the hidden states.
+    """Run a chunk; the first H of ``inputs`` (T + 1, B, N) at time t + 1 become h after sample t.
 
-    The first H inputs of time t + 1 are the hidden state after sample t; those of time 0 are given,
-    as is the cell state ``cells[0]`` of (T + 1, B, H). ``gates`` (T, B, 4H), before they are moved
-    from tanh to sigmoid, and ``bent`` (T, B, H), the tanh of the cells, are kept for the gradient.
-    ``hidden`` (B, T, H): the hidden states once more.
+    Given: features and ones in ``inputs``, h in ``inputs[0]``, c in ``cells[0]`` of (T + 1, B, H).
+    Stored for the gradient: ``gates`` (T, B, 4H), before 1/2 + 1/2 tanh makes sigmoids of them, and
+    ``tanh_cells`` (T, B, H). ``hidden`` (B, T, H) takes the hidden states once more.
     """
-    n_samples, n_streams, wide = gates.shape
-    size = wide // 4
+    n_samples, n_streams, n_gates = gates.shape
+    size = n_gates // 4
     for t in range(n_samples):
-        _product(gates[t], inputs[t], weights)
+        _matmul(gates[t], inputs[t], weights)
         for p in range(n_streams):
             z, c, h = gates[t, p], cells[t, p], inputs[t + 1, p]
-            after, bend = cells[t + 1, p], bent[t, p]
-            for g in range(wide):
+            c_new, tanh_c = cells[t + 1, p], tanh_cells[t, p]
+            for g in range(n_gates):
                 z[g] = tanh(z[g])
             for k in range(size):
-                fresh = (_HALF + _HALF * z[k]) * z[2 * size + k]
-                after[k] = (_HALF + _HALF * z[size + k]) * c[k] + fresh
+                new = (_HALF + _HALF * z[k]) * z[2 * size + k]
+                c_new[k] = (_HALF + _HALF * z[size + k]) * c[k] + new
             for k in range(size):
-                bend[k] = tanh(after[k])
+                tanh_c[k] = tanh(c_new[k])
             for k in range(size):
-                h[k] = (_HALF + _HALF * z[3 * size + k]) * bend[k]
+                h[k] = (_HALF + _HALF * z[3 * size + k]) * tanh_c[k]
             copy = hidden[p, t]
             for k in range(size):
                 copy[k] = h[k]
@@ -97,40 +102,40 @@ def forward(
 
 @njit(**JIT_OPTIONS)
 def backward(
-    of_hidden: np.ndarray,
-    of_h: np.ndarray,
-    of_c: np.ndarray,
+    grad_hidden: np.ndarray,
+    grad_h: np.ndarray,
+    grad_c: np.ndarray,
     weights: np.ndarray,
     gates: np.ndarray,
     cells: np.ndarray,
-    bent: np.ndarray,
+    tanh_cells: np.ndarray,
     inputs: np.ndarray,
-    of_gates: np.ndarray,
-    of_weights: np.ndarray,
+    grad_gates: np.ndarray,
+    grad_weights: np.ndarray,
 ) -> None:
-    """From the gradients of the hidden states (B, T, H), and of the last h and c, to all others.
+    """Gradients from those of the hidden states (B, T, H) and of the last h and c.
 
-    ``of_h`` and ``of_c`` (B, H) become those of the state before, and ``of_weights`` (N, 4H)
-    gathers those of the weights. ``weights``: from gates back to the hidden state, in tiles.
-    ``of_gates`` (T or 1, B, 4H): of what the tanhs took, kept where there is room for all times.
+    ``grad_h`` and ``grad_c`` (B, H) become those of the state before the chunk; ``grad_weights``
+    (N, 4H) is added to. ``weights``: from the gates back to the hidden state, in tiles.
+    ``grad_gates`` (T or 1, B, 4H): before the tanh, of all times where there is memory for them.
     """
-    n_samples, n_streams, wide = gates.shape
-    size = wide // 4
-    kept = len(of_gates) == n_samples
+    n_samples, n_streams, n_gates = gates.shape
+    size = n_gates // 4
+    keeps_all = len(grad_gates) == n_samples
     for t in range(n_samples - 1, -1, -1):
-        flow = of_gates[t if kept else 0]
+        dgates = grad_gates[t if keeps_all else 0]
         for p in range(n_streams):
-            z, dz, c, bend = gates[t, p], flow[p], cells[t, p], bent[t, p]
-            given, dh, dc = of_hidden[p, t], of_h[p], of_c[p]
+            z, dz, c, tanh_c = gates[t, p], dgates[p], cells[t, p], tanh_cells[t, p]
+            dh_out, dh, dc = grad_hidden[p, t], grad_h[p], grad_c[p]
             for k in range(size):
-                up = dh[k] + given[k]
+                dh_total = dh[k] + dh_out[k]
                 i, f = z[k], z[size + k]
                 g, o = z[2 * size + k], z[3 * size + k]
-                through = dc[k] + up * (_HALF + _HALF * o) * (_ONE - bend[k] * bend[k])
-                dz[k] = through * g * _HALF * (_ONE - i * i)
-                dz[size + k] = through * c[k] * _HALF * (_ONE - f * f)
-                dz[2 * size + k] = through * (_HALF + _HALF * i) * (_ONE - g * g)
-                dz[3 * size + k] = up * bend[k] * _HALF * (_ONE - o * o)
-                dc[k] = through * (_HALF + _HALF * f)
-        _product(of_h, flow, weights)
-        _accumulate_outer(of_weights, inputs[t], flow)
+                dc_total = dc[k] + dh_total * (_HALF + _HALF * o) * (_ONE - tanh_c[k] * tanh_c[k])
+                dz[k] = dc_total * g * _HALF * (_ONE - i * i)
+                dz[size + k] = dc_total * c[k] * _HALF * (_ONE - f * f)
+                dz[2 * size + k] = dc_total * (_HALF + _HALF * i) * (_ONE - g * g)
+                dz[3 * size + k] = dh_total * tanh_c[k] * _HALF * (_ONE - o * o)
+                dc[k] = dc_total * (_HALF + _HALF * f)
+        _matmul(grad_h, dgates, weights)
+        _accumulate_outer(grad_weights, inputs[t], dgates)

@@ -1,7 +1,13 @@
-"""The observer's recurrence and its gradient. Axes: B streams, T samples, K tones.
+"""Recurrence of a Luenberger observer with given gains, and its gradient.
 
-z[t] = p + g[t] e[t] with p = R z[t-1] and e[t] = x[t] - c p: R turns every tone's pair of numbers,
-c says how the pairs stand in the mixture, g is the gain.
+    predicted = A x[t-1],  innovation = z[t] - C predicted,  x[t] = predicted + L[t] innovation
+
+A rotates every tone's pair of numbers by its angle a sample, C are the output weights, L the gains.
+The gradient runs the adjoint of the recurrence backwards.
+
+Source: D. G. Luenberger, IEEE Transactions on Military Electronics 8, 1964; with learned gains:
+G. Revach et al., KalmanNet, IEEE Transactions on Signal Processing 70, 2022.
+Axes: B streams, T samples, K tones.
 """
 
 from __future__ import annotations
@@ -16,68 +22,81 @@ from tonesieve.kernels.fastmath import JIT_OPTIONS
 def observer_forward(
     samples: np.ndarray,
     gains: np.ndarray,
-    seen: np.ndarray,
+    output_weights: np.ndarray,
     cosines: np.ndarray,
     sines: np.ndarray,
     before: np.ndarray,
     states: np.ndarray,
-    surprises: np.ndarray,
+    innovations: np.ndarray,
 ) -> None:
-    """States (B, T, 2K) and surprises e (B, T) of samples (B, T), gains (B, T, 2K)."""
+    """``states`` (B, T, 2K) and ``innovations`` (B, T) of samples (B, T), gains (B, T, 2K).
+
+    ``before`` (B, 2K) are the states before the first sample.
+    """
     n_streams, n_samples = samples.shape
     n = len(cosines)
-    turned = np.empty_like(seen)
+    predicted = np.empty_like(output_weights)
     for b in range(n_streams):
         last = before[b]
         for t in range(n_samples):
-            surprise = samples[b, t]
+            innovation = samples[b, t]
             for k in range(n):
-                turned[k] = cosines[k] * last[k] - sines[k] * last[n + k]
-                turned[n + k] = sines[k] * last[k] + cosines[k] * last[n + k]
+                predicted[k] = cosines[k] * last[k] - sines[k] * last[n + k]
+                predicted[n + k] = sines[k] * last[k] + cosines[k] * last[n + k]
             for k in range(2 * n):
-                surprise -= seen[k] * turned[k]
-            surprises[b, t] = surprise
+                innovation -= output_weights[k] * predicted[k]
+            innovations[b, t] = innovation
             for k in range(2 * n):
-                states[b, t, k] = turned[k] + gains[b, t, k] * surprise
+                states[b, t, k] = predicted[k] + gains[b, t, k] * innovation
             last = states[b, t]
 
 
 @njit(**JIT_OPTIONS)
 def observer_backward(
-    of_states: np.ndarray,
+    grad_states: np.ndarray,
     gains: np.ndarray,
-    seen: np.ndarray,
+    output_weights: np.ndarray,
     cosines: np.ndarray,
     sines: np.ndarray,
     before: np.ndarray,
     states: np.ndarray,
-    surprises: np.ndarray,
-    of_samples: np.ndarray,
-    of_gains: np.ndarray,
-    of_seen: np.ndarray,
-    of_before: np.ndarray,
+    innovations: np.ndarray,
+    grad_samples: np.ndarray,
+    grad_gains: np.ndarray,
+    grad_output_weights: np.ndarray,
+    grad_before: np.ndarray,
 ) -> None:
-    """Gradients of a loss, given that of the states: of samples, gains, c and the state before."""
+    """Gradients of a loss, given ``grad_states`` (B, T, 2K).
+
+    ``grad_samples``, ``grad_gains`` and ``grad_before`` are overwritten; ``grad_output_weights``
+    (2K) is added to.
+    """
     n_streams, n_samples, width = states.shape
     n = width // 2
-    flow, through = np.empty_like(seen), np.empty_like(seen)
+    grad_state, grad_predicted = np.empty_like(output_weights), np.empty_like(output_weights)
     for b in range(n_streams):
-        flow[:] = 0
+        grad_state[:] = 0
         for t in range(n_samples - 1, -1, -1):
             last = states[b, t - 1] if t > 0 else before[b]
-            of_surprise = flow[0] * 0
+            grad_innovation = grad_state[0] * 0
             for k in range(width):
-                flow[k] += of_states[b, t, k]
-                of_gains[b, t, k] = flow[k] * surprises[b, t]
-                of_surprise += flow[k] * gains[b, t, k]
-            of_samples[b, t] = of_surprise
+                grad_state[k] += grad_states[b, t, k]
+                grad_gains[b, t, k] = grad_state[k] * innovations[b, t]
+                grad_innovation += grad_state[k] * gains[b, t, k]
+            grad_samples[b, t] = grad_innovation
             for k in range(n):
-                of_seen[k] -= of_surprise * (cosines[k] * last[k] - sines[k] * last[n + k])
-                of_seen[n + k] -= of_surprise * (sines[k] * last[k] + cosines[k] * last[n + k])
+                grad_output_weights[k] -= grad_innovation * (
+                    cosines[k] * last[k] - sines[k] * last[n + k]
+                )
+                grad_output_weights[n + k] -= grad_innovation * (
+                    sines[k] * last[k] + cosines[k] * last[n + k]
+                )
             for k in range(width):
-                through[k] = flow[k] - of_surprise * seen[k]
+                grad_predicted[k] = grad_state[k] - grad_innovation * output_weights[k]
             for k in range(n):
-                flow[k] = cosines[k] * through[k] + sines[k] * through[n + k]
-                flow[n + k] = cosines[k] * through[n + k] - sines[k] * through[k]
+                grad_state[k] = cosines[k] * grad_predicted[k] + sines[k] * grad_predicted[n + k]
+                grad_state[n + k] = (
+                    cosines[k] * grad_predicted[n + k] - sines[k] * grad_predicted[k]
+                )
         for k in range(width):
-            of_before[b, k] = flow[k]
+            grad_before[b, k] = grad_state[k]

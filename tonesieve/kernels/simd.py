@@ -46,7 +46,7 @@ def _address(context: Any, builder: Any, signature: Any, args: Any) -> Any:
     own = context.make_array(array)(context, builder, args[0])
     lengths = cgutils.unpack_tuple(builder, own.shape)
     if isinstance(index, types.BaseTuple):
-        parts = list(zip(cgutils.unpack_tuple(builder, args[1]), index.types, strict=True))
+        parts = list(zip(cgutils.unpack_tuple(builder, args[1]), index.types, strict=True))  # type: ignore[attr-defined]
     else:
         parts = [(args[1], index)]
     offset = ir.Constant(_SIZE, 0)

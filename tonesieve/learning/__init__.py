@@ -1,1 +1,1 @@
-"""How networks come about. PyTorch lives here and nowhere else."""
+"""Networks and their training. PyTorch is used in this package and nowhere else."""

@@ -1,8 +1,8 @@
 """A trained network as an extractor like any other.
 
-Three ways through, by what the network was trained on: a carried state (L=1), the last output of
+Three ways to run it, by what the network was trained on: a carried state (L=1), the last output of
 the window that ends at each sample, or the mean over all windows that hold it. Axes: B streams,
-T samples, K components, L window.
+N passes (streams x selectors), T samples, F features, K components, O outputs, L window, W windows.
 """
 
 from __future__ import annotations
@@ -16,22 +16,35 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tonesieve.config.config import Config
-from tonesieve.learning.data.batches import one_hot, tap_features
+from tonesieve.learning.data.features import one_hot, tap_features
 from tonesieve.learning.models.base import Network, State
 
-# Windows that go through the network at once: bounds memory, and keeps buffers in cache.
+# Windows, and samples of all streams together, that a network takes at once. Guard: against memory,
+# and buffers that leave the cache.
 WINDOWS_AT_ONCE = 2048
-# Samples, of all streams together, that a stateful network takes at once, for the same reasons.
 SAMPLES_AT_ONCE = 2**18
 
 
 def as_extractor(network: Network, config: Config) -> StatefulNetwork | WindowLast | WindowMean:
-    """The extractor that this network is, its weights as they stand."""
+    """Make an extractor of a network.
+
+    Parameters
+    ----------
+    network : Network
+        The network; it is set to evaluation mode, and its weights are shared.
+    config : Config
+        Its settings.
+
+    Returns
+    -------
+    StatefulNetwork, WindowLast or WindowMean
+        The extractor, by ``model.window`` and ``evaluation.join``.
+    """
     network.eval()
     if config.evaluation.join == "mean" and not config.stateful:
         return WindowMean(network, config)
     field = config.model.receptive_field
-    # What remembers no more than a window gives the same for the window and for all before.
+    # A receptive field within the window: the window gives the same as all samples so far.
     if config.stateful or (field is not None and field <= config.model.window):
         return StatefulNetwork(network, config)
     return WindowLast(network, config)
@@ -39,31 +52,53 @@ def as_extractor(network: Network, config: Config) -> StatefulNetwork | WindowLa
 
 @dataclass(frozen=True)
 class NetworkExtractor(ABC):
-    """What the three ways have in common."""
+    """What the three ways have in common.
+
+    Parameters
+    ----------
+    network : Network
+        The network.
+    config : Config
+        Its settings.
+    """
 
     network: Network
     config: Config
 
     @abstractmethod
     def extract(self, mixture: Float[np.ndarray, "B T"]) -> Float[np.ndarray, "B T K"]:
-        """Estimate of every tone at every sample."""
+        """Estimate every tone at every sample.
+
+        Parameters
+        ----------
+        mixture : ndarray, shape (B, T)
+            Samples.
+
+        Returns
+        -------
+        ndarray, shape (B, T, K)
+            The estimates.
+        """
 
     @property
     def frequencies_hz(self) -> tuple[float, ...]:
+        """Nominal frequencies of the components, in Hz."""
         return self.config.data.frequencies_hz
 
     @property
     def rate_hz(self) -> float:
+        """Sample rate, in Hz."""
         return self.config.data.rate_hz
 
     @property
     def causal(self) -> bool:
-        """Whether it needs no sample later than the one that it answers."""
-        # A window ends at the sample that it answers, whichever way it is read.
+        """Whether no estimate depends on a later sample."""
+        # A window ends at the sample that it estimates, in whichever direction a layer runs.
         return self.config.model.taps == 0
 
     @property
     def delay(self) -> int:
+        """Delay of the estimates in samples: none."""
         return 0
 
     @property
@@ -72,12 +107,12 @@ class NetworkExtractor(ABC):
 
     @property
     def _n_passes(self) -> int:
-        """Passes a stream needs: one a component, unless one answers all."""
+        """Passes a stream: one a component, unless one estimates all."""
         selector = self.config.model.selector
         return self.config.data.n_components if selector not in ("readout", "none") else 1
 
     def _selector(self, n_streams: int) -> Float[Tensor, "N K"] | None:
-        """What each of the ``n_streams`` x passes is told, passes of a stream side by side."""
+        """The selector of every pass, passes of a stream side by side."""
         if self.config.model.selector in ("readout", "none"):
             return None
         component = torch.arange(self.config.data.n_components, device=self._device)
@@ -90,32 +125,40 @@ class NetworkExtractor(ABC):
     def _gather(self, outputs: Float[Tensor, "N T O"], n_streams: int) -> np.ndarray:
         """Outputs of all passes as (B, T, K)."""
         n_components = self.config.data.n_components
-        answers = outputs.unflatten(0, (n_streams, self._n_passes))
-        answers = answers.transpose(1, 2).flatten(2)  # B, T, passes x outputs
-        if answers.shape[2] == 1:  # no selector: one answer stands for every component
-            answers = answers.expand(-1, -1, n_components)
-        return answers.cpu().numpy().astype(np.float64)
+        estimates = outputs.unflatten(0, (n_streams, self._n_passes))
+        estimates = estimates.transpose(1, 2).flatten(2)  # (B, T, passes x outputs)
+        if estimates.shape[2] == 1:  # no selector: one estimate for every component
+            estimates = estimates.expand(-1, -1, n_components)
+        return estimates.cpu().numpy().astype(np.float64)
 
 
 @dataclass(frozen=True)
 class StatefulNetwork(NetworkExtractor):
-    """One sample a step, the state carried; or the whole record both ways, if it is not causal.
+    """One sample a step, the state carried; or the whole record at once, if it is not causal.
 
-    A network trained on strided lanes has learned every B-th sample: it runs as B states in
-    turn, and its state also knows whose turn it is.
+    A network trained on strided lanes has learned every B-th sample: it runs as B lanes in turn,
+    and its state also holds the lane of the next sample.
+
+    Parameters
+    ----------
+    network : Network
+        The network.
+    config : Config
+        Its settings.
     """
 
     @property
     def causal(self) -> bool:
+        """Whether no estimate depends on a later sample."""
         return self.network.causal and super().causal
 
     def extract(self, mixture: Float[np.ndarray, "B T"]) -> Float[np.ndarray, "B T K"]:
-        """Estimate of every tone at every sample, from the initial state."""
+        """Estimate every tone at every sample, from the initial state."""
         return self.step(mixture, self.initial_state(len(mixture)))[0]
 
     @torch.inference_mode()
     def initial_state(self, n_streams: int) -> tuple[State, int]:
-        """Network state of all passes and lanes, and the lane whose turn it is."""
+        """Return the network's state of all passes and lanes, and the lane of the next sample."""
         selector = self._selector(n_streams)
         n = n_streams * self._n_passes
         state: State = self.network.initial_state(n, selector)
@@ -126,105 +169,152 @@ class StatefulNetwork(NetworkExtractor):
     def step(
         self, samples: Float[np.ndarray, "B T"], state: tuple[State, int]
     ) -> tuple[Float[np.ndarray, "B T K"], tuple[State, int]]:
-        """Answer a chunk of any length."""
+        """Estimate every tone over a chunk of any length.
+
+        Parameters
+        ----------
+        samples : ndarray, shape (B, T)
+            The chunk.
+        state : tuple
+            State before it.
+
+        Returns
+        -------
+        estimate : ndarray, shape (B, T, K)
+            The estimates.
+        state : tuple
+            State after it.
+        """
         n_streams, n_samples = samples.shape
-        answers = [np.empty((n_streams, 0, self.config.data.n_components))]
+        estimates = [np.empty((n_streams, 0, self.config.data.n_components))]
         taps, stride = self.config.model.taps, self.config.stride
         padded = np.pad(samples, ((0, 0), (taps, taps)), constant_values=0.0)
-        at_once = max(1, SAMPLES_AT_ONCE // (n_streams * self._n_passes * stride)) * stride
-        if not self.network.causal:  # what comes later counts: all in one piece
-            at_once = max(1, n_samples)
-        for start in range(0, n_samples, at_once):
-            stop = min(start + at_once, n_samples)
+        n_block = max(1, SAMPLES_AT_ONCE // (n_streams * self._n_passes * stride)) * stride
+        if not self.network.causal:  # later samples count: all in one block
+            n_block = max(1, n_samples)
+        for start in range(0, n_samples, n_block):
+            stop = min(start + n_block, n_samples)
             features = self._features(padded[:, start : stop + 2 * taps])[:, taps : -taps or None]
-            outputs, state = self._turns(features, self._selector(n_streams), state)
-            answers.append(self._gather(outputs, n_streams))
-        return np.concatenate(answers, axis=1), state
+            outputs, state = self._run_lanes(features, self._selector(n_streams), state)
+            estimates.append(self._gather(outputs, n_streams))
+        return np.concatenate(estimates, axis=1), state
 
     def swap_selector(self, state: tuple[State, int]) -> tuple[State, int]:
-        """The state with every tone's pass going on from that of the tone before it.
+        """Give every component's pass the state of the pass before it.
 
-        As though the selector had named that one until now; no matter where one pass answers all.
+        It continues as though the selector had pointed to that component until now. Without effect
+        where one pass estimates all.
+
+        Parameters
+        ----------
+        state : tuple
+            State of a stream.
+
+        Returns
+        -------
+        tuple
+            The same with the passes rotated by one.
         """
         passes = (-1, self._n_passes, self.config.stride)
         tensors = (s.unflatten(0, passes).roll(1, dims=1).flatten(0, 2) for s in state[0])
         return tuple(tensors), state[1]
 
-    def _turns(
+    def _run_lanes(
         self,
         features: Float[Tensor, "N T F"],
         selector: Float[Tensor, "N K"] | None,
         state: tuple[State, int],
     ) -> tuple[Tensor, tuple[State, int]]:
-        """Deal samples to the lanes in turn: whole rounds first, then the lanes left over."""
+        """Deal samples to the lanes in turn: full rounds first, then the lanes left over."""
         stride = self.config.stride
-        tensors, turn = state
+        tensors, next_lane = state
         n, n_samples = features.shape[:2]
-        # Roll the lanes so that the one whose turn it is comes first.
-        lanes = [t.unflatten(0, (n, stride)).roll(-turn, dims=1) for t in tensors]
-        told = None if selector is None else selector[:, None].expand(-1, stride, -1)
-        rounds, rest = divmod(n_samples, stride)
+        # Roll the lanes so that the next one comes first.
+        lanes = [t.unflatten(0, (n, stride)).roll(-next_lane, dims=1) for t in tensors]
+        condition = None if selector is None else selector[:, None].expand(-1, stride, -1)
+        n_full, n_left = divmod(n_samples, stride)
         outputs = []
-        for first, n_rounds, n_lanes in ((0, rounds, stride), (rounds * stride, 1, rest)):
+        for first, n_rounds, n_lanes in ((0, n_full, stride), (n_full * stride, 1, n_left)):
             if n_rounds == 0 or n_lanes == 0:
                 continue
             dealt = features[:, first : first + n_rounds * n_lanes]
             dealt = dealt.unflatten(1, (n_rounds, n_lanes)).transpose(1, 2).flatten(0, 1)
-            taken = tuple(lane[:, :n_lanes].flatten(0, 1) for lane in lanes)
-            part = None if told is None else told[:, :n_lanes].flatten(0, 1)
-            answer, after = self.network(dealt, part, taken)
-            outputs.append(answer.unflatten(0, (n, n_lanes)).transpose(1, 2).flatten(1, 2))
+            before = tuple(lane[:, :n_lanes].flatten(0, 1) for lane in lanes)
+            part = None if condition is None else condition[:, :n_lanes].flatten(0, 1)
+            hidden, after = self.network(dealt, part, before)
+            outputs.append(hidden.unflatten(0, (n, n_lanes)).transpose(1, 2).flatten(1, 2))
             lanes = [
                 torch.cat([new.unflatten(0, (n, n_lanes)), lane[:, n_lanes:]], dim=1)
                 for new, lane in zip(after, lanes, strict=True)
             ]
-        rolled = tuple(lane.roll(turn, dims=1).flatten(0, 1) for lane in lanes)
-        return torch.cat(outputs, dim=1), (rolled, (turn + n_samples) % stride)
+        rolled = tuple(lane.roll(next_lane, dims=1).flatten(0, 1) for lane in lanes)
+        return torch.cat(outputs, dim=1), (rolled, (next_lane + n_samples) % stride)
 
 
 @dataclass(frozen=True)
 class WindowLast(NetworkExtractor):
     """The estimate of a sample is the last output of the window that ends there.
 
-    The state is what has been heard of the last L - 1 samples; before the first full window the
-    estimate comes from the samples so far.
+    The state is the features of the last L - 1 samples. Before the first full window the estimate
+    comes from the samples so far.
+
+    Parameters
+    ----------
+    network : Network
+        The network.
+    config : Config
+        Its settings.
     """
 
     def extract(self, mixture: Float[np.ndarray, "B T"]) -> Float[np.ndarray, "B T K"]:
-        """Estimate of every tone at every sample."""
+        """Estimate every tone at every sample."""
         features = self._features(mixture)
-        heard = features[:, :0]
-        return self._answer(features, heard, len(mixture))
+        return self._estimate(features, features[:, :0], len(mixture))
 
     def initial_state(self, n_streams: int) -> Float[Tensor, "N 0 F"]:
-        """Nothing heard yet."""
+        """Return the features of no samples."""
         return self._features(np.empty((n_streams, 0)))
 
     def step(
         self, samples: Float[np.ndarray, "B T"], state: Float[Tensor, "N M F"]
     ) -> tuple[Float[np.ndarray, "B T K"], Float[Tensor, "N M2 F"]]:
-        """Answer a chunk of any length."""
+        """Estimate every tone over a chunk of any length.
+
+        Parameters
+        ----------
+        samples : ndarray, shape (B, T)
+            The chunk.
+        state : Tensor, shape (N, M, F)
+            Features of the samples before it, at most L - 1.
+
+        Returns
+        -------
+        estimate : ndarray, shape (B, T, K)
+            The estimates.
+        state : Tensor, shape (N, M2, F)
+            Features for the next chunk.
+        """
         features = self._features(samples)
-        keep = self.config.model.window - 1
-        heard = torch.cat([state, features], dim=1)
-        after = heard[:, max(0, heard.shape[1] - keep) :]
-        return self._answer(features, state, len(samples)), after
+        n_history = self.config.model.window - 1
+        extended = torch.cat([state, features], dim=1)
+        state_after = extended[:, max(0, extended.shape[1] - n_history) :]
+        return self._estimate(features, state, len(samples)), state_after
 
     def swap_selector(self, state: Float[Tensor, "N M F"]) -> Float[Tensor, "N M F"]:
-        """As it is: a window knows only the selector of its last sample."""
+        """Return the state as it is: a window uses only the selector of its last sample."""
         return state
 
     @torch.inference_mode()
-    def _answer(
-        self, features: Float[Tensor, "N T F"], heard: Float[Tensor, "N M F"], n_streams: int
+    def _estimate(
+        self, features: Float[Tensor, "N T F"], history: Float[Tensor, "N M F"], n_streams: int
     ) -> Float[np.ndarray, "B T K"]:
         length = self.config.model.window
-        whole = torch.cat([heard, features], dim=1)
+        extended = torch.cat([history, features], dim=1)
         selector = self._selector(n_streams)
-        outputs = [self._prefix(whole[:, : length - 1], selector)[:, heard.shape[1] :]]
-        if whole.shape[1] >= length:
-            windows = whole.unfold(1, length, 1).transpose(2, 3)  # N, W, L, F
-            outputs.append(_through(self.network, windows, selector, last=True)[:, :, 0])
+        outputs = [self._prefix(extended[:, : length - 1], selector)[:, history.shape[1] :]]
+        if extended.shape[1] >= length:
+            windows = extended.unfold(1, length, 1).transpose(2, 3)  # (N, W, L, F)
+            outputs.append(_run_windows(self.network, windows, selector, last=True)[:, :, 0])
         return self._gather(torch.cat(outputs, dim=1), n_streams)
 
     def _prefix(
@@ -238,7 +328,7 @@ class WindowLast(NetworkExtractor):
                 features, selector, self.network.initial_state(len(features), selector)
             )[0]
         shorter = [
-            _through(self.network, features[:, None, :n], selector, last=True)[:, :, 0]
+            _run_windows(self.network, features[:, None, :n], selector, last=True)[:, :, 0]
             for n in range(1, features.shape[1] + 1)
         ]
         return torch.cat(shorter, dim=1)
@@ -249,19 +339,27 @@ class WindowMean(NetworkExtractor):
     """The estimate of a sample is the mean over all windows that hold it.
 
     Not causal: the last of these windows ends L - 1 samples later.
+
+    Parameters
+    ----------
+    network : Network
+        The network.
+    config : Config
+        Its settings.
     """
 
     @property
     def causal(self) -> bool:
+        """Whether no estimate depends on a later sample: never."""
         return False
 
     @torch.inference_mode()
     def extract(self, mixture: Float[np.ndarray, "B T"]) -> Float[np.ndarray, "B T K"]:
-        """Estimate of every tone at every sample; a record shorter than L is one window."""
+        """Estimate every tone at every sample; a record shorter than L is one window."""
         features = self._features(mixture)
         length = min(self.config.model.window, features.shape[1])
         windows = features.unfold(1, length, 1).transpose(2, 3)
-        outputs = _through(self.network, windows, self._selector(len(mixture)), last=False)
+        outputs = _run_windows(self.network, windows, self._selector(len(mixture)), last=False)
         n_windows = outputs.shape[1]
         total = outputs.new_zeros((len(outputs), features.shape[1], outputs.shape[3]))
         count = outputs.new_zeros((features.shape[1], 1))
@@ -271,7 +369,7 @@ class WindowMean(NetworkExtractor):
         return self._gather(total / count, len(mixture))
 
 
-def _through(
+def _run_windows(
     network: Network,
     windows: Float[Tensor, "N W L F"],
     selector: Float[Tensor, "N K"] | None,
@@ -282,9 +380,9 @@ def _through(
     n, n_windows = windows.shape[:2]
     outputs = []
     for stream in range(n):
-        for at in range(0, n_windows, WINDOWS_AT_ONCE):
-            part = windows[stream, at : at + WINDOWS_AT_ONCE]
-            told = None if selector is None else selector[stream].expand(len(part), -1)
-            answer = network(part, told, network.initial_state(len(part), told))[0]
-            outputs.append(answer[:, -1:] if last else answer)
+        for first in range(0, n_windows, WINDOWS_AT_ONCE):
+            part = windows[stream, first : first + WINDOWS_AT_ONCE]
+            condition = None if selector is None else selector[stream].expand(len(part), -1)
+            positions = network(part, condition, network.initial_state(len(part), condition))[0]
+            outputs.append(positions[:, -1:] if last else positions)
     return torch.cat(outputs).unflatten(0, (n, n_windows))

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from tonesieve.config.config import Config
 from tonesieve.config.warnings import warnings_for
-from tonesieve.learning.data.batches import count_batches, epoch_batches, one_hot, tap_features
+from tonesieve.learning.data.batches import count_batches, epoch_batches
+from tonesieve.learning.data.features import one_hot, tap_features
 from tonesieve.learning.models import n_parameters
 from tonesieve.learning.models.attention import Attention
 from tonesieve.learning.models.base import Network
@@ -19,14 +20,26 @@ from tonesieve.learning.models.convolution import LearnedWindow
 from tonesieve.learning.network_extractor import NetworkExtractor, StatefulNetwork, as_extractor
 from tonesieve.signals.synthesis import draw_exercise, of_part
 
-# Enough of the test record to see what the activations are like.
+# Samples of the test record over which activations are summarised. Chosen, not tuned.
 N_SAMPLES = 1000
 
 
 def statistics(network: Network, config: Config) -> dict[str, Any]:
-    """Mean, deviation and extremes of every weight and of every layer's activations.
+    """Compute statistics of all weights and of every layer's activations.
 
-    Activations: over the start of the test record, for all components.
+    Parameters
+    ----------
+    network : Network
+        The network.
+    config : Config
+        Its settings.
+
+    Returns
+    -------
+    dict
+        ``weights`` by tensor name and ``activations`` by layer: mean, standard deviation, extremes
+        and shares of small and saturated values. Activations are those over the start of the test
+        record, for all components.
     """
     return {
         "weights": {n: _statistics(t) for n, t in network.named_parameters()},
@@ -35,7 +48,20 @@ def statistics(network: Network, config: Config) -> dict[str, Any]:
 
 
 def summarise(network: Network, config: Config) -> dict[str, Any]:
-    """Layers, shapes, parameter counts, what a batch looks like, and warnings."""
+    """Summarise a network.
+
+    Parameters
+    ----------
+    network : Network
+        The network.
+    config : Config
+        Its settings.
+
+    Returns
+    -------
+    dict
+        Layers, shapes, parameter counts, the shapes of a batch, and warnings.
+    """
     extractor = as_extractor(network, config)
     batch = next(iter(epoch_batches(config, epoch=1, device=torch.device("cpu"))))
     outputs, _ = network(
@@ -54,7 +80,7 @@ def summarise(network: Network, config: Config) -> dict[str, Any]:
                 "shapes": {n: list(p.shape) for n, p in layer.named_parameters(recurse=False)},
                 "parameters": sum(p.numel() for p in layer.parameters()),
             }
-            for name, layer in network.stages()
+            for name, layer in network.named_layers()
         ],
         "parameters": n_parameters(network),
         "learned_window": learned_window(network),
@@ -69,76 +95,99 @@ def summarise(network: Network, config: Config) -> dict[str, Any]:
 
 
 def learned_window(network: Network) -> float | None:
-    """Samples that a learned window has come to; None where the length is given."""
-    found = [part.length for part in network.modules() if isinstance(part, LearnedWindow)]
-    return found[0] if found else None
+    """Return the length of a learned window.
+
+    Parameters
+    ----------
+    network : Network
+        The network.
+
+    Returns
+    -------
+    float or None
+        Samples; None where the length is fixed.
+    """
+    lengths = [layer.length for layer in network.modules() if isinstance(layer, LearnedWindow)]
+    return lengths[0] if lengths else None
 
 
 @torch.inference_mode()
 def attention_weights(
     extractor: NetworkExtractor, mixture: Float[np.ndarray, " T"], component: int
 ) -> dict[str, Float[np.ndarray, "H N C"]]:
-    """What every attention of a network looks at while it answers each sample: weights by lag.
+    """Run a network and capture the weights of every attention layer.
 
-    Of windows, from the first full one on, the last position, which is the one that answers. Of
-    strided lanes, the first, whose lags are steps of as many samples as there are lanes. Empty
-    where there is no attention.
+    Parameters
+    ----------
+    extractor : NetworkExtractor
+        The network.
+    mixture : ndarray, shape (T,)
+        Samples.
+    component : int
+        The component to extract, where there is a selector.
+
+    Returns
+    -------
+    dict of str to ndarray, shape (H, N, C)
+        Weights by layer: of H heads, at N samples, by lag. Of windows, from the first full one on,
+        the last position. Of strided lanes, the first, where a lag of 1 is one step of the lane.
+        Empty without attention.
     """
     network, config = extractor.network, extractor.config
-    watched = {n: part for n, part in network.named_modules() if isinstance(part, Attention)}
+    layers = {n: layer for n, layer in network.named_modules() if isinstance(layer, Attention)}
     device = next(network.parameters()).device
     features = torch.from_numpy(np.array(tap_features(mixture[None], config.model.taps)))
     features = features[:, :: config.stride].to(device)
     windows = not isinstance(extractor, StatefulNetwork)
     if windows:
         features = features.unfold(1, config.model.window, 1)[0].transpose(1, 2)
-    told = None
+    selector = None
     if config.model.selector not in ("readout", "none"):
-        told = one_hot(torch.tensor([component], device=device), config.data.n_components)
-        told = told.expand(len(features), -1)
-    for part in watched.values():
-        part.seen = []
+        selector = one_hot(torch.tensor([component], device=device), config.data.n_components)
+        selector = selector.expand(len(features), -1)
+    for layer in layers.values():
+        layer.captured = []
     try:
-        network(features, told, network.initial_state(len(features), told))
-        return {n.removeprefix("parts."): _by_lag(part, windows) for n, part in watched.items()}
+        network(features, selector, network.initial_state(len(features), selector))
+        return {n.removeprefix("parts."): _by_lag(layer, windows) for n, layer in layers.items()}
     finally:
-        for part in watched.values():
-            part.seen = None
+        for layer in layers.values():
+            layer.captured = None
 
 
-def _by_lag(part: Attention, windows: bool) -> Float[np.ndarray, "H N C"]:
-    blocks = part.seen or []  # each (B, H, answers, samples looked at)
+def _by_lag(layer: Attention, windows: bool) -> Float[np.ndarray, "H N C"]:
+    blocks = layer.captured or []  # each (B, H, queries, keys)
     if windows:
         rows = list(blocks[-1][:, :, -1])
     else:
         rows = []
         for block in blocks:
-            before = block.shape[3] - block.shape[2]
-            rows += [block[0, :, n, : before + n + 1] for n in range(block.shape[2])]
-    lags = [row.flip(1)[:, : part.context] for row in rows]
-    padded = [nn.functional.pad(row, (0, part.context - row.shape[1])) for row in lags]
+            n_before = block.shape[3] - block.shape[2]
+            rows += [block[0, :, n, : n_before + n + 1] for n in range(block.shape[2])]
+    lags = [row.flip(1)[:, : layer.context] for row in rows]
+    padded = [nn.functional.pad(row, (0, layer.context - row.shape[1])) for row in lags]
     return torch.stack(padded, dim=1).cpu().numpy()
 
 
 def _activations(network: Network, config: Config) -> dict[str, dict[str, float]]:
-    """Statistics of every layer's output, caught while the network is used as an extractor."""
-    caught: dict[str, list[Tensor]] = {}
+    """Statistics of every layer's output, captured while the network runs as an extractor."""
+    captured: dict[str, list[Tensor]] = {}
 
-    def catch(name: str) -> Any:
-        def hook(layer: nn.Module, given: Any, answer: Any) -> None:
-            output = answer[0] if isinstance(answer, tuple) else answer
-            caught.setdefault(name, []).append(output.flatten())
+    def capture(name: str) -> Any:
+        def hook(layer: nn.Module, inputs: Any, result: Any) -> None:
+            output = result[0] if isinstance(result, tuple) else result
+            captured.setdefault(name, []).append(output.flatten())
 
         return hook
 
-    hooks = [layer.register_forward_hook(catch(name)) for name, layer in network.stages()]
+    hooks = [layer.register_forward_hook(capture(name)) for name, layer in network.named_layers()]
     record = draw_exercise(of_part(config.data, "test"), seed=config.data.test_seed)
     try:
         as_extractor(network, config).extract(record.mixture[:, : N_SAMPLES + config.model.window])
     finally:
         for hook in hooks:
             hook.remove()
-    return {name: _statistics(torch.cat(parts)) for name, parts in caught.items()}
+    return {name: _statistics(torch.cat(parts)) for name, parts in captured.items()}
 
 
 def _statistics(tensor: Tensor) -> dict[str, float]:

@@ -19,28 +19,46 @@ from tonesieve.recordings.reader import (
     ReadOptions,
     check_size,
     choose,
+    refuse_rate_and_time,
     rows_in_block,
     sanitise,
-    states_its_rate,
 )
 
+# Derived: the library's names of formats that an ending stands for.
 KINDS = {".wav": ("WAV", "WAVEX", "RF64"), ".flac": ("FLAC",)}
-# Sample formats that hold what lies beyond full scale.
+# Sample formats that hold numbers beyond full scale.
 UNBOUNDED = ("FLOAT", "DOUBLE")
-# What a WAV file of 32-bit sizes can hold; larger ones are RF64.
-MOST_BYTES = 2**31
-# Frames of a file that does not say.
-UNKNOWN = 2**62
+# Derived: bytes of a WAV file with 32-bit sizes; larger ones are RF64.
+MAX_WAV_SIZE = 2**31
+# Guard: the library states more frames than this for a file that does not state its length.
+UNKNOWN_LENGTH = 2**62
+# Derived: channels of a FLAC file.
+MAX_FLAC_CHANNELS = 8
 
 
-def open_audio(path: Path, wanted: ReadOptions) -> OpenedFile:
-    """The chosen channels, numbered from 1, of a WAV or FLAC file; full scale is 1.
+def open_audio(path: Path, options: ReadOptions) -> OpenedFile:
+    """Open a WAV or FLAC file; full scale is 1.
 
-    Raises `UserError` for a file that is none, was cut short, or holds another format.
+    Parameters
+    ----------
+    path : Path
+        The file.
+    options : ReadOptions
+        Channels by number from 1.
+
+    Returns
+    -------
+    OpenedFile
+        The chosen channels.
+
+    Raises
+    ------
+    UserError
+        If it is no such file, was cut short, or holds another format.
     """
     ending = path.suffix.lower()
     name = f"a {ending[1:].upper()} file"
-    states_its_rate(path, wanted, name)
+    refuse_rate_and_time(path, options, name)
     try:
         with soundfile.SoundFile(path) as file:
             subtype, rate, kind = file.subtype, file.samplerate, file.format
@@ -50,18 +68,40 @@ def open_audio(path: Path, wanted: ReadOptions) -> OpenedFile:
     if kind not in KINDS[ending]:
         raise UserError(f"{path}: not {name} but {kind}; convert it first")
     _check_whole(path)
-    if n_rows >= UNKNOWN:
+    if n_rows >= UNKNOWN_LENGTH:
         raise UserError(f"{path}: does not state its length (it came from a pipe); encode it again")
     check_size(path, n_rows * n_channels)
     names = [str(i + 1) for i in range(n_channels)]
-    chosen = choose(path, names, wanted.columns, what="channel")
+    chosen = choose(path, names, options.columns, what="channel")
     channels = tuple(Channel(names[i], "full scale") for i in chosen)
-    form = OutputFormat(ending, subtype=subtype)
-    return OpenedFile(channels, _blocks(path, name, chosen, n_rows), form, float(rate))
+    output_format = OutputFormat(ending, subtype=subtype)
+    blocks = _blocks(path, name, chosen, n_rows)
+    return OpenedFile(channels, blocks, output_format, float(rate))
 
 
 class AudioWriter:
-    """Writes blocks of rows as WAV or FLAC."""
+    """Writes blocks of rows as WAV or FLAC.
+
+    Parameters
+    ----------
+    path : Path
+        The output, for messages.
+    file : binary file
+        Open for writing.
+    n_channels : int
+        Columns of a row.
+    rate_hz : float
+        Sampling rate.
+    n_rows : int
+        Rows that will be written.
+    output_format : OutputFormat
+        Ending and sample format.
+
+    Raises
+    ------
+    UserError
+        If the format cannot hold the rate or the channels.
+    """
 
     def __init__(
         self,
@@ -70,22 +110,24 @@ class AudioWriter:
         n_channels: int,
         rate_hz: float,
         n_rows: int,
-        form: OutputFormat,
+        output_format: OutputFormat,
     ) -> None:
         rate = round(rate_hz)
         if rate_hz != rate or not 1 <= rate < 2**31:
             raise UserError(
-                f"{path}: a rate of {rate_hz:g} Hz is none for {form.ending}, which has whole "
-                "numbers; end --out with .csv, .parquet or .npz"
+                f"{path}: a rate of {rate_hz:g} Hz is none for {output_format.ending}, which has "
+                "whole numbers; end --out with .csv, .parquet or .npz"
             )
-        kind = "FLAC" if form.ending == ".flac" else "WAV"
-        subtype = form.subtype or ("PCM_24" if kind == "FLAC" else "DOUBLE")
+        kind = "FLAC" if output_format.ending == ".flac" else "WAV"
+        subtype = output_format.subtype or ("PCM_24" if kind == "FLAC" else "DOUBLE")
         if not (subtype.startswith("PCM") or subtype in UNBOUNDED):
-            subtype = "PCM_24"  # others lose what a tone is made of, and some change its length
-        if kind == "WAV" and n_rows * n_channels * 8 > MOST_BYTES:
+            subtype = "PCM_24"  # others lose much of a tone, and some change its length
+        if kind == "WAV" and n_rows * n_channels * 8 > MAX_WAV_SIZE:
             kind = "RF64"
-        if kind == "FLAC" and n_channels > 8:
-            raise UserError(f"{path}: FLAC holds at most 8 channels, not {n_channels}")
+        if kind == "FLAC" and n_channels > MAX_FLAC_CHANNELS:
+            raise UserError(
+                f"{path}: FLAC holds at most {MAX_FLAC_CHANNELS} channels, not {n_channels}"
+            )
         self.subtype = subtype
         # By its own descriptor: the library seeks back to complete the header.
         self._sound = soundfile.SoundFile(
@@ -93,7 +135,7 @@ class AudioWriter:
         )
 
     def write(self, times: Any, columns: Float[np.ndarray, "T C"]) -> None:
-        """Rows of samples."""
+        """Write rows of samples."""
         self._sound.write(columns)
 
     def close(self) -> None:
@@ -101,7 +143,7 @@ class AudioWriter:
         self._sound.close()
 
     def abort(self) -> None:
-        """Let go of a file that is not to be."""
+        """Let go of a file that is not completed."""
         self._sound.close()
 
 
@@ -122,12 +164,12 @@ def _blocks(path: Path, name: str, chosen: list[int], n_rows: int) -> Iterator[B
 
 
 def _check_whole(path: Path) -> None:
-    """A WAV file shorter than its own header says was cut off."""
+    """A WAV file shorter than its header states was cut off."""
     with path.open("rb") as file:
         head = file.read(28)
     size = int.from_bytes(head[4:8], "little")
     if head[:4] == b"RF64" and head[12:16] == b"ds64":
         size = int.from_bytes(head[20:28], "little")
-    streamed = size in (0, 2**32 - 1)  # a writer that could not go back to say
+    streamed = size in (0, 2**32 - 1)  # by a writer that could not seek back
     if head[:4] in (b"RIFF", b"RF64") and not streamed and size + 8 > path.stat().st_size + 1:
         raise UserError(f"{path}: cut short; its header promises {size + 8} bytes")

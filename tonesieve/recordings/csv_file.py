@@ -23,25 +23,22 @@ from jaxtyping import Float
 from tonesieve.errors import UserError
 from tonesieve.recordings.line_reader import pieces
 from tonesieve.recordings.reader import (
-    MOST_CHANNELS,
+    MAX_CHANNELS,
     Block,
     Channel,
     OpenedFile,
     OutputFormat,
     ReadOptions,
     choose,
-    in_seconds,
-    need_times,
     rows_in_block,
     sanitise,
-    seconds_of,
-    time_column,
     unique_names,
     unit_in,
 )
+from tonesieve.recordings.time_columns import in_seconds, need_times, seconds_of, time_column
 
-HEAD = 2**20  # bytes within which the header must end
-MOST_QUOTED = 2**22  # bytes of a quoted cell
+# Guards against memory: bytes within which the header has to end, and of a quoted cell.
+HEADER_SIZE, MAX_QUOTED = 2**20, 2**22
 _LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")
 _DECIMAL_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+(e[+-]?[0-9]+)?", re.IGNORECASE)
 # Numbers as pandas reads them: no hexadecimal ones, no underscores, no other digits.
@@ -49,142 +46,178 @@ _NUMBER = re.compile(
     r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|[+-]?(inf|infinity)|nan", re.IGNORECASE
 )
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:|$)")
-_OPEN = (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError, ValueError)
+_PARSE_ERRORS = (
+    pd.errors.ParserError,
+    pd.errors.ParserWarning,
+    pd.errors.EmptyDataError,
+    ValueError,
+)
 _IN_QUOTES = "EOF inside string"
-_TOO_MANY = re.compile(r"Expected (\d+) fields in line (\d+), saw (\d+)")
+_TOO_MANY_CELLS = re.compile(r"Expected (\d+) fields in line (\d+), saw (\d+)")
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """How the text is laid out, read off its first lines."""
+    """How the text is laid out, read from its first lines."""
 
     start: int  # the byte where the rows begin
-    words: list[str]  # the columns' names as they stand in the file
-    names: list[str]  # made distinct
+    words: list[str]  # the columns' names as the file has them
+    names: list[str]  # made unique
     separator: str
     decimal: str
     encoding: str
-    mark: bool  # the file begins with a byte order mark
+    has_bom: bool  # the file begins with a byte order mark
 
 
-def open_csv(path: Path, wanted: ReadOptions) -> OpenedFile:
-    """The chosen columns of a CSV file.
+def open_csv(path: Path, options: ReadOptions) -> OpenedFile:
+    """Open a CSV file.
 
-    Lines at the top that begin with # are passed over; without a header line columns are named
+    Lines at the top that begin with # are skipped; without a header line columns are named
     1, 2, ... . The time column is the one named so (`TIME_NAMES`, with a unit as in ``time_ms``),
-    or ``wanted.time``: seconds, or dates and times of day as ISO 8601 has them. An empty cell and
+    or ``options.time``: seconds, or dates and times of day as ISO 8601 has them. An empty cell and
     a line that is blank are missing samples.
 
-    Raises `UserError` for what is no table, has text among its numbers, or no such column.
+    Parameters
+    ----------
+    path : Path
+        The file.
+    options : ReadOptions
+        Columns, rate and time column that are asked for.
+
+    Returns
+    -------
+    OpenedFile
+        The chosen channels.
+
+    Raises
+    ------
+    UserError
+        If it is no table, has text among its numbers, or no such column.
     """
     layout = _layout(path)
-    time = time_column(path, layout.names, wanted)
+    time = time_column(path, layout.names, options)
     names = [name for name in layout.names if name != time]
     if not names:
         raise UserError(f"{path}: no column beside {time}; one with samples is needed")
-    at = layout.names.index(time) if time is not None else len(layout.names)
-    words = [*layout.words[:at], *layout.words[at + 1 :]]
-    chosen = [names[i] for i in choose(path, words, wanted.columns)]
-    need_times(path, time, wanted.rate_hz)
-    form = OutputFormat(
+    index = layout.names.index(time) if time is not None else len(layout.names)
+    words = [*layout.words[:index], *layout.words[index + 1 :]]
+    chosen = [names[i] for i in choose(path, words, options.columns)]
+    need_times(path, time, options.rate_hz)
+    output_format = OutputFormat(
         ".csv",
         time_name=time,
         times=None if time is None else partial(_as_written, path, layout, time),
         separator=layout.separator,
         decimal=layout.decimal,
-        encoding="utf-8-sig" if layout.mark else layout.encoding,
+        encoding="utf-8-sig" if layout.has_bom else layout.encoding,
     )
     channels = tuple(Channel(name, unit_in(name)) for name in chosen)
-    timed = time if wanted.rate_hz is None else None
-    return OpenedFile(channels, _blocks(path, layout, chosen, timed), form, wanted.rate_hz)
+    timed = time if options.rate_hz is None else None
+    blocks = _blocks(path, layout, chosen, timed)
+    return OpenedFile(channels, blocks, output_format, options.rate_hz)
 
 
 class CsvWriter:
-    """Writes blocks of rows as CSV text."""
+    """Writes blocks of rows as CSV text.
+
+    Parameters
+    ----------
+    file : binary file
+        Open for writing.
+    time_name : str or None
+        Name of the time column, if there is one.
+    channels : sequence of Channel
+        Names and units of the columns.
+    output_format : OutputFormat
+        Separator, decimal point and encoding.
+    """
 
     def __init__(
-        self, file: BinaryIO, time_name: str | None, channels: Sequence[Channel], form: OutputFormat
+        self,
+        file: BinaryIO,
+        time_name: str | None,
+        channels: Sequence[Channel],
+        output_format: OutputFormat,
     ) -> None:
-        self._file, self._form = file, form
-        self._whole = [i for i, channel in enumerate(channels) if channel.whole]
+        self._file, self._encoding = file, output_format.encoding
+        self._integers = [i for i, channel in enumerate(channels) if channel.integer]
         names = [*([time_name] if time_name else []), *(channel.name for channel in channels)]
-        self._how: dict[str, Any] = {
+        self._how_to_write: dict[str, Any] = {
             "index": False,
             "header": False,
             "lineterminator": "\n",
-            "sep": form.separator,
-            "decimal": form.decimal,
+            "sep": output_format.separator,
+            "decimal": output_format.decimal,
         }
         header = pd.DataFrame(columns=pd.Index(names))
-        self._put(header.to_csv(**{**self._how, "header": True}), form.encoding)
+        self._put(header.to_csv(**{**self._how_to_write, "header": True}), self._encoding)
 
     def write(self, times: Any, columns: Float[np.ndarray, "T C"]) -> None:
-        """Rows: a time column, or None, and then numbers."""
+        """Write rows: a time column, or None, and then numbers."""
         table = pd.DataFrame(columns)
-        table = table.astype(dict.fromkeys(self._whole, np.int64))
+        table = table.astype(dict.fromkeys(self._integers, np.int64))
         if times is not None:
             table.insert(0, "time", times)
-        # A byte order mark stands before the header alone.
-        self._put(table.to_csv(**self._how), self._form.encoding.removesuffix("-sig"))
+        # A byte order mark belongs before the header alone.
+        self._put(table.to_csv(**self._how_to_write), self._encoding.removesuffix("-sig"))
 
     def close(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: no rows are kept back."""
 
     def abort(self) -> None:
-        """Nothing is held."""
+        """Do nothing: no file is open."""
 
     def _put(self, text: str, encoding: str) -> None:
         self._file.write(text.encode(encoding, "replace"))
 
 
 def _layout(path: Path) -> _Layout:
-    """Read off the start of the file; the rest is not looked at."""
+    """Read from the start of the file alone."""
     with path.open("rb") as file:
-        raw = file.read(HEAD)
+        raw = file.read(HEADER_SIZE)
     if b"\0" in raw:
         raise UserError(f"{path}: not a CSV table (it holds zero bytes)")
-    mark = b"\xef\xbb\xbf" if raw.startswith(b"\xef\xbb\xbf") else b""
-    lines = _LINE.findall(raw, len(mark))
-    comments = list(takewhile(_passed_over, lines))
+    bom = b"\xef\xbb\xbf" if raw.startswith(b"\xef\xbb\xbf") else b""
+    lines = _LINE.findall(raw, len(bom))
+    comments = list(takewhile(_is_skipped, lines))
     first = next((i for i, line in enumerate(lines) if not line.startswith(b"#")), len(comments))
     if len(comments) == len(lines):
         raise UserError(f"{path}: empty; a header line and numbers are needed")
     header = lines[len(comments)]
-    if len(raw) == HEAD and len(comments) == len(lines) - 1:
+    if len(raw) == HEADER_SIZE and len(comments) == len(lines) - 1:
         raise UserError(f"{path}: not a CSV table (its first line does not end)")
     encoding = _encoding(raw)
-    start = len(mark) + sum(map(len, comments))
+    start = len(bom) + sum(map(len, comments))
     head = [line.decode(encoding, "replace").rstrip("\r\n") for line in lines[len(comments) :]]
     separator = _separator(head[:20])
     decimal = "," if separator != "," and _decimal_commas(head, separator) else "."
     words = [word.strip() for word in _cells(path, head[0], separator)]
-    if len(words) > MOST_CHANNELS:
-        raise UserError(f"{path}: {len(words)} columns; at most {MOST_CHANNELS:,} can be read")
-    bare = _holds_values(words, decimal)
-    if bare:  # then blank lines above are missing samples too
+    if len(words) > MAX_CHANNELS:
+        raise UserError(f"{path}: {len(words)} columns; at most {MAX_CHANNELS:,} can be read")
+    if _holds_values(words, decimal):  # no header: then blank lines above are missing samples too
         words = [str(i + 1) for i in range(len(words))]
-        start = len(mark) + sum(map(len, lines[:first]))
+        start = len(bom) + sum(map(len, lines[:first]))
     else:
         start += len(header)
-    return _Layout(start, words, unique_names(words), separator, decimal, encoding, bool(mark))
+    return _Layout(start, words, unique_names(words), separator, decimal, encoding, bool(bom))
 
 
-def _passed_over(line: bytes) -> bool:
+def _is_skipped(line: bytes) -> bool:
     return line.startswith(b"#") or not line.strip()
 
 
 def _encoding(raw: bytes) -> str:
-    """UTF-8, or else an older table of characters."""
+    """UTF-8, or else Latin-1."""
     try:
         raw.decode()
     except UnicodeDecodeError as error:
         # A character may have been cut in two at the end.
-        return "utf-8" if len(raw) == HEAD and error.start > len(raw) - 4 else "latin-1"
+        return "utf-8" if len(raw) == HEADER_SIZE and error.start > len(raw) - 4 else "latin-1"
     return "utf-8"
 
 
 def _separator(head: Sequence[str]) -> str:
-    """What divides all of the first lines alike; a comma may be a decimal point or in a name."""
+    """What all of the first lines have equally often; commas may be decimal, or in a name."""
     lines = [line for line in head if line.strip()]
     for separator in ";\t,":
         counts = {line.count(separator) for line in lines}
@@ -195,7 +228,7 @@ def _separator(head: Sequence[str]) -> str:
 
 
 def _decimal_commas(head: Sequence[str], separator: str) -> bool:
-    # All of the start is looked at: the first numbers may be whole ones.
+    # All of the start counts: the first numbers may be integers.
     cells = (cell.strip(' "') for line in head for cell in line.split(separator))
     return any(_DECIMAL_COMMA.fullmatch(cell) for cell in cells)
 
@@ -215,8 +248,8 @@ def _holds_values(words: Sequence[str], decimal: str) -> bool:
     return bool(filled) and all(_NUMBER.fullmatch(w) or _DATE.match(w) for w in filled)
 
 
-def _tables(path: Path, layout: _Layout, **how: Any) -> Iterator[pd.DataFrame]:
-    """Blocks of rows, blank lines at the end left away."""
+def _tables(path: Path, layout: _Layout, *, verbatim: bool = False) -> Iterator[pd.DataFrame]:
+    """Blocks of rows, blank lines at the end left away; ``verbatim``: cells as they are."""
     pending, failed, n_rows = b"", 0, 0
     with path.open("rb") as file:
         file.seek(layout.start)
@@ -225,23 +258,24 @@ def _tables(path: Path, layout: _Layout, **how: Any) -> Iterator[pd.DataFrame]:
             if len(pending) < 2 * failed:
                 continue
             try:
-                table = _parsed(pending, layout, how)
-            except _OPEN as error:
-                if _IN_QUOTES not in str(error) or len(pending) > MOST_QUOTED:
+                table = _parsed(pending, layout, verbatim)
+            except _PARSE_ERRORS as error:
+                if _IN_QUOTES not in str(error) or len(pending) > MAX_QUOTED:
                     raise _no_table(path, error, n_rows) from None
-                failed = len(pending)  # a quoted cell may go on over any number of lines
+                failed = len(pending)  # a quoted cell may span any number of lines
                 continue
             yield table
             n_rows += len(table)
             pending, failed = b"", 0
     if pending:
         try:
-            yield _parsed(pending, layout, how)
-        except _OPEN as error:
+            yield _parsed(pending, layout, verbatim)
+        except _PARSE_ERRORS as error:
             raise _no_table(path, error, n_rows) from None
 
 
-def _parsed(piece: bytes, layout: _Layout, how: dict[str, Any]) -> pd.DataFrame:
+def _parsed(piece: bytes, layout: _Layout, verbatim: bool) -> pd.DataFrame:
+    how: dict[str, Any] = {"dtype": str, "keep_default_na": False} if verbatim else {}
     with warnings.catch_warnings():
         # Rows longer than the header would lose their ends.
         warnings.simplefilter("error", pd.errors.ParserWarning)
@@ -263,9 +297,9 @@ def _parsed(piece: bytes, layout: _Layout, how: dict[str, Any]) -> pd.DataFrame:
 
 def _no_table(path: Path, error: Exception, n_rows: int) -> UserError:
     reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
-    found = _TOO_MANY.search(reason)
-    if found:
-        most, line, n = map(int, found.groups())
+    match = _TOO_MANY_CELLS.search(reason)
+    if match:
+        most, line, n = map(int, match.groups())
         reason = f"row {n_rows + line} has {n} cells, {most} are named"
     elif _IN_QUOTES in reason:
         reason = f"a quote that opens at row {n_rows + 1} or later is not closed"
@@ -285,7 +319,7 @@ def _blocks(
 
 
 def _as_written(path: Path, layout: _Layout, time: str) -> Iterator[pd.Series]:
-    for table in _tables(path, layout, dtype=str, keep_default_na=False):
+    for table in _tables(path, layout, verbatim=True):
         yield table[time]
 
 
@@ -313,7 +347,7 @@ def _numbers(
 
 
 def _as_numbers(values: pd.Series, layout: _Layout) -> pd.Series:
-    """Numbers among cells that pandas took for text since one of them is; NaN for those."""
+    """Numbers of a column that pandas read as text since one cell is text; NaN for that one."""
     if pd.api.types.is_bool_dtype(values):
         return pd.Series(np.nan, index=values.index)
     if pd.api.types.is_numeric_dtype(values):
@@ -328,7 +362,7 @@ def _as_numbers(values: pd.Series, layout: _Layout) -> pd.Series:
 def _seconds(
     path: Path, layout: _Layout, values: pd.Series, name: str, first_row: int
 ) -> Float[np.ndarray, " T"]:
-    """Times as seconds since any one origin."""
+    """Times as seconds since any origin."""
     numbers = _as_numbers(values, layout)
     if numbers.notna().sum() == values.notna().sum():
         return in_seconds(numbers.to_numpy(dtype=np.float64), name)
@@ -338,7 +372,7 @@ def _seconds(
     if bad.size:
         cell = sanitise(values.iloc[bad[0]], 40)
         raise UserError(
-            f"{path}: column {sanitise(name, 40)}, row {first_row + bad[0] + 1}: {cell!r} is neither "
-            "a number of seconds nor a date and time as in 2008-01-01T00:00:00.005"
+            f"{path}: column {sanitise(name, 40)}, row {first_row + bad[0] + 1}: {cell!r} is "
+            "neither a number of seconds nor a date and time as in 2008-01-01T00:00:00.005"
         )
     return seconds_of(moments.dt.tz_localize(None).to_numpy())

@@ -1,4 +1,7 @@
-"""EDF and EDF+ files (Kemp et al. 1992, 2003), by pyEDFlib. Axes: T rows, C channels."""
+"""EDF and EDF+ files (Kemp et al. 1992, Kemp and Olivan 2003), by pyEDFlib.
+
+Axes: T rows, C channels.
+"""
 
 from __future__ import annotations
 
@@ -20,26 +23,45 @@ from tonesieve.recordings.reader import (
     OutputFormat,
     ReadOptions,
     choose,
+    refuse_rate_and_time,
     rows_in_block,
     sanitise,
-    states_its_rate,
     unique_names,
 )
 from tonesieve.recordings.spool import Spool
 
+# Derived: 16 bits.
 DIGITAL = (-32768, 32767)
-# What its headers, of eight characters a number, can tell.
-LEAST, MOST = 1e-5, 9_900_000.0
-MOST_SIGNALS = 4096
+# Derived: the limits that eight characters of the header can hold.
+MIN_BOUND, MAX_BOUND = 1e-5, 9_900_000.0
+# Guard: signals of a file.
+MAX_SIGNALS = 4096
+# Derived: a bound is rounded to three digits, and must not fall below the largest sample.
+HEADROOM = 1.01
 
 
-def open_edf(path: Path, wanted: ReadOptions) -> OpenedFile:
-    """The chosen signals, by label or by number from 1, of an EDF or EDF+ file.
+def open_edf(path: Path, options: ReadOptions) -> OpenedFile:
+    """Open an EDF or EDF+ file.
 
-    Raises `UserError` for a file that is none, or was recorded with pauses (EDF+D), and for chosen
-    signals of different rates.
+    Parameters
+    ----------
+    path : Path
+        The file.
+    options : ReadOptions
+        Signals by label, or by number from 1.
+
+    Returns
+    -------
+    OpenedFile
+        The chosen channels.
+
+    Raises
+    ------
+    UserError
+        If it is no such file, was recorded with pauses (EDF+D), or the chosen signals differ in
+        their rates.
     """
-    states_its_rate(path, wanted, "an EDF file")
+    refuse_rate_and_time(path, options, "an EDF file")
     from pyedflib import EdfReader
 
     _check_header(path)
@@ -52,7 +74,7 @@ def open_edf(path: Path, wanted: ReadOptions) -> OpenedFile:
             record_s = float(file.datarecord_duration)
     except (OSError, ValueError, RuntimeError, ArithmeticError) as error:
         raise _unreadable(path, error) from None
-    chosen = choose(path, names, wanted.columns, what="signal")
+    chosen = choose(path, names, options.columns, what="signal")
     odd = [i for i in chosen if rates[i] != rates[chosen[0]]]
     if odd:
         raise UserError(
@@ -64,18 +86,39 @@ def open_edf(path: Path, wanted: ReadOptions) -> OpenedFile:
     unique = unique_names(names)
     channels = tuple(Channel(unique[i], units[i]) for i in chosen)
     blocks = _blocks(path, chosen, lengths[chosen[0]])
-    return OpenedFile(channels, blocks, OutputFormat(".edf", record_s=record_s), rates[chosen[0]])
+    output_format = OutputFormat(".edf", record_s=record_s)
+    return OpenedFile(channels, blocks, output_format, rates[chosen[0]])
 
 
-# Bytes of the header where its length, data records and signals are counted.
+# Derived: bytes of the header that hold its length and the counts of data records and signals.
 _COUNTS = ((184, 192), (236, 244), (252, 256))
 
 
 class EdfWriter:
     """Collects rows, and writes them as EDF+ once their range is known.
 
-    Every channel takes all of its 16 bits. What comes from an EDF file keeps its length; else the
+    Every channel uses all of its 16 bits. What comes from an EDF file keeps its length; else the
     last second is filled up with zeros, since the format holds whole data records.
+
+    Parameters
+    ----------
+    path : Path
+        The output, for messages.
+    to : Path
+        The file that is written.
+    channels : sequence of Channel
+        Names and units of the signals.
+    rate_hz : float
+        Sampling rate.
+    output_format : OutputFormat
+        Length of a data record.
+    spool : Spool
+        Keeps the rows.
+
+    Raises
+    ------
+    UserError
+        If a data record has no whole number of samples.
     """
 
     def __init__(
@@ -84,10 +127,10 @@ class EdfWriter:
         to: Path,
         channels: Sequence[Channel],
         rate_hz: float,
-        form: OutputFormat,
+        output_format: OutputFormat,
         spool: Spool,
     ) -> None:
-        n = rate_hz * form.record_s
+        n = rate_hz * output_format.record_s
         if abs(n - round(n)) > 1e-6 or n < 1:
             raise UserError(
                 f"{path}: a rate of {rate_hz:g} Hz is none for .edf, which holds whole numbers of "
@@ -95,10 +138,10 @@ class EdfWriter:
             )
         self._path, self._to, self._channels = path, to, channels
         self._rate, self._spool = rate_hz, spool
-        self._n_record, self._record_s = round(n), form.record_s
+        self._n_record, self._record_s = round(n), output_format.record_s
 
     def write(self, times: Any, columns: Float[np.ndarray, "T C"]) -> None:
-        """Rows of samples."""
+        """Append rows of samples."""
         self._spool.append(columns)
 
     def close(self) -> None:
@@ -111,7 +154,7 @@ class EdfWriter:
                 file.setSignalHeader(i, _header(channel, self._rate, float(largest[i])))
             if self._record_s != 1:
                 with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # it warns of rates that are asked for here
+                    warnings.simplefilter("ignore")  # of rates other than in samples a second
                     file.setDatarecordDuration(self._record_s)
             for start in range(0, n_rows, self._n_record):
                 part = self._spool.read(start, start + self._n_record)
@@ -122,7 +165,7 @@ class EdfWriter:
         self._check_written()
 
     def abort(self) -> None:
-        """Nothing was written yet, or it is closed."""
+        """Do nothing: no file is open."""
 
     def _largest(self) -> Float[np.ndarray, " C"]:
         largest = np.zeros(len(self._channels))
@@ -131,15 +174,16 @@ class EdfWriter:
             block = np.abs(self._spool.read(start, start + step))
             largest = np.maximum(largest, block.max(axis=0))
         for channel, one in zip(self._channels, largest, strict=True):
-            if one > MOST or 0 < one < LEAST:
+            if one > MAX_BOUND or 0 < one < MIN_BOUND:
                 raise UserError(
-                    f"{self._path}: {channel.name} reaches {one:.3g}, and .edf holds {LEAST:g} to "
-                    f"{MOST:,.0f}; scale it, or end --out with .csv, .parquet or .npz"
+                    f"{self._path}: {channel.name} reaches {one:.3g}, and .edf holds "
+                    f"{MIN_BOUND:g} to {MAX_BOUND:,.0f}; scale it, or end --out with .csv, "
+                    ".parquet or .npz"
                 )
         return largest
 
     def _check_written(self) -> None:
-        """What the library holds back until it closes the file may meet a full disk unseen."""
+        """What the library writes when it closes the file may fail silently on a full disk."""
         n_records = -(-len(self._spool) // self._n_record)
         least = n_records * self._n_record * len(self._channels) * 2
         if self._to.stat().st_size < least:
@@ -147,7 +191,7 @@ class EdfWriter:
 
 
 def _labelled(channels: Sequence[Channel]) -> list[Channel]:
-    """Channels with names of sixteen characters, as the format has them, none of them twice."""
+    """Channels with unique names of sixteen characters, as the format has them."""
     names = [channel.name[:16].strip() for channel in channels]
     return [
         replace(channel, name=name if names.count(name) == 1 else f"{name[:11]}~{i + 1}")
@@ -156,8 +200,8 @@ def _labelled(channels: Sequence[Channel]) -> list[Channel]:
 
 
 def _header(channel: Channel, rate: float, largest: float) -> dict[str, Any]:
-    # Eight characters are all that a bound has in the file: a number that is the same in both.
-    bound = float(f"{largest * 1.01:.3g}") if largest > 0 else 1.0
+    # A bound has eight characters in the file: a number that they hold exactly.
+    bound = float(f"{largest * HEADROOM:.3g}") if largest > 0 else 1.0
     if bound < 0.01:
         bound = math.ceil(bound * 1e5) / 1e5
     if bound >= 1e4:
@@ -176,10 +220,7 @@ def _header(channel: Channel, rate: float, largest: float) -> dict[str, Any]:
 
 
 def _check_header(path: Path) -> None:
-    """Compare what the header promises with what is there, before a library believes it.
-
-    Raises `UserError`.
-    """
+    """Compare what the header promises with what is there, before a library relies on it."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(256)
@@ -187,7 +228,7 @@ def _check_header(path: Path) -> None:
             if head[:8] not in (b"0       ", b"\xffBIOSEMI"):
                 raise ValueError("it does not begin as one")
             n_header, n_records, n_signals = (int(head[a:b]) for a, b in _COUNTS)
-            if not 1 <= n_signals <= MOST_SIGNALS or n_header != 256 * (n_signals + 1):
+            if not 1 <= n_signals <= MAX_SIGNALS or n_header != 256 * (n_signals + 1):
                 raise ValueError(f"a header of {n_header} bytes for {n_signals} signals")
             if n_records < 1:
                 raise ValueError(f"it states {n_records} data records")

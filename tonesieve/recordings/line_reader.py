@@ -1,4 +1,4 @@
-"""Text files in pieces of whole lines, however they end. Constant memory, whatever the file."""
+"""Text files in pieces of whole lines, with any line ends, in constant memory."""
 
 from __future__ import annotations
 
@@ -8,50 +8,69 @@ from typing import BinaryIO
 
 from tonesieve.errors import UserError
 
-PIECE = 2**20  # bytes
-LONGEST = 2**20  # of a line
+# Chosen, not tuned: bytes that are read at once.
+READ_SIZE = 2**20
+# Guard against memory: bytes of a line.
+MAX_LINE = 2**20
 
 
-def pieces(path: Path, file: BinaryIO, most_lines: int) -> Iterator[bytes]:
-    """The rest of a file, so many lines at a time; every line ends in one newline character.
+def pieces(path: Path, file: BinaryIO, max_lines: int) -> Iterator[bytes]:
+    """Read the rest of a file in pieces of whole lines.
 
-    Blank lines at the end are left away, others are kept. Raises `UserError` for a line that does
-    not end, and for zero bytes, which no text holds.
+    Parameters
+    ----------
+    path : Path
+        The file, for messages.
+    file : binary file
+        Open where the lines begin.
+    max_lines : int
+        Lines of a piece at most.
+
+    Yields
+    ------
+    bytes
+        Lines that end in one newline character each. Blank lines at the end of the file are left
+        away, others are kept.
+
+    Raises
+    ------
+    UserError
+        If a line does not end, or the file holds zero bytes, as no text does.
     """
-    n_blank = 0  # lines held back until another one follows
-    for piece in _whole_lines(path, file, most_lines):
+    n_blank = 0  # blank lines, kept back until another one follows
+    for piece in _whole_lines(path, file, max_lines):
         body = piece.rstrip(b" \n")
         if not body:
             n_blank += piece.count(b"\n")
             continue
         while n_blank:
-            n = min(n_blank, most_lines)
+            n = min(n_blank, max_lines)
             yield b"\n" * n
             n_blank -= n
         n_blank = piece.count(b"\n", len(body)) - 1
         yield body + b"\n"
 
 
-def _whole_lines(path: Path, file: BinaryIO, most_lines: int) -> Iterator[bytes]:
-    rest, held = b"", b""
-    while raw := file.read(PIECE):
+def _whole_lines(path: Path, file: BinaryIO, max_lines: int) -> Iterator[bytes]:
+    rest, last_return = b"", b""
+    while raw := file.read(READ_SIZE):
         if b"\0" in raw:
             raise UserError(f"{path}: not a CSV table (it holds zero bytes)")
-        raw = held + raw
-        held = raw[-1:] if raw.endswith(b"\r") else b""  # its other half may come next
-        text = raw.removesuffix(held).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        whole, newline, rest = (rest + text).rpartition(b"\n")
-        if len(rest) > LONGEST:
-            raise UserError(f"{path}: not a CSV table (a line of over {LONGEST:,} bytes)")
-        yield from _parts(whole + newline, most_lines)
-    if rest or held:
+        raw = last_return + raw
+        last_return = raw[-1:] if raw.endswith(b"\r") else b""  # its newline may come next
+        text = raw.removesuffix(last_return).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        lines, newline, rest = (rest + text).rpartition(b"\n")
+        if len(rest) > MAX_LINE:
+            raise UserError(f"{path}: not a CSV table (a line of over {MAX_LINE:,} bytes)")
+        yield from _split(lines + newline, max_lines)
+    if rest or last_return:
         yield rest + b"\n"
 
 
-def _parts(whole: bytes, most_lines: int) -> Iterator[bytes]:
-    if whole.count(b"\n") <= most_lines:
-        yield whole
+def _split(text: bytes, max_lines: int) -> Iterator[bytes]:
+    if text.count(b"\n") <= max_lines:
+        yield text
         return
-    lines = whole.split(b"\n")[:-1]
-    for i in range(0, len(lines), most_lines):
-        yield b"\n".join(lines[i : i + most_lines]) + b"\n"
+    lines = text.split(b"\n")[:-1]
+    for i in range(0, len(lines), max_lines):
+        yield b"\n".join(lines[i : i + max_lines]) + b"\n"

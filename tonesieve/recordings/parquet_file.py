@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from tonesieve.errors import UserError
 from tonesieve.recordings.reader import (
-    MOST_CHANNELS,
+    MAX_CHANNELS,
     Block,
     Channel,
     OpenedFile,
@@ -20,23 +20,37 @@ from tonesieve.recordings.reader import (
     ReadOptions,
     check_size,
     choose,
-    in_seconds,
-    need_times,
     rows_in_block,
     sanitise,
-    since_origin,
-    time_column,
     unit_in,
 )
+from tonesieve.recordings.time_columns import in_seconds, need_times, since_origin, time_column
 
 UNIT = b"unit"  # in a column's metadata
 
 
-def open_parquet(path: Path, wanted: ReadOptions) -> OpenedFile:
-    """The chosen columns of a Parquet file; the time column is found as in CSV files, or is the
-    only one that holds moments. Nulls are missing samples.
+def open_parquet(path: Path, options: ReadOptions) -> OpenedFile:
+    """Open a Parquet file.
 
-    Raises `UserError` for a file that is none, and for columns that hold no numbers.
+    The time column is found as in CSV files, or is the only one that holds moments. Nulls are
+    missing samples.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    options : ReadOptions
+        Columns, rate and time column that are asked for.
+
+    Returns
+    -------
+    OpenedFile
+        The chosen channels.
+
+    Raises
+    ------
+    UserError
+        If it is no such file, or a column holds no numbers.
     """
     import pyarrow as pa
     from pyarrow.parquet import ParquetFile
@@ -46,10 +60,10 @@ def open_parquet(path: Path, wanted: ReadOptions) -> OpenedFile:
             schema, n_rows = file.schema_arrow, file.metadata.num_rows
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise _unreadable(path, error) from None
-    if len(schema) > MOST_CHANNELS:
-        raise UserError(f"{path}: {len(schema)} columns; at most {MOST_CHANNELS:,} can be read")
+    if len(schema) > MAX_CHANNELS:
+        raise UserError(f"{path}: {len(schema)} columns; at most {MAX_CHANNELS:,} can be read")
     moments = [field.name for field in schema if pa.types.is_timestamp(field.type)]
-    time = time_column(path, schema.names, wanted, moments=moments)
+    time = time_column(path, schema.names, options, moments=moments)
     names = [
         field.name
         for field in schema
@@ -57,35 +71,52 @@ def open_parquet(path: Path, wanted: ReadOptions) -> OpenedFile:
     ]
     if not names:
         raise UserError(f"{path}: no column of numbers; one with samples is needed")
-    chosen = [names[i] for i in choose(path, names, wanted.columns)]
+    chosen = [names[i] for i in choose(path, names, options.columns)]
     twice = next((n for n in [*chosen, time] if n is not None and schema.names.count(n) > 1), None)
     if twice is not None:
         raise UserError(f"{path}: several columns are named {sanitise(twice, 40)!r}; rename them")
     check_size(path, n_rows * len(chosen))
-    need_times(path, time, wanted.rate_hz)
-    form = OutputFormat(
+    need_times(path, time, options.rate_hz)
+    output_format = OutputFormat(
         ".parquet",
         time_name=time,
         times=None if time is None else partial(_as_written, path, time),
         time_type=None if time is None else schema.field(time).type,
     )
     channels = tuple(Channel(name, _unit(schema.field(name))) for name in chosen)
-    timed = time if wanted.rate_hz is None else None
-    return OpenedFile(channels, _blocks(path, chosen, timed), form, wanted.rate_hz)
+    timed = time if options.rate_hz is None else None
+    blocks = _blocks(path, chosen, timed)
+    return OpenedFile(channels, blocks, output_format, options.rate_hz)
 
 
 class ParquetWriter:
-    """Writes blocks of rows as a Parquet file."""
+    """Writes blocks of rows as a Parquet file.
+
+    Parameters
+    ----------
+    file : binary file
+        Open for writing.
+    time_name : str or None
+        Name of the time column, if there is one.
+    channels : sequence of Channel
+        Names and units of the columns.
+    output_format : OutputFormat
+        Type of the time column.
+    """
 
     def __init__(
-        self, file: BinaryIO, time_name: str | None, channels: Sequence[Channel], form: OutputFormat
+        self,
+        file: BinaryIO,
+        time_name: str | None,
+        channels: Sequence[Channel],
+        output_format: OutputFormat,
     ) -> None:
         import pyarrow as pa
         from pyarrow import parquet
 
         fields = []
         if time_name is not None:
-            fields.append(pa.field(time_name, form.time_type or pa.float64()))
+            fields.append(pa.field(time_name, output_format.time_type or pa.float64()))
         for channel in channels:
             unit = {UNIT: channel.unit.encode()} if channel.unit else None
             fields.append(pa.field(channel.name, pa.float64(), metadata=unit))
@@ -93,7 +124,7 @@ class ParquetWriter:
         self._writer = parquet.ParquetWriter(file, self._schema)
 
     def write(self, times: Any, columns: Float[np.ndarray, "T C"]) -> None:
-        """Rows: a time column, or None, and then numbers."""
+        """Write rows: a time column, or None, and then numbers."""
         import pyarrow as pa
 
         arrays = [] if times is None else [_column(times, self._schema.field(0).type)]
@@ -105,7 +136,7 @@ class ParquetWriter:
         self._writer.close()
 
     def abort(self) -> None:
-        """Let go of a file that is not to be."""
+        """Let go of a file that is not completed."""
         self._writer.close()
 
 
@@ -123,8 +154,8 @@ def _batches(path: Path, names: Sequence[str]) -> Iterator[Any]:
 
     try:
         with ParquetFile(path) as file:
-            own = list(dict.fromkeys(names))
-            yield from file.iter_batches(rows_in_block(len(own)), columns=own)
+            columns = list(dict.fromkeys(names))
+            yield from file.iter_batches(rows_in_block(len(columns)), columns=columns)
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         if isinstance(error, UserError):
             raise
@@ -159,9 +190,9 @@ def _seconds(path: Path, column: Any, name: str) -> Float[np.ndarray, " T"]:
     kind = column.type
     if pa.types.is_timestamp(kind):
         per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[kind.unit]
-        there = column.is_valid().to_numpy(zero_copy_only=False)
+        valid = column.is_valid().to_numpy(zero_copy_only=False)
         counts = column.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
-        return since_origin(counts, there, per_second)
+        return since_origin(counts, valid, per_second)
     if not (pa.types.is_integer(kind) or _is_real(kind)):
         raise UserError(f"{path}: column {name} holds {kind}, neither numbers nor moments")
     return in_seconds(_floats(column), name)

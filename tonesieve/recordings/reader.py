@@ -1,4 +1,7 @@
-"""What a file of any format holds: named channels, in blocks of rows. Axes: T rows, C channels."""
+"""What a file of any format holds: named channels, in blocks of rows.
+
+Axes: T rows, C channels.
+"""
 
 from __future__ import annotations
 
@@ -8,82 +11,147 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 
 from tonesieve.errors import UserError
 
-ROWS = 2**16  # in a block, at most
-CELLS = 2**20  # numbers in a block: of many channels it holds fewer rows
-MOST_CHANNELS = 10_000  # in a file
-MOST_CHOSEN = 1000  # of them, taken out at once
+# Guards against memory: rows of a block, and numbers (many channels have shorter blocks).
+ROWS, CELLS = 2**16, 2**20
+# Guards against memory: channels of a file, and channels that are extracted at once.
+MAX_CHANNELS, MAX_CHOSEN = 10_000, 1000
 ALL = "all"
-TIME_NAMES = ("time", "t", "seconds", "timestamp", "datetime", "date", "utc", "mjd")
-# Units of a time column, by the ending of its name: seconds each.
-TIME_UNITS = {
-    "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0, "d": 86400.0,
-}  # fmt: skip
-# A file that swells by more than this, to more than so many bytes, holds no recording.
-MOST_SWOLLEN, LARGE = 4000, 2**30
-ORIGIN = 946_684_800  # seconds from 1970 to 2000; moments count from there
-# Units of moments.
-PER_SECOND = {
-    "W": 1 / 604800, "D": 1 / 86400, "h": 1 / 3600, "m": 1 / 60,
-    "s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9, "ps": 1e12, "fs": 1e15, "as": 1e18,
-}  # fmt: skip
+# Guard against a full disk: a file that grows by more than this factor, to more than this many
+# bytes, holds no recording.
+MAX_EXPANSION, LARGE = 4000, 2**30
+# Guard: beyond these limits a rate or a step is no finite number.
+MIN_RATE_HZ, MAX_RATE_HZ = 1e-300, 1e300
 # Samples, and where there is a time column seconds since any origin; NaN: missing.
 Block = tuple[Float[np.ndarray, "T C"], Float[np.ndarray, " T"] | None]
 
 
 @dataclass(frozen=True)
 class Channel:
-    """A column of samples: its name, and the unit that it is in, if the file tells."""
+    """A column of samples.
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+    unit : str, default=""
+        Unit of its samples, if the file states it.
+    integer : bool, default=False
+        Whether it is written as integers: a mark, not a measurement.
+    """
 
     name: str
     unit: str = ""
-    whole: bool = False  # whole numbers: a mark, not a measurement
+    integer: bool = False
 
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What a user asks of a file."""
+    """What a user asks of a file.
 
-    columns: tuple[str, ...] = ()  # none: the only one
+    Parameters
+    ----------
+    columns : tuple of str, optional
+        Channels by name, or by number from 1, or ``all``; none: the only one.
+    rate_hz : float, optional
+        Sampling rate, in place of that by a time column.
+    time : str, optional
+        The time column; by default found by its name.
+    """
+
+    columns: tuple[str, ...] = ()
     rate_hz: float | None = None
-    time: str | None = None  # the time column; None: found by its name
+    time: str | None = None
 
 
 @dataclass(frozen=True)
 class OutputFormat:
-    """What an output of the same format keeps of its input."""
+    """What an output of the same format keeps of its input.
+
+    Parameters
+    ----------
+    ending : str
+        Ending of the file, ``.csv`` or another.
+    time_name : str, optional
+        Name of the time column.
+    times : callable, optional
+        Returns an iterator over the time column as it was, in blocks.
+    time_type : object, optional
+        Type of the time column, in Parquet and NPZ files.
+    separator : str, default=","
+        Between the columns of a CSV file.
+    decimal : str, default="."
+        Decimal point of a CSV file.
+    encoding : str, default="utf-8"
+        Encoding of a CSV file.
+    subtype : str, optional
+        Sample format of a WAV or FLAC file.
+    record_s : float, default=1.0
+        Length of a data record of an EDF file in seconds.
+    """
 
     ending: str
     time_name: str | None = None
-    times: Callable[[], Iterator[Any]] | None = None  # the time column as it was, in blocks
-    time_type: Any = None  # Parquet: its type
+    times: Callable[[], Iterator[Any]] | None = None
+    time_type: Any = None
     separator: str = ","
     decimal: str = "."
     encoding: str = "utf-8"
-    subtype: str | None = None  # WAV, FLAC: the sample format
-    record_s: float = 1.0  # EDF: length of a data record
+    subtype: str | None = None
+    record_s: float = 1.0
 
 
 @dataclass(frozen=True)
 class OpenedFile:
-    """The chosen channels of a file, to be read once, from the start."""
+    """The chosen channels of a file, to be read once, from the start.
+
+    Parameters
+    ----------
+    channels : tuple of Channel
+        The chosen ones.
+    blocks : iterator of tuple
+        Samples, shape (T, C), and times in seconds, shape (T,), or None.
+    output_format : OutputFormat
+        For an output of the same format.
+    rate_hz : float, optional
+        Sampling rate, as the file or the user states it; without one it follows from the times.
+    """
 
     channels: tuple[Channel, ...]
     blocks: Iterator[Block]
-    form: OutputFormat
-    rate_hz: float | None = None  # as the file states it, or the user; None: see the times
+    output_format: OutputFormat
+    rate_hz: float | None = None
 
 
 def choose(
     path: Path, names: Sequence[str], wanted: Sequence[str], *, what: str = "column"
 ) -> list[int]:
-    """Which channels are asked for: by name, or by number from 1 where no name is like that.
+    """Find the channels that are asked for.
 
-    Raises `UserError` where one is not there or its name stands twice, where none is named and
-    there are several, and for more than can be taken at once.
+    Parameters
+    ----------
+    path : Path
+        The file, for messages.
+    names : sequence of str
+        Names of its channels.
+    wanted : sequence of str
+        Names, or numbers from 1 where no channel is named so, or ``all``; none: the only one.
+    what : str, default="column"
+        What the format calls a channel, for messages.
+
+    Returns
+    -------
+    list of int
+        Indices into ``names``, each once.
+
+    Raises
+    ------
+    UserError
+        If a channel is not there, its name is not unique, none is named of several, or there are
+        more than can be extracted at once.
     """
     if not names:
         raise UserError(f"{path}: no {what} in it; one with samples is needed")
@@ -94,10 +162,10 @@ def choose(
     chosen: dict[int, None] = {}
     for name in wanted:
         if names.count(name) > 1:
-            places = [str(i + 1) for i, other in enumerate(names) if other == name]
+            numbers = [str(i + 1) for i, other in enumerate(names) if other == name]
             raise UserError(
                 f"{path}: several {what}s are named {sanitise(name, 40)!r}; choose by number, "
-                f"--column {_listed(places, ' or ')}"
+                f"--column {_listed(numbers, ' or ')}"
             )
         if name in names:
             chosen[names.index(name)] = None
@@ -109,15 +177,26 @@ def choose(
             raise UserError(
                 f"{path}: no {what} {sanitise(name, 40)!r}; there are {_listed(names, ', ')}"
             )
-    if len(chosen) > MOST_CHOSEN:
+    if len(chosen) > MAX_CHOSEN:
         raise UserError(
-            f"{path}: {len(chosen):,} {what}s at once; take at most {MOST_CHOSEN:,} at a time"
+            f"{path}: {len(chosen):,} {what}s at once; take at most {MAX_CHOSEN:,} at a time"
         )
     return list(chosen)
 
 
 def unique_names(words: Sequence[str]) -> list[str]:
-    """Names of which none is empty and none stands twice: the second ``x`` becomes ``x.1``."""
+    """Make names unique and not empty: the second ``x`` becomes ``x.1``.
+
+    Parameters
+    ----------
+    words : sequence of str
+        Names as a file has them.
+
+    Returns
+    -------
+    list of str
+        As many names.
+    """
     names: dict[str, None] = {}
     taken, count = set(words), dict[str, int]()
     for i, word in enumerate(words):
@@ -133,98 +212,56 @@ def unique_names(words: Sequence[str]) -> list[str]:
 
 
 def rows_in_block(n_columns: int) -> int:
-    """How many rows of so many columns are read at once."""
+    """Return the number of rows that are read at once.
+
+    Parameters
+    ----------
+    n_columns : int
+        Numbers in a row.
+
+    Returns
+    -------
+    int
+        At least 1.
+    """
     return max(1, min(ROWS, CELLS // max(1, n_columns)))
 
 
 def check_size(path: Path, n_numbers: int) -> None:
-    """Refuse a small file that promises numbers without end: it would fill the disk.
+    """Refuse a small file that promises so much that it would fill the disk.
 
-    Raises `UserError`.
+    Parameters
+    ----------
+    path : Path
+        The file.
+    n_numbers : int
+        Numbers that it promises.
+
+    Raises
+    ------
+    UserError
+        If they are many times as large as the file.
     """
     size = path.stat().st_size
-    if n_numbers * 8 > max(LARGE, MOST_SWOLLEN * size):
+    if n_numbers * 8 > max(LARGE, MAX_EXPANSION * size):
         raise UserError(
             f"{path}: {size:,} bytes that would swell to {n_numbers * 8:,}; that is no recording"
         )
 
 
-def seconds_of(moments: np.ndarray) -> Float[np.ndarray, " T"]:
-    """Moments, as NumPy has them, as seconds since 2000; NaN where there is none."""
-    unit, count = np.datetime_data(moments.dtype)
-    if unit not in PER_SECOND:
-        raise ValueError(f"times in units of {unit}, not of seconds or parts of one")
-    own = moments.astype(moments.dtype.newbyteorder("="))
-    return since_origin(own.view(np.int64), ~np.isnat(own), PER_SECOND[unit] / count)
-
-
-def since_origin(
-    counts: Int[np.ndarray, " T"], there: Bool[np.ndarray, " T"], per_second: float
-) -> Float[np.ndarray, " T"]:
-    """Moments counted in whole units since 1970, as seconds since 2000; NaN where none is there.
-
-    Subtracted as whole numbers, since the last digits of nanoseconds are lost in floats.
-    """
-    origin = ORIGIN * per_second
-    result = (counts - np.float64(origin)) / per_second
-    if 1 <= per_second <= 1e9:
-        near = np.abs(counts.astype(np.float64)) < 2.0**62
-        exact = np.where(near, counts, 0) - int(origin)
-        result = np.where(near, exact / per_second, result)
-    return np.where(there, result, np.nan)
-
-
-def time_column(
-    path: Path,
-    names: Sequence[str],
-    wanted: ReadOptions,
-    *,
-    moments: Sequence[str] = (),
-    what: str = "column",
-) -> str | None:
-    """The time column among these: the one asked for, or named so, or the only one of ``moments``.
-
-    Raises `UserError` where the one asked for is not there, or none is and no rate is given.
-    """
-    if wanted.time is not None:
-        if wanted.time not in names:
-            there = sanitise(", ".join(names[:12]))
-            raise UserError(f"{path}: --time {wanted.time}: no such {what}; there are {there}")
-        return wanted.time
-    named = [n for n in names if n not in wanted.columns and time_scale(n) is not None]
-    free = [n for n in moments if n not in wanted.columns]
-    return next(iter(named or (free if len(free) == 1 else [])), None)
-
-
-def need_times(path: Path, time: str | None, rate_hz: float | None, what: str = "column") -> None:
-    """Refuse a recording whose rate nothing tells."""
-    if rate_hz is None and time is None:
-        raise UserError(
-            f"{path}: no time {what} ({', '.join(TIME_NAMES)}); name it with --time, or give the "
-            "rate with --rate"
-        )
-
-
-def time_scale(name: str) -> float | None:
-    """Seconds in a unit of the time column of this name; None where it is no time column."""
-    words = name.lower().replace("[", "(").partition("(")
-    bare, bracket = words[0].strip(), words[2].rstrip(")] ")
-    stem, _, ending = bare.rpartition("_")
-    if bare in TIME_NAMES:
-        return 86400.0 if bare == "mjd" else TIME_UNITS.get(bracket, 1.0)
-    if stem in TIME_NAMES and ending in TIME_UNITS:
-        return TIME_UNITS[ending]
-    return None
-
-
-def in_seconds(times: np.ndarray, name: str) -> Float[np.ndarray, " T"]:
-    """Numbers of a time column of this name as seconds."""
-    with np.errstate(all="ignore"):  # what is too large is no time
-        return times.astype(np.float64) * (time_scale(name) or 1.0)
-
-
 def unit_in(name: str) -> str:
-    """The unit that a column's name ends with, in brackets: ``level [mV]``, ``level (mV)``."""
+    """Return the unit at the end of a column's name: ``level [mV]``, ``level (mV)``.
+
+    Parameters
+    ----------
+    name : str
+        The column's name.
+
+    Returns
+    -------
+    str
+        What stands in the brackets; empty without any.
+    """
     for opening, closing in ("[]", "()"):
         if name.endswith(closing) and opening in name:
             return name[name.rindex(opening) + 1 : -1].strip()
@@ -232,23 +269,66 @@ def unit_in(name: str) -> str:
 
 
 def check_rate(path: Path, rate_hz: float | None, *, whose: str = "--rate") -> None:
-    """Refuse a rate that is none, or of which a step is no number."""
-    if rate_hz is not None and not 1e-300 < rate_hz < 1e300:
+    """Refuse a rate that is not positive, or whose step is no finite number.
+
+    Parameters
+    ----------
+    path : Path
+        The file, for messages.
+    rate_hz : float or None
+        Sampling rate; None passes.
+    whose : str, default="--rate"
+        Who states it, for messages.
+
+    Raises
+    ------
+    UserError
+        If the rate is not above 0 Hz.
+    """
+    if rate_hz is not None and not MIN_RATE_HZ < rate_hz < MAX_RATE_HZ:
         raise UserError(f"{path}: {whose} {rate_hz:g}: must be above 0 Hz")
 
 
-def states_its_rate(path: Path, wanted: ReadOptions, what: str) -> None:
-    """Refuse --rate and --time for a format that knows its own."""
-    if wanted.rate_hz is not None:
+def refuse_rate_and_time(path: Path, options: ReadOptions, what: str) -> None:
+    """Refuse --rate and --time for a format that states its rate.
+
+    Parameters
+    ----------
+    path : Path
+        The file, for messages.
+    options : ReadOptions
+        What the user asks.
+    what : str
+        The kind of file, for messages.
+
+    Raises
+    ------
+    UserError
+        If a rate or a time column is given.
+    """
+    if options.rate_hz is not None:
         raise UserError(f"{path}: {what} states its own rate; leave --rate away")
-    if wanted.time is not None:
+    if options.time is not None:
         raise UserError(f"{path}: {what} has no time column; leave --time away")
 
 
-def sanitise(text: object, most: int = 200) -> str:
-    """Text from a file or a library as one line that a terminal can show."""
-    line = "".join(c if c.isprintable() else " " for c in str(text)[: 10 * most])
-    return " ".join(line.split())[:most]
+def sanitise(text: object, max_length: int = 200) -> str:
+    """Turn text from a file or a library into one line that a terminal can show.
+
+    Parameters
+    ----------
+    text : object
+        Any object; its ``str`` is shown.
+    max_length : int, default=200
+        Characters at most.
+
+    Returns
+    -------
+    str
+        Printable characters, single spaces between words.
+    """
+    line = "".join(c if c.isprintable() else " " for c in str(text)[: 10 * max_length])
+    return " ".join(line.split())[:max_length]
 
 
 def _listed(names: Sequence[str], between: str) -> str:

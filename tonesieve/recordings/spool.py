@@ -1,4 +1,4 @@
-"""Rows of numbers on the way: in memory while they are few, in an unnamed file when they are many.
+"""Intermediate rows of numbers: few in memory, many in an unnamed file.
 
 Axes: T rows, C columns.
 """
@@ -14,15 +14,22 @@ from jaxtyping import Float
 
 from tonesieve.errors import UserError
 
-IN_MEMORY = 2**25  # bytes
+# Guard against memory: bytes of a spool that are not yet in a file. Chosen, not tuned.
+IN_MEMORY = 2**25
 _NUMBER = np.dtype(np.float64)
 
 
 class Spool:
-    """Numbers appended in rows, read again in any order. Constant memory, whatever the length.
+    """Numbers appended in rows and read again in any order, in constant memory.
 
-    The file lies in ``folder`` and has no name, so that nothing is left of it whatever happens.
-    Raises `UserError` where the disk is full.
+    The file has no name, so that nothing is left of it whatever happens.
+
+    Parameters
+    ----------
+    n_columns : int
+        Numbers in a row.
+    folder : Path
+        Where the file lies.
     """
 
     def __init__(self, n_columns: int, folder: Path) -> None:
@@ -34,19 +41,43 @@ class Spool:
         return self._n_rows
 
     def append(self, rows: Float[np.ndarray, "T C"]) -> None:
-        """Add rows at the end."""
-        whole = np.ascontiguousarray(rows, dtype=_NUMBER)
+        """Append rows.
+
+        Parameters
+        ----------
+        rows : ndarray, shape (T, C)
+            Any number of rows.
+
+        Raises
+        ------
+        UserError
+            If the disk is full.
+        """
+        raw = np.ascontiguousarray(rows, dtype=_NUMBER)
         try:
             self._file.seek(0, os.SEEK_END)
-            self._file.write(whole.data.cast("B") if whole.size else b"")
+            self._file.write(raw.data.cast("B") if raw.size else b"")
         except OSError as error:
             raise UserError(
-                f"{self.folder}: no room for intermediate numbers: {error.strerror or error}"
+                f"{self.folder}: no space for intermediate numbers: {error.strerror or error}"
             ) from None
         self._n_rows += len(rows)
 
     def read(self, start: int, stop: int) -> Float[np.ndarray, "T C"]:
-        """Rows from ``start`` to before ``stop``, as far as there are any."""
+        """Read rows again.
+
+        Parameters
+        ----------
+        start : int
+            The first row.
+        stop : int
+            The one after the last; rows that are not there are left out.
+
+        Returns
+        -------
+        ndarray, shape (T, C)
+            Read-only.
+        """
         start, stop = max(0, start), min(stop, self._n_rows)
         n_bytes = _NUMBER.itemsize * self.n_columns
         self._file.seek(start * n_bytes)
@@ -54,7 +85,7 @@ class Spool:
         return np.frombuffer(raw, dtype=_NUMBER).reshape(-1, self.n_columns)
 
     def close(self) -> None:
-        """Give the room back, before the last of its users does."""
+        """Free the memory or the file now."""
         self._file.close()
 
     def __del__(self) -> None:

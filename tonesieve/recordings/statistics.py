@@ -1,4 +1,4 @@
-"""What a recording is like before anything is done with it: level, gaps, clipped stretches."""
+"""Statistics of a recording's channels: mean, RMS, range, gaps and clipped intervals."""
 
 from __future__ import annotations
 
@@ -11,65 +11,115 @@ from jaxtyping import Bool, Float
 from tonesieve.recordings.reader import rows_in_block
 from tonesieve.recordings.recording import Recording
 
-# Stretches that are named one by one.
-MOST_NAMED = 1000
-# Samples in a row at the very same extreme that are a clipped stretch.
+# Guard: intervals that are listed one by one.
+MAX_LISTED = 1000
+# Consecutive samples at the same extreme that are a clipped interval. Chosen, not tuned.
 CLIPPED_RUN = 3
-# Of all samples in the outermost share of the range, clipping has most at the extreme itself.
-NEAR = 0.02
-# A range of few levels: so many of them count as outermost.
-LEVELS = 5
-# Fewer than this are chance.
-LEAST_CLIPPED = 10
+# Of all samples in this outermost fraction of the range, clipping has most at the extreme itself.
+# Chosen, not tuned.
+OUTERMOST = 0.02
+# Of coarsely quantised samples, this many levels count as outermost. Chosen, not tuned.
+N_LEVELS = 5
+# Guard against chance: fewer clipped samples are none.
+MIN_CLIPPED = 10
 
 
 @dataclass
 class Intervals:
-    """Where something holds: stretches of samples, found block by block."""
+    """Intervals of samples where a condition holds, found block by block.
 
-    longest_named: int = MOST_NAMED
+    Parameters
+    ----------
+    max_listed : int
+        Intervals that are listed one by one, in `listed`.
+    n_samples : int, default=0
+        Samples where it holds.
+    n_stretches : int, default=0
+        Intervals of consecutive ones.
+    """
+
+    max_listed: int = MAX_LISTED
     n_samples: int = 0
     n_stretches: int = 0
 
     def __post_init__(self) -> None:
-        self.named: list[list[int]] = []  # first sample, length
+        self.listed: list[list[int]] = []  # first sample, length
         self._open = False
 
-    def add(self, start: int, holds: Bool[np.ndarray, " T"]) -> None:
-        """A block that begins at sample ``start``."""
-        edges = np.diff(np.concatenate([[False], holds, [False]]).astype(np.int8))
+    def add(self, start: int, condition: Bool[np.ndarray, " T"]) -> None:
+        """Add a block.
+
+        Parameters
+        ----------
+        start : int
+            Number of its first sample; blocks come in turn.
+        condition : ndarray of bool, shape (T,)
+            Where it holds.
+        """
+        edges = np.diff(np.concatenate([[False], condition, [False]]).astype(np.int8))
         for first, last in zip(
             np.flatnonzero(edges == 1), np.flatnonzero(edges == -1), strict=True
         ):
             n = int(last - first)
             self.n_samples += n
             if first == 0 and self._open:
-                if self.named and sum(self.named[-1]) == start:
-                    self.named[-1][1] += n
+                if self.listed and sum(self.listed[-1]) == start:
+                    self.listed[-1][1] += n
                 continue
             self.n_stretches += 1
-            if len(self.named) < self.longest_named:
-                self.named.append([start + int(first), n])
-        if len(holds):
-            self._open = bool(holds[-1])
+            if len(self.listed) < self.max_listed:
+                self.listed.append([start + int(first), n])
+        if len(condition):
+            self._open = bool(condition[-1])
 
-    def figures(self, rate_hz: float) -> dict[str, Any]:
-        """Counts, and the first stretches as start and length in seconds."""
+    def metrics(self, rate_hz: float) -> dict[str, Any]:
+        """Return counts, and the first intervals by start and length in seconds.
+
+        Parameters
+        ----------
+        rate_hz : float
+            Sampling rate.
+
+        Returns
+        -------
+        dict
+            As it is written to JSON.
+        """
         return {
             "samples": self.n_samples,
             "stretches": self.n_stretches,
-            "first_s": [[first / rate_hz, n / rate_hz] for first, n in self.named],
+            "first_s": [[first / rate_hz, n / rate_hz] for first, n in self.listed],
         }
 
 
 @dataclass
 class ChannelStats:
-    """One channel."""
+    """Statistics of one channel.
+
+    Parameters
+    ----------
+    n_samples : int
+        Samples, gaps among them.
+    first : float
+        The first finite sample.
+    mean : float
+        Mean of the finite samples.
+    rms : float
+        RMS about the mean.
+    lowest : float
+        The smallest sample.
+    highest : float
+        The largest sample.
+    gaps : Intervals
+        Where samples are missing.
+    clipped : Intervals
+        Where consecutive samples lie at an end of the range.
+    """
 
     n_samples: int
-    first: float  # the first good sample
+    first: float
     mean: float
-    rms: float  # about the mean
+    rms: float
     lowest: float
     highest: float
     gaps: Intervals
@@ -77,16 +127,26 @@ class ChannelStats:
 
     @property
     def unit(self) -> float:
-        """A power of two near the largest distance from the mean; 1 where all is equal.
+        """A power of two near the largest magnitude.
 
-        Divided by it, squares neither over- nor underflow, and no digit is lost.
+        Divided by it, squares neither overflow nor underflow, and no digit is lost.
         """
-        largest = max(abs(self.highest), abs(self.lowest))
-        return power_of_two(largest)
+        return power_of_two(max(abs(self.highest), abs(self.lowest)))
 
 
 def survey(recording: Recording) -> list[ChannelStats]:
-    """Every channel's; two passes over the recording, whatever its channels."""
+    """Compute the statistics of every channel, in two passes over the recording.
+
+    Parameters
+    ----------
+    recording : Recording
+        Any recording.
+
+    Returns
+    -------
+    list of ChannelStats
+        One for every channel.
+    """
     n, channels = recording.n_samples, range(len(recording.channels))
     step = rows_in_block(len(channels))
     ranges = [_Range() for _ in channels]
@@ -99,18 +159,29 @@ def survey(recording: Recording) -> list[ChannelStats]:
         block = recording.read(start, start + step)
         for c in channels:
             sums[c].add(start, block[c])
-    return [one.survey(n) for one in sums]
+    return [one.stats(n) for one in sums]
 
 
 def power_of_two(largest: float) -> float:
-    """The largest power of two that is no larger."""
+    """Return the largest power of two that is no larger.
+
+    Parameters
+    ----------
+    largest : float
+        A magnitude.
+
+    Returns
+    -------
+    float
+        A normal number; 1 for 0, infinity and NaN.
+    """
     if not 0 < largest < np.inf:
         return 1.0
     return float(2.0 ** max(-1022, np.floor(np.log2(largest))))
 
 
 class _Range:
-    """The first pass over a channel: its ends, and what lies next to them."""
+    """The first pass over a channel: the ends of its range, and the samples next to them."""
 
     def __init__(self) -> None:
         self.first, self.gaps = np.nan, Intervals()
@@ -118,88 +189,84 @@ class _Range:
         self.highest = self.below = -np.inf
 
     def add(self, start: int, block: Float[np.ndarray, " T"]) -> None:
-        """A block that begins at sample ``start``."""
         missing = ~np.isfinite(block)
         self.gaps.add(start, missing)
-        good = block[~missing]
-        if not len(good):
+        valid = block[~missing]
+        if not len(valid):
             return
-        self.first = float(good[0]) if np.isnan(self.first) else self.first
-        low, high = min(self.lowest, float(good.min())), max(self.highest, float(good.max()))
+        self.first = float(valid[0]) if np.isnan(self.first) else self.first
+        low, high = min(self.lowest, float(valid.min())), max(self.highest, float(valid.max()))
         inner = [x for x in (self.lowest, self.above) if low < x < np.inf]
-        self.above = min([*inner, float(np.min(good, where=good > low, initial=np.inf))])
+        self.above = min([*inner, float(np.min(valid, where=valid > low, initial=np.inf))])
         inner = [x for x in (self.highest, self.below) if -np.inf < x < high]
-        self.below = max([*inner, float(np.max(good, where=good < high, initial=-np.inf))])
+        self.below = max([*inner, float(np.max(valid, where=valid < high, initial=-np.inf))])
         self.lowest, self.highest = low, high
 
 
 class _Sums:
-    """The second pass: level, and samples that stand at the very ends of the range."""
+    """The second pass: mean, RMS, and samples at the very ends of the range."""
 
-    def __init__(self, found: _Range) -> None:
-        self._found = found
-        low, high = found.lowest, found.highest
+    def __init__(self, range_: _Range) -> None:
+        self._range = range_
+        low, high = range_.lowest, range_.highest
         self._unit = power_of_two(max(abs(low), abs(high)))
         # In halves: the whole range may be more than the largest number.
-        wide = NEAR * (high / 2 - low / 2) if high > low else 0.0
-        self._above = 2 * max(wide, LEVELS / 2 * (min(found.above, high) - low) if wide else 0.0)
-        self._below = 2 * max(wide, LEVELS / 2 * (high - max(found.below, low)) if wide else 0.0)
-        self._total, self._squares, self._n_good, self._n_near, self._n_ends = 0.0, 0.0, 0, 0, 0
+        half = OUTERMOST * (high / 2 - low / 2) if high > low else 0.0
+        self._above = 2 * max(half, N_LEVELS / 2 * (min(range_.above, high) - low) if half else 0.0)
+        self._below = 2 * max(half, N_LEVELS / 2 * (high - max(range_.below, low)) if half else 0.0)
+        self._total, self._squares, self._n_valid, self._n_near, self._n_ends = 0.0, 0.0, 0, 0, 0
         self._clipped, self._run = Intervals(), _Runs()
 
     def add(self, start: int, block: Float[np.ndarray, " T"]) -> None:
-        """A block that begins at sample ``start``."""
-        low, high, unit = self._found.lowest, self._found.highest, self._unit
-        good = block[np.isfinite(block)]
-        scaled = good / unit - self._found.first / unit
+        low, high, unit = self._range.lowest, self._range.highest, self._unit
+        valid = block[np.isfinite(block)]
+        scaled = valid / unit - self._range.first / unit
         self._total += float(scaled.sum())
         self._squares += float((scaled**2).sum())
-        self._n_good += len(good)
-        near = (good >= high - self._below) | (good <= low + self._above)
+        self._n_valid += len(valid)
+        near = (valid >= high - self._below) | (valid <= low + self._above)
         self._n_near += int(np.sum(near))
         extreme = (block == low) | (block == high)
         self._n_ends += int(np.sum(extreme))
-        self._clipped.add(start, self._run.long(extreme))
+        self._clipped.add(start, self._run.long_runs(extreme))
 
-    def survey(self, n_samples: int) -> ChannelStats:
-        """All that was found."""
-        found, unit = self._found, self._unit
-        mean = self._total / self._n_good if self._n_good else 0.0
-        variance = max(self._squares / self._n_good - mean**2, 0.0) if self._n_good else 0.0
-        # A square wave stands at its ends by nature.
-        natural = self._n_ends == self._n_good or self._clipped.n_samples < max(
-            LEAST_CLIPPED, self._n_near / 2
-        )
+    def stats(self, n_samples: int) -> ChannelStats:
+        n, range_, unit = self._n_valid, self._range, self._unit
+        mean = self._total / n if n else 0.0
+        variance = max(self._squares / n - mean**2, 0.0) if n else 0.0
+        # A square wave lies at the ends of its range by nature.
+        natural = self._n_ends == n or self._clipped.n_samples < max(MIN_CLIPPED, self._n_near / 2)
         return ChannelStats(
             n_samples=n_samples,
-            first=found.first,
-            mean=(found.first / unit + mean) * unit,
+            first=range_.first,
+            mean=(range_.first / unit + mean) * unit,
             rms=float(np.sqrt(variance)) * unit,
-            lowest=found.lowest,
-            highest=found.highest,
-            gaps=found.gaps,
+            lowest=range_.lowest,
+            highest=range_.highest,
+            gaps=range_.gaps,
             clipped=Intervals() if natural else self._clipped,
         )
 
 
 class _Runs:
-    """Which samples belong to runs of `CLIPPED_RUN` at least; runs over a block's end count there
-    from the block that they go on in."""
+    """Which samples belong to runs of `CLIPPED_RUN` at least.
+
+    A run over the end of a block counts from the block that it continues in.
+    """
 
     def __init__(self) -> None:
-        self._carried = 0
+        self._n_before = 0
 
-    def long(self, holds: Bool[np.ndarray, " T"]) -> Bool[np.ndarray, " T"]:
-        """Of one block."""
-        edges = np.diff(np.concatenate([[False], holds, [False]]).astype(np.int8))
+    def long_runs(self, condition: Bool[np.ndarray, " T"]) -> Bool[np.ndarray, " T"]:
+        edges = np.diff(np.concatenate([[False], condition, [False]]).astype(np.int8))
         starts, stops = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
         lengths = stops - starts
         if len(starts) and starts[0] == 0:
-            lengths[0] += self._carried
-        kept = np.zeros(len(holds), dtype=bool)
+            lengths[0] += self._n_before
+        is_long = np.zeros(len(condition), dtype=bool)
         for start, stop, length in zip(starts, stops, lengths, strict=True):
             if length >= CLIPPED_RUN:
-                kept[start:stop] = True
-        last = len(starts) and stops[-1] == len(holds)
-        self._carried = int(lengths[-1]) if last else 0
-        return kept
+                is_long[start:stop] = True
+        last = len(starts) and stops[-1] == len(condition)
+        self._n_before = int(lengths[-1]) if last else 0
+        return is_long

@@ -1,13 +1,14 @@
-"""How a tone goes on: the courses that amplitude, phase and frequency take in a family of signals.
+"""Dynamics of the scenes' tones: amplitude, phase and frequency over time.
 
-Every rate is a step's (see `family`), so that slow tones are to an extractor what fast ones are.
-Axis: T samples. A course is complex: the amplitude and phase of a tone of mean power 1/2.
+Every rate is per step (see `scenes`), so that slow tones are to an extractor what fast ones are.
+Axis: T samples. An envelope is complex: amplitude and phase of a tone of mean power 1/2. All
+ranges are chosen, not tuned: they define the family of scenes.
 
 ========  =======================================================================================
 steady    constant
-walk      log-amplitude and phase walk at random, the first drawn back to its mean
-steps     amplitude and phase jump anew at times that have no memory
-fades     amplitude swells and sinks slowly, the phase sways by up to half a radian
+walk      log-amplitude and phase are random walks, the former drawn back to its mean
+steps     amplitude and phase jump at the times of a Poisson process
+fades     amplitude rises and falls slowly, the phase is modulated by up to half a radian
 bursts    on and off with short ramps; 1 where it is fully on
 drift     constant, of a frequency that is wrong, drifts or wanders (`draw_detuning`)
 ========  =======================================================================================
@@ -21,8 +22,8 @@ import numpy as np
 import scipy
 from jaxtyping import Complex, Float
 
-from tonesieve.signals.backgrounds import Rng
-from tonesieve.signals.noise_models import log_uniform, log_uniforms, smooth
+from tonesieve.signals.distributions import Rng, log_uniform
+from tonesieve.signals.noise_models import smooth
 
 DYNAMICS = ("steady", "walk", "steps", "fades", "bursts", "drift")
 About = dict[str, float | str | bool]
@@ -30,128 +31,172 @@ About = dict[str, float | str | bool]
 # walk: variance a step of the log-amplitude and of the phase (rad^2), and the standard deviation
 # of the log-amplitude in the long run.
 WALK_RATE = (1e-6, 1e-2)
-WALK_SPREAD = 0.75
+WALK_SIGMA = 0.75
 # steps: mean distance (steps) and amplitudes.
 STEP_DISTANCE = (150.0, 3000.0)
 STEP_AMPLITUDE = (0.2, 3.0)
-# fades: depth of the amplitude, time scale (steps), sway of the phase (rad).
+# fades: depth of the amplitude, time scale (steps), phase modulation (rad); factor of the former
+# and the latter in mild ones.
 FADE_DEPTH = (0.3, 0.95)
 FADE_TIME = (50.0, 2000.0)
-FADE_SWAY = (0.0, 0.5)
+FADE_PHASE = (0.0, 0.5)
+MILD_FADE = 0.4
+# Chosen: a Gaussian process times this, through tanh, fills most of (-1, 1) without clipping.
+FADE_SATURATION = 1.2
 # bursts: lengths of on- and off-times and of the ramps (steps).
 BURST_LENGTH = (60.0, 2000.0)
 BURST_RAMP = (2.0, 20.0)
-# How wrong a frequency is (cycles a step), at most this share of the frequency: where drift is the
-# dynamics, and elsewhere, in this share of the scenes.
+# Offset of a frequency (cycles a step), and at most this fraction of the frequency: where drift is
+# the dynamics, and elsewhere, in this fraction of the scenes.
 DETUNING = (1e-6, 1e-3)
-DRIFT_SHARE, OFFSET_SHARE, DETUNED = 0.03, 0.02, 0.4
+MAX_DRIFT, MAX_OFFSET, DETUNED = 0.03, 0.02, 0.4
 
 
 def draw_envelope(
     dynamics: str, n_samples: int, step: float, *, mild: bool = False, rng: Rng
 ) -> tuple[Complex[np.ndarray, " T"], About]:
-    """A tone's complex amplitude, of mean square 1 (bursts: 1 where on), and what was drawn.
+    """Draw a tone's complex amplitude.
 
-    ``mild`` keeps walks and fades to the slow and shallow end of their ranges.
+    Parameters
+    ----------
+    dynamics : str
+        One of `DYNAMICS`.
+    n_samples : int
+        Length.
+    step : float
+        Samples in a step.
+    mild : bool
+        Whether walks and fades are of the slow and shallow end of their ranges (default False).
+    rng : Generator
+        Source of all random numbers.
+
+    Returns
+    -------
+    envelope : ndarray of complex, shape (T,)
+        Of mean square 1; bursts are 1 where they are on.
+    about : dict
+        Every number that was drawn.
     """
     if dynamics == "walk":
-        course, about = _walk(n_samples, step, mild, rng)
+        envelope, about = _walk(n_samples, step, mild, rng)
     elif dynamics == "steps":
-        course, about = _steps(n_samples, step, rng)
+        envelope, about = _steps(n_samples, step, rng)
     elif dynamics == "fades":
-        course, about = _fades(n_samples, step, mild, rng)
+        envelope, about = _fades(n_samples, step, mild, rng)
     elif dynamics == "bursts":
         return _bursts(n_samples, step, rng)
     else:
-        course, about = np.ones(n_samples, dtype=complex), {}
-    return course / math.sqrt(np.mean(course.real**2 + course.imag**2)), about
+        envelope, about = np.ones(n_samples, dtype=complex), {}
+    return envelope / math.sqrt(np.mean(envelope.real**2 + envelope.imag**2)), about
 
 
 def draw_detuning(
-    dynamics: str, n_samples: int, step: float, turn: float, *, rng: Rng
+    dynamics: str, n_samples: int, step: float, freq_cycles: float, *, rng: Rng
 ) -> tuple[Float[np.ndarray, " T"] | None, About]:
-    """By how much a tone's frequency is other than named, cycles a sample; None: by nothing."""
+    """Draw the deviation of a tone's frequency from its nominal value.
+
+    Parameters
+    ----------
+    dynamics : str
+        One of `DYNAMICS`.
+    n_samples : int
+        Length.
+    step : float
+        Samples in a step.
+    freq_cycles : float
+        Nominal frequency, cycles a sample.
+    rng : Generator
+        Source of all random numbers.
+
+    Returns
+    -------
+    deviation : ndarray, shape (T,), or None
+        Cycles a sample; None where there is none.
+    about : dict
+        Every number that was drawn.
+    """
     size = log_uniform(DETUNING, rng)
     sign = float(rng.choice([-1.0, 1.0]))
     if dynamics == "drift":
-        size = min(size, DRIFT_SHARE * turn * step)
+        size = min(size, MAX_DRIFT * freq_cycles * step)
         kind = str(rng.choice(["offset", "ramp", "wander", "offset+ramp", "offset+wander"]))
-        course = _deviation(kind, n_samples, rng)
-        return sign * size / step * course, {"detuning": kind, "excursion": size}
-    wrong = dynamics != "steady" and rng.random() < DETUNED
-    size = min(size, OFFSET_SHARE * turn * step)
-    if not wrong:
+        shape = _deviation(kind, n_samples, rng)
+        return sign * size / step * shape, {"detuning": kind, "excursion": size}
+    is_detuned = dynamics != "steady" and rng.random() < DETUNED
+    size = min(size, MAX_OFFSET * freq_cycles * step)
+    if not is_detuned:
         return None, {"detuning": "none", "excursion": 0.0}
     return np.full(n_samples, sign * size / step), {"detuning": "offset", "excursion": size}
 
 
 def _deviation(kind: str, n: int, rng: Rng) -> Float[np.ndarray, " T"]:
-    """A course of the frequency, at most 1 from its name."""
-    course = np.full(n, rng.uniform(-1.0, 1.0) if "+" in kind else float(kind == "offset"))
+    """Deviation of the frequency, of modulus 1 at most."""
+    deviation = np.full(n, rng.uniform(-1.0, 1.0) if "+" in kind else float(kind == "offset"))
     if "ramp" in kind:
-        course += np.linspace(0.0, 1.0, n) - (rng.uniform() if kind == "ramp" else 0.0)
+        deviation += np.linspace(0.0, 1.0, n) - (rng.uniform() if kind == "ramp" else 0.0)
     if "wander" in kind:
         walk = np.cumsum(rng.standard_normal(n))
-        course += walk / np.abs(walk).max()
-    return course / np.abs(course).max()
+        deviation += walk / np.abs(walk).max()
+    return deviation / np.abs(deviation).max()
 
 
 def _walk(n: int, step: float, mild: bool, rng: Rng) -> tuple[Complex[np.ndarray, " T"], About]:
     low, high = WALK_RATE
     limits = (low, math.sqrt(low * high)) if mild else WALK_RATE
     rates = log_uniform(limits, rng), log_uniform(limits, rng)
-    kept = math.exp(-rates[0] / (2 * WALK_SPREAD**2) / step)
-    kicks = rng.standard_normal((2, n))
-    kicks[0] *= WALK_SPREAD * math.sqrt(1 - kept * kept)
-    kicks[0, 0] = WALK_SPREAD * rng.standard_normal()
-    logarithm = scipy.signal.lfilter([1.0], [1.0, -kept], kicks[0])
-    phase = math.sqrt(rates[1] / step) * np.cumsum(kicks[1])
-    return np.exp(logarithm + 1j * phase), {"amplitude_rate": rates[0], "phase_rate": rates[1]}
+    decay = math.exp(-rates[0] / (2 * WALK_SIGMA**2) / step)
+    innovations = rng.standard_normal((2, n))
+    innovations[0] *= WALK_SIGMA * math.sqrt(1 - decay * decay)
+    innovations[0, 0] = WALK_SIGMA * rng.standard_normal()
+    log_amplitude = scipy.signal.lfilter([1.0], [1.0, -decay], innovations[0])
+    phase = math.sqrt(rates[1] / step) * np.cumsum(innovations[1])
+    return np.exp(log_amplitude + 1j * phase), {"amplitude_rate": rates[0], "phase_rate": rates[1]}
 
 
 def _steps(n: int, step: float, rng: Rng) -> tuple[Complex[np.ndarray, " T"], About]:
     distance = log_uniform(STEP_DISTANCE, rng)
     jumps = np.sort(rng.integers(0, n, rng.poisson(n / (distance * step))))
-    amplitude = log_uniforms(STEP_AMPLITUDE, len(jumps) + 1, rng)
-    levels = amplitude * np.exp(2j * np.pi * rng.random(len(jumps) + 1))
-    which = np.searchsorted(jumps, np.arange(n), side="right")
-    return levels[which], {"jump_distance": distance, "n_jumps": float(len(jumps))}
+    amplitude = log_uniform(STEP_AMPLITUDE, rng, len(jumps) + 1)
+    phasors = amplitude * np.exp(2j * np.pi * rng.random(len(jumps) + 1))
+    segment = np.searchsorted(jumps, np.arange(n), side="right")
+    return phasors[segment], {"jump_distance": distance, "n_jumps": float(len(jumps))}
 
 
 def _fades(n: int, step: float, mild: bool, rng: Rng) -> tuple[Complex[np.ndarray, " T"], About]:
-    depth = rng.uniform(*FADE_DEPTH) * (0.4 if mild else 1.0)
-    sway = rng.uniform(*FADE_SWAY) * (0.4 if mild else 1.0)
+    depth = rng.uniform(*FADE_DEPTH) * (MILD_FADE if mild else 1.0)
+    sway = rng.uniform(*FADE_PHASE) * (MILD_FADE if mild else 1.0)
     scale = log_uniform(FADE_TIME, rng)
     width = 1 / (2 * np.pi * scale * step)  # standard deviation of the spectrum, cycles a sample
     periodic = bool(rng.random() < 0.5)
-    # Bounded, so that depth and sway are what they are called.
-    slow = np.tanh(1.2 * smooth(n, width, rng=rng).real)
+    # Bounded, so that depth and sway are the largest values.
+    slow = np.tanh(FADE_SATURATION * smooth(n, width, rng=rng).real)
     if periodic:
         slow = np.sin(2 * np.pi * (width * np.arange(n) + rng.random()))
-    phase = sway * np.tanh(1.2 * smooth(n, width, rng=rng).real)
+    phase = sway * np.tanh(FADE_SATURATION * smooth(n, width, rng=rng).real)
     about: About = {"depth": depth, "fade_time": scale, "sway": sway, "periodic": periodic}
     return (1 + depth * slow) * np.exp(1j * phase), about
 
 
 def _bursts(n: int, step: float, rng: Rng) -> tuple[Complex[np.ndarray, " T"], About]:
     ramp = max(1, round(log_uniform(BURST_RAMP, rng) * step))
-    anew = bool(rng.random() < 0.5)
+    new_phase = bool(rng.random() < 0.5)
     most = 3 + math.ceil(n / (BURST_LENGTH[0] * step))
-    lengths = step * log_uniforms(BURST_LENGTH, most, rng)
+    lengths = step * log_uniform(BURST_LENGTH, rng, most)
     lengths[0] *= rng.random()  # the record begins anywhere within the first
     edges = np.round(np.cumsum(lengths)).astype(int)
-    stretch = np.searchsorted(edges, np.arange(n), side="right")
-    first_on = bool(rng.random() < 0.5) or edges[0] >= n  # some of the tone is heard
-    on = (stretch % 2 == (0 if first_on else 1)).astype(float)
+    segment = np.searchsorted(edges, np.arange(n), side="right")
+    first_on = bool(rng.random() < 0.5) or edges[0] >= n  # the tone is on somewhere
+    on = (segment % 2 == (0 if first_on else 1)).astype(float)
     # A raised-cosine ramp is the mean of on and off over a raised-cosine window, here centred.
     window = np.hanning(ramp + 2)[1:-1]
-    level = scipy.signal.oaconvolve(
+    amplitude = scipy.signal.oaconvolve(
         np.pad(on, ramp, mode="edge"), window / window.sum(), mode="same"
     )
-    phases = rng.random(int(stretch[-1]) + 2) if anew else np.zeros(int(stretch[-1]) + 2)
-    # The ramps reach into the pauses: from its middle on, a pause has the next burst's phase.
-    burst = (stretch + (0 if first_on else 1)) // 2
+    phases = rng.random(int(segment[-1]) + 2) if new_phase else np.zeros(int(segment[-1]) + 2)
+    # The ramps extend into the pauses: from its middle on, a pause has the next burst's phase.
+    burst = (segment + (0 if first_on else 1)) // 2
     middle = np.concatenate([[-1.0], (edges[:-1] + edges[1:]) / 2])
-    burst += (on == 0) & (np.arange(n) > middle[stretch])
-    course = np.where(level > 1e-9, level, 0.0)[ramp:-ramp] * np.exp(2j * np.pi * phases[burst])
-    return course, {"ramp": ramp / step, "new_phase": anew, "on_share": float(on.mean())}
+    burst += (on == 0) & (np.arange(n) > middle[segment])
+    amplitude = np.where(amplitude > 1e-9, amplitude, 0.0)[ramp:-ramp]  # convolution rounds
+    envelope = amplitude * np.exp(2j * np.pi * phases[burst])
+    return envelope, {"ramp": ramp / step, "new_phase": new_phase, "on_share": float(on.mean())}

@@ -9,7 +9,8 @@ from typing import BinaryIO
 import numpy as np
 import pandas as pd
 
-from tonesieve.config.config import DataSettings, parse_yaml, to_yaml
+from tonesieve.config.config import DataSettings, to_yaml
+from tonesieve.config.parsing import parse_yaml
 from tonesieve.errors import UserError
 from tonesieve.signals.synthesis import Records
 from tonesieve.util.files import replacing
@@ -20,7 +21,19 @@ FORMATS = (".npz", ".csv")
 def save(records: Records, path: Path, *, force: bool = False) -> None:
     """Write one record to ``.npz`` (lossless, with settings) or ``.csv`` (a column each).
 
-    Raises `UserError` when the ending is another one, or the file exists and ``force`` is off.
+    Parameters
+    ----------
+    records : Records
+        Of ``.csv`` the first record alone is written.
+    path : Path
+        Its ending selects the format.
+    force : bool
+        Whether to replace a file (default False).
+
+    Raises
+    ------
+    UserError
+        For another ending, or where the file exists and ``force`` is off.
     """
     writers = {".npz": _write_npz, ".csv": _write_csv}
     ending = path.suffix.lower()
@@ -31,7 +44,23 @@ def save(records: Records, path: Path, *, force: bool = False) -> None:
 
 
 def load(path: Path) -> Records:
-    """Read what `save` wrote as ``.npz``; raises `UserError` for anything else."""
+    """Read what `save` wrote as ``.npz``.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    Records
+        Mixture, targets and settings.
+
+    Raises
+    ------
+    UserError
+        For a file that is missing or that `save` did not write.
+    """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             data = DataSettings.model_validate(parse_yaml(str(stored["settings"]), where=str(path)))

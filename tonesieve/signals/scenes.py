@@ -1,18 +1,18 @@
-"""The family of signals that a general extractor is trained and judged on: any tone in any noise.
+"""The family of scenes: any tone in any noise, to train and evaluate a general extractor on.
 
-The rate is 1: frequencies are cycles a sample, "turns". A scene's natural unit is the step, a
-sample or a sixteenth of the tone's period, whichever is longer; what changes over time does so at
-rates a step, so that slow tones are to an extractor what fast ones are.
+The rate is 1: frequencies are in cycles a sample. A scene's natural unit is the step, a sample or
+a sixteenth of the tone's period, whichever is longer; what changes over time does so at rates per
+step, so that slow tones are to an extractor what fast ones are.
 
 ==============  =================================================================================
-axis            what is drawn (the limits stand beside the names in `courses`, `noises` and here)
+property        what is drawn (the ranges are in `dynamics`, `noise_models` and here)
 ==============  =================================================================================
 frequency       3 in 4: log-uniform 0.01 to 0.49 cycles a sample; else 0.0001 to 0.01
 SNR             -15 to 30 dB: the tone's power (bursts: where on) over that of white noise as
                 strong as the noise at the tone, averaged over a step; impulses are not counted
-dynamics        steady, walk, steps, fades, bursts, drift (`courses`); the frequency is wrong by a
-                constant in 2 of 5 scenes of walk, steps, fades and bursts
-noise           white, red, lines, impulses (`noises`), at most 90 dB over the tone on average
+dynamics        steady, walk, steps, fades, bursts, drift; the frequency is wrong by a constant in
+                2 of 5 scenes of walk, steps, fades and bursts
+noise           white, red, lines, impulses, at most 90 dB over the tone on average
 known tones     7 in 10: one; else two to four: near, far or harmonics, -20 to 20 dB, mild dynamics
 offset          1 in 2: 0.01 to 1000 times the rms of all the rest
 trend           1 in 3: linear or quadratic, 0.1 to 100 times the rms
@@ -22,7 +22,7 @@ gaps            15 in 100: 1 to 8 of 1 to 300 steps, and up to 5% of the samples
 scale           everything times 10 to a power from -6 to 6
 ==============  =================================================================================
 
-Axes: T samples, K tones.
+Axes: T samples, K tones. All ranges are chosen, not tuned: they define the family.
 """
 
 from __future__ import annotations
@@ -35,46 +35,73 @@ import numpy as np
 from jaxtyping import Complex, Float
 
 from tonesieve.errors import UserError
-from tonesieve.signals.backgrounds import Rng
+from tonesieve.signals.distributions import Rng, log_uniform
 from tonesieve.signals.dynamics import DYNAMICS, draw_detuning, draw_envelope
-from tonesieve.signals.noise_models import NOISES, draw_noise, log_uniform
+from tonesieve.signals.noise_models import NOISES, draw_noise
 
 About = dict[str, float | str | bool]
 
-MOST_SAMPLES, FEWEST_STEPS = 2**18, 16
-STEPS_A_PERIOD = 16
-# Frequencies of fast and slow tones, cycles a sample, and the share of the fast.
-FAST, SLOW, FAST_SHARE = (0.01, 0.49), (1e-4, 0.01), 0.75
+# Guards: samples of a scene at most, and its steps at least.
+MAX_SAMPLES, MIN_STEPS = 2**18, 16
+STEPS_PER_PERIOD = 16
+# Frequencies of fast and slow tones, cycles a sample, and the fraction of the fast.
+FAST, SLOW, FAST_FRACTION = (0.01, 0.49), (1e-4, 0.01), 0.75
 SNR_DB = (-15.0, 30.0)
-# Known tones: share of scenes with one alone, most of them, distance of near ones over the
-# frequency and in multiples of 1 / T, level over the first (dB).
-ALONE, MOST_TONES = 0.7, 4
+# Known tones: fraction of scenes with one alone, most of them, distance of near ones over the
+# frequency and in multiples of 1 / T, power over the first's (dB), ratio of harmonics, and
+# fractions of near ones, harmonics and others.
+ALONE, MAX_TONES = 0.7, 4
 NEAR, NEAR_BINS = (0.005, 0.1), 6
 LEVEL_DB = (-20.0, 20.0)
 MULTIPLES = (1 / 3, 1 / 2, 2.0, 3.0, 4.0, 5.0)
+PLACEMENTS = (0.5, 0.25, 0.25)
+# Guard: places that are tried for a tone, and its highest frequency, cycles a sample.
+N_TRIALS, MAX_FREQ_CYCLES = 20, 0.495
 # Mild dynamics of the tones beside the first.
 MILD = ("steady", "steady", "walk", "fades")
-# Nuisances: share of the scenes, and size over the rms of all the rest.
+# Nuisances: fraction of the scenes, and size over the rms of all the rest.
 OFFSET, OFFSET_SIZE = 0.5, (0.01, 1000.0)
 TREND, TREND_SIZE = 1 / 3, (0.1, 100.0)
 CLIPPING, CLIP_QUANTILE = 0.08, (0.5, 0.95)
-# The noise of rounding is at most so many times the noise at the tone.
+# Quantisation: bits; a guard: its noise is at most this ratio to the noise at the tone.
 QUANTISATION, BITS, COARSEST = 0.1, (3, 10), 10.0
-GAPS, MOST_GAPS, GAP_STEPS, LOST, LONGEST_GAP = 0.15, 8, (1.0, 300.0), 0.05, 1 / 16
+# Gaps: most of them, their length (steps), samples lost singly, and a guard: the longest gap over
+# the record.
+GAPS, MAX_GAPS, GAP_STEPS, LOST, LONGEST_GAP = 0.15, 8, (1.0, 300.0), 0.05, 1 / 16
 SCALE_DECADES = (-6.0, 6.0)
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What is heard, and the truth: tone k is the imaginary part of its phasor times its carrier.
+    """Samples, and their ground truth.
 
-    ``turns`` are as the caller names them, cycles a sample; where the first is wrong or drifts, its
-    phasor turns. ``noise_variance`` is that of white noise as strong at the tone as the noise.
-    ``walk_variance`` is the mean variance that each of the first tone's two coefficients gains a
-    sample by its dynamics, without what a wrong frequency does.
+    Tone k is the imaginary part of its phasor times its carrier. Where the first frequency is wrong
+    or drifts, its phasor rotates.
+
+    Parameters
+    ----------
+    samples : ndarray, shape (T,)
+        The mixture; NaN in gaps.
+    freq_cycles : tuple of float
+        Nominal frequencies of the K tones, cycles a sample.
+    phasors : ndarray of complex, shape (T, K)
+        Complex amplitudes.
+    snr_db : float
+        Of the first tone.
+    dynamics : str
+        Of the first tone, one of `DYNAMICS`.
+    noise : str
+        One of `NOISES`.
+    noise_variance : float
+        Variance of white noise as strong at the tone as the noise.
+    walk_variance : float
+        Mean variance that each of the first tone's two coefficients gains a sample by its
+        dynamics, without the effect of a wrong frequency.
+    about : dict
+        Every other number that was drawn.
     """
 
-    samples: Float[np.ndarray, " T"]  # NaN in gaps
+    samples: Float[np.ndarray, " T"]
     freq_cycles: tuple[float, ...]
     phasors: Complex[np.ndarray, "T K"]
     snr_db: float
@@ -82,7 +109,7 @@ class Scene:
     noise: str
     noise_variance: float
     walk_variance: float
-    about: About  # every other number drawn
+    about: About
 
     @property
     def tones(self) -> Float[np.ndarray, "T K"]:
@@ -92,19 +119,43 @@ class Scene:
     @property
     def step(self) -> float:
         """Samples in a step."""
-        return samples_a_step(self.freq_cycles[0])
+        return samples_per_step(self.freq_cycles[0])
 
 
-def samples_a_step(turn: float) -> float:
-    """The natural unit of a tone's scene: a sample or a sixteenth of a period."""
-    return max(1.0, 1 / (STEPS_A_PERIOD * turn))
+def samples_per_step(freq_cycles: float) -> float:
+    """The natural unit of a tone's scene: a sample or a sixteenth of a period.
+
+    Parameters
+    ----------
+    freq_cycles : float
+        Frequency, cycles a sample.
+
+    Returns
+    -------
+    float
+        Samples, at least 1.
+    """
+    return max(1.0, 1 / (STEPS_PER_PERIOD * freq_cycles))
 
 
 def synthesise(
-    phasors: Complex[np.ndarray, "T K"], turns: Sequence[float]
+    phasors: Complex[np.ndarray, "T K"], freq_cycles: Sequence[float]
 ) -> Float[np.ndarray, "T K"]:
-    """Tones of these complex amplitudes at these frequencies, cycles a sample."""
-    cycles = np.arange(len(phasors))[:, None] * np.array(turns) % 1.0
+    """Modulate carriers by complex amplitudes.
+
+    Parameters
+    ----------
+    phasors : ndarray of complex, shape (T, K)
+        Complex amplitudes.
+    freq_cycles : sequence of float
+        Frequencies of the K carriers, cycles a sample.
+
+    Returns
+    -------
+    ndarray, shape (T, K)
+        The tones.
+    """
+    cycles = np.arange(len(phasors))[:, None] * np.array(freq_cycles) % 1.0
     return (phasors * np.exp(2j * np.pi * cycles)).imag
 
 
@@ -115,78 +166,107 @@ def draw_scene(
     snr_db: float | None = None,
     dynamics: str | None = None,
     noise: str | None = None,
-    turn: float | None = None,
+    freq_cycles: float | None = None,
     plain: bool = False,
 ) -> Scene:
-    """Draw a scene of the family; what is None is drawn, too.
+    """Draw a scene of the family.
 
-    The same seed gives the same scene to the bit. A scene has ``n_steps`` steps, at most 2^18
-    samples. ``plain``: one tone, exactly named, no impulses and no nuisance, and white noise is
-    without colour. Raises `UserError` for words and numbers that the family does not have.
+    The same seed gives the same scene to the bit; a property that is given leaves the others as
+    they were.
 
-    Example:
-        >>> scene = draw_scene(1, 1000, snr_db=10.0, dynamics="steady", turn=0.1)
-        >>> scene.samples.shape, scene.phasors.shape[0], scene.dynamics
-        ((1000,), 1000, 'steady')
+    Parameters
+    ----------
+    seed : int or sequence of int
+        Of the scene.
+    n_steps : int
+        Its length, steps; at most 2^18 samples.
+    snr_db, dynamics, noise, freq_cycles : optional
+        As of `Scene`; what is None is drawn.
+    plain : bool
+        One tone of exactly its nominal frequency, no impulses, no nuisances, and white noise
+        without colour (default False).
+
+    Returns
+    -------
+    Scene
+        Samples and ground truth.
+
+    Raises
+    ------
+    UserError
+        For words and numbers that the family does not have.
+
+    Examples
+    --------
+    >>> scene = draw_scene(1, 1000, snr_db=10.0, dynamics="steady", freq_cycles=0.1)
+    >>> scene.samples.shape, scene.phasors.shape[0], scene.dynamics
+    ((1000,), 1000, 'steady')
     """
-    _check(n_steps, dynamics, noise, turn, plain)
+    _check(n_steps, dynamics, noise, freq_cycles, plain)
     # A generator for each part: what is given instead of drawn leaves the other parts alone.
-    cell, courses, others, noises, nuisances = np.random.default_rng(seed).spawn(5)
-    snr_db, dynamics, noise, turn = _cell(cell, snr_db, dynamics, noise, turn, plain)
-    step = samples_a_step(turn)
-    n = min(round(n_steps * step), MOST_SAMPLES)
+    seeds = np.random.default_rng(seed).spawn(5)
+    labels_rng, tone_rng, others_rng, noise_rng, nuisance_rng = seeds
+    snr_db, dynamics, noise, freq_cycles = _draw_labels(
+        labels_rng, snr_db, dynamics, noise, freq_cycles, plain
+    )
+    step = samples_per_step(freq_cycles)
+    n = min(round(n_steps * step), MAX_SAMPLES)
     # In units of the noise at the tone until the end.
     power = 10 ** (snr_db / 10) / step
-    amplitude = math.sqrt(2 * power) * np.exp(2j * np.pi * courses.random())
-    course, about = draw_envelope(dynamics, n, step, rng=courses)
-    walk_variance = 2 * power * _walk_variance(course)
-    first, detuned = _detuned(amplitude * course, dynamics, step, turn, plain, courses)
-    turns, beside, known = _others(turn, n, step, power, plain, others)
-    phasors = np.stack([first, *beside], axis=1)
-    heard, drawn = draw_noise(
-        noise, n, turn, tone_power=power, taken=turns, plain=plain, rng=noises
+    amplitude = math.sqrt(2 * power) * np.exp(2j * np.pi * tone_rng.random())
+    envelope, about = draw_envelope(dynamics, n, step, rng=tone_rng)
+    walk_variance = 2 * power * _walk_variance(envelope)
+    first, detuning = _detune(amplitude * envelope, dynamics, step, freq_cycles, plain, tone_rng)
+    frequencies, others, about_others = _draw_others(freq_cycles, n, step, power, plain, others_rng)
+    phasors = np.stack([first, *others], axis=1)
+    mixture, about_noise = draw_noise(
+        noise, n, freq_cycles, tone_power=power, occupied=frequencies, plain=plain, rng=noise_rng
     )
-    heard = heard + synthesise(phasors, turns).sum(axis=1)
-    scale = 10 ** nuisances.uniform(*SCALE_DECADES)
-    spoilt: About = {}
+    mixture = mixture + synthesise(phasors, frequencies).sum(axis=1)
+    scale = 10 ** nuisance_rng.uniform(*SCALE_DECADES)
+    nuisances: About = {}
     if not plain:
-        heard, spoilt = _spoil(heard, step, nuisances)
-    about = {**about, **detuned, **known, **drawn, **spoilt, "scale": scale}
+        mixture, nuisances = _add_nuisances(mixture, step, nuisance_rng)
+    about = {**about, **detuning, **about_others, **about_noise, **nuisances, "scale": scale}
     if "impulse_variance" in about:
         about["impulse_variance"] = float(about["impulse_variance"]) * scale**2
     return Scene(
-        heard * scale, turns, phasors * scale, snr_db, dynamics, noise,
+        mixture * scale, frequencies, phasors * scale, snr_db, dynamics, noise,
         scale**2, walk_variance * scale**2, about,
     )  # fmt: skip
 
 
 def _check(
-    n_steps: int, dynamics: str | None, noise: str | None, turn: float | None, plain: bool
+    n_steps: int,
+    dynamics: str | None,
+    noise: str | None,
+    freq_cycles: float | None,
+    plain: bool,
 ) -> None:
-    if n_steps < FEWEST_STEPS:
-        raise UserError(f"n_steps {n_steps}: must be {FEWEST_STEPS} or more")
+    if n_steps < MIN_STEPS:
+        raise UserError(f"n_steps {n_steps}: must be {MIN_STEPS} or more")
     if dynamics is not None and dynamics not in DYNAMICS:
         raise UserError(f"dynamics {dynamics}: must be one of {', '.join(DYNAMICS)}")
     if noise is not None and noise not in NOISES:
         raise UserError(f"noise {noise}: must be one of {', '.join(NOISES)}")
-    if turn is not None and not 0 < turn < 0.5:
-        raise UserError(f"turn {turn}: must lie between 0 and 0.5 cycles a sample")
+    if freq_cycles is not None and not 0 < freq_cycles < 0.5:
+        raise UserError(f"freq_cycles {freq_cycles}: must lie between 0 and 0.5 cycles a sample")
     if plain and (dynamics == "drift" or noise == "impulses"):
         raise UserError("plain: there is no plain drift, and there are no plain impulses")
 
 
-def _cell(
+def _draw_labels(
     rng: Rng,
     snr_db: float | None,
     dynamics: str | None,
     noise: str | None,
-    turn: float | None,
+    freq_cycles: float | None,
     plain: bool,
 ) -> tuple[float, str, str, float]:
-    """What is not given; all of it is drawn, so that nothing given moves the others."""
+    """What is not given; all of it is drawn, so that what is given leaves the others alone."""
     drawn_db = rng.uniform(*SNR_DB)
-    fast = rng.random() < FAST_SHARE
-    drawn_turn = log_uniform(FAST if fast else SLOW, rng)
+    fast = rng.random() < FAST_FRACTION
+    drawn_frequency = log_uniform(FAST if fast else SLOW, rng)
     # The last of both tables are what no plain scene has.
     drawn_dynamics = DYNAMICS[int(rng.random() * (len(DYNAMICS) - plain))]
     drawn_noise = NOISES[int(rng.random() * (len(NOISES) - plain))]
@@ -194,111 +274,116 @@ def _cell(
         drawn_db if snr_db is None else float(snr_db),
         dynamics or drawn_dynamics,
         noise or drawn_noise,
-        turn or drawn_turn,
+        freq_cycles or drawn_frequency,
     )
 
 
-def _walk_variance(course: Complex[np.ndarray, " T"]) -> float:
-    """Mean variance that each coefficient of a course gains a sample."""
-    gained = np.diff(course)
-    return float(np.mean(gained.real**2 + gained.imag**2) / 2)
+def _walk_variance(envelope: Complex[np.ndarray, " T"]) -> float:
+    """Mean variance that each coefficient of an envelope gains a sample."""
+    increments = np.diff(envelope)
+    return float(np.mean(increments.real**2 + increments.imag**2) / 2)
 
 
-def _detuned(
+def _detune(
     phasor: Complex[np.ndarray, " T"],
     dynamics: str,
     step: float,
-    turn: float,
+    freq_cycles: float,
     plain: bool,
     rng: Rng,
 ) -> tuple[Complex[np.ndarray, " T"], About]:
-    """The phasor as it stands to the frequency that is named."""
+    """The phasor relative to the nominal frequency."""
     if plain:
         return phasor, {}
-    deviation, about = draw_detuning(dynamics, len(phasor), step, turn, rng=rng)
+    deviation, about = draw_detuning(dynamics, len(phasor), step, freq_cycles, rng=rng)
     if deviation is None:
         return phasor, about
     cycles = np.cumsum(deviation) - deviation
     return phasor * np.exp(2j * np.pi * cycles), about
 
 
-def _others(
-    turn: float, n: int, step: float, power: float, plain: bool, rng: Rng
+def _draw_others(
+    freq_cycles: float, n: int, step: float, power: float, plain: bool, rng: Rng
 ) -> tuple[tuple[float, ...], list[Complex[np.ndarray, " T"]], About]:
     """Frequencies of all known tones, the phasors of those beside the first, what was drawn."""
-    turns, phasors, about = [turn], [], About()
+    frequencies, phasors, about = [freq_cycles], [], About()
     alone = plain or rng.random() < ALONE
-    for index in range(0 if alone else int(rng.integers(1, MOST_TONES))):
-        place = _place(turn, n, turns, rng)
-        if place is None:
+    for number in range(0 if alone else int(rng.integers(1, MAX_TONES))):
+        frequency = _draw_frequency(freq_cycles, n, frequencies, rng)
+        if frequency is None:
             continue
         level_db, dynamics = rng.uniform(*LEVEL_DB), str(rng.choice(MILD))
-        course, _ = draw_envelope(dynamics, n, step, mild=True, rng=rng)
+        envelope, _ = draw_envelope(dynamics, n, step, mild=True, rng=rng)
         amplitude = math.sqrt(2 * power * 10 ** (level_db / 10))
-        turns.append(place)
-        phasors.append(amplitude * np.exp(2j * np.pi * rng.random()) * course)
-        about |= {f"tone_{index + 1}_db": level_db, f"tone_{index + 1}_dynamics": dynamics}
-    return tuple(turns), phasors, about
+        frequencies.append(frequency)
+        phasors.append(amplitude * np.exp(2j * np.pi * rng.random()) * envelope)
+        about |= {f"tone_{number + 1}_db": level_db, f"tone_{number + 1}_dynamics": dynamics}
+    return tuple(frequencies), phasors, about
 
 
-def _place(turn: float, n: int, taken: Sequence[float], rng: Rng) -> float | None:
+def _draw_frequency(
+    freq_cycles: float, n: int, occupied: Sequence[float], rng: Rng
+) -> float | None:
     """A frequency for a further tone, near the first, a multiple of it or anywhere."""
-    for _ in range(20):
-        near = turn + rng.choice([-1, 1]) * max(turn * log_uniform(NEAR, rng), NEAR_BINS / n)
-        multiple = turn * float(rng.choice(MULTIPLES))
-        far = log_uniform((max(turn / 30, NEAR_BINS / n), 0.49), rng)
-        place = float(rng.choice([near, multiple, far], p=[0.5, 0.25, 0.25]))
-        clear = all(abs(place - other) >= 0.999 * NEAR_BINS / n for other in taken)
-        if clear and NEAR_BINS / n <= place <= 0.495:
-            return place
+    lowest = NEAR_BINS / n
+    for _ in range(N_TRIALS):
+        sign = rng.choice([-1, 1])
+        near = freq_cycles + sign * max(freq_cycles * log_uniform(NEAR, rng), lowest)
+        multiple = freq_cycles * float(rng.choice(MULTIPLES))
+        far = log_uniform((max(freq_cycles / 30, lowest), FAST[1]), rng)
+        frequency = float(rng.choice([near, multiple, far], p=PLACEMENTS))
+        is_clear = all(abs(frequency - other) >= 0.999 * NEAR_BINS / n for other in occupied)
+        if is_clear and lowest <= frequency <= MAX_FREQ_CYCLES:
+            return frequency
     return None
 
 
-def _spoil(
-    heard: Float[np.ndarray, " T"], step: float, rng: Rng
+def _add_nuisances(
+    mixture: Float[np.ndarray, " T"], step: float, rng: Rng
 ) -> tuple[Float[np.ndarray, " T"], About]:
     """Offset, trend, clipping, quantisation and gaps, each where the draw says so."""
     about: About = {}
-    rms, place = float(np.sqrt(np.mean(heard * heard))), np.linspace(-1.0, 1.0, len(heard))
+    rms, time = float(np.sqrt(np.mean(mixture * mixture))), np.linspace(-1.0, 1.0, len(mixture))
     sizes = log_uniform(OFFSET_SIZE, rng), log_uniform(TREND_SIZE, rng)
     signs, chances = rng.choice([-1.0, 1.0], 2), rng.random(5)
     if chances[0] < OFFSET:
         about["offset"] = float(signs[0] * sizes[0] * rms)
-        heard = heard + about["offset"]
+        mixture = mixture + about["offset"]
     if chances[1] < TREND:
         about["trend"], power = float(signs[1] * sizes[1] * rms), int(rng.integers(1, 3))
         about["trend_power"] = float(power)
-        heard = heard + about["trend"] * place**power
+        mixture = mixture + about["trend"] * time**power
     if chances[2] < CLIPPING:
-        heard, about["clip_quantile"] = _clipped(heard, rng)
+        mixture, about["clip_quantile"] = _clip(mixture, rng)
     if chances[3] < QUANTISATION:
-        heard, about["bits"] = _quantised(heard, rng)
+        mixture, about["bits"] = _quantise(mixture, rng)
     if chances[4] < GAPS:
-        heard, about["lost"] = _with_gaps(heard, step, rng)
-    return heard, about
+        mixture, about["lost"] = _cut_gaps(mixture, step, rng)
+    return mixture, about
 
 
-def _clipped(heard: Float[np.ndarray, " T"], rng: Rng) -> tuple[Float[np.ndarray, " T"], float]:
-    share, mean = rng.uniform(*CLIP_QUANTILE), heard.mean()
-    reach = np.quantile(np.abs(heard - mean), share)
-    return np.clip(heard, mean - reach, mean + reach), share
+def _clip(mixture: Float[np.ndarray, " T"], rng: Rng) -> tuple[Float[np.ndarray, " T"], float]:
+    quantile, mean = rng.uniform(*CLIP_QUANTILE), mixture.mean()
+    distance = np.quantile(np.abs(mixture - mean), quantile)
+    return np.clip(mixture, mean - distance, mean + distance), quantile
 
 
-def _quantised(heard: Float[np.ndarray, " T"], rng: Rng) -> tuple[Float[np.ndarray, " T"], float]:
+def _quantise(mixture: Float[np.ndarray, " T"], rng: Rng) -> tuple[Float[np.ndarray, " T"], float]:
     """Rounded to whole multiples of a quantum; the noise at the tone has variance 1."""
-    bits, span = int(rng.integers(BITS[0], BITS[1] + 1)), float(np.ptp(heard))
+    bits, span = int(rng.integers(BITS[0], BITS[1] + 1)), float(np.ptp(mixture))
+    # Derived: rounding to a quantum q has variance q^2 / 12.
     quantum = min(span / 2**bits, math.sqrt(12 * COARSEST))
-    return quantum * np.round(heard / quantum), math.log2(span / quantum)
+    return quantum * np.round(mixture / quantum), math.log2(span / quantum)
 
 
-def _with_gaps(
-    heard: Float[np.ndarray, " T"], step: float, rng: Rng
+def _cut_gaps(
+    mixture: Float[np.ndarray, " T"], step: float, rng: Rng
 ) -> tuple[Float[np.ndarray, " T"], float]:
     """NaN in some stretches and, in half of these scenes, at single samples."""
-    n = len(heard)
+    n = len(mixture)
     lost = rng.random(n) < (rng.uniform(0.0, LOST) if rng.random() < 0.5 else 0.0)
-    for _ in range(int(rng.integers(1, MOST_GAPS + 1))):
+    for _ in range(int(rng.integers(1, MAX_GAPS + 1))):
         length = min(step * log_uniform(GAP_STEPS, rng), LONGEST_GAP * n)
         start = int(rng.integers(0, n))
         lost[start : start + max(1, round(length))] = True
-    return np.where(lost, np.nan, heard), float(lost.mean())
+    return np.where(lost, np.nan, mixture), float(lost.mean())

@@ -1,10 +1,10 @@
-"""Wanted tones out of a recording, so that the rest is a background to train on.
+"""Removal of the wanted tones from a recording, so that the rest is a background to train on.
 
 Harmonic least squares in overlapping windows: in each, sines and cosines of all wanted tones, an
-offset and a slope. That takes out the noise within about a window's inverse of each tone, too, and
-a network that learned from such a hole would think that noise is never there. So the hole is filled
-with noise of the same recording: what the same least squares find beside the tone, where only noise
-is, moved to the tone's place. Axes: T samples, K tones, W windows.
+offset and a slope. That removes the noise within about a window's inverse of each tone, too, and a
+network trained on such a notch would learn that noise is never there. So the notch is filled with
+noise of the same recording: what the same least squares find beside the tone, where only noise is,
+shifted to the tone. Axes: T samples, K tones, W windows.
 """
 
 from __future__ import annotations
@@ -18,255 +18,336 @@ from jaxtyping import Bool, Complex, Float
 
 from tonesieve.errors import UserError
 
-# A window has at least so many periods of the slowest tone, and of the closest beat.
-LEAST_PERIODS, LEAST_BEATS = 16, 1.5
-LEAST_WINDOWS = 2  # that fit the recording
-# Windows of this ratio are tried, the longest first.
-STEP = 2**0.5
-# The tone is gone where neither its hole, up to an inverse window away, nor its surroundings, 0.7
-# to 2.5 away, are louder than so many times what lies beyond, six to sixteen away.
-WITHIN, NEAR, BEYOND, LOUDER = (0.0, 1.0), (0.7, 2.5), (6.0, 16.0), 1.5
-MOST_PIECES = 4
-# A tone is looked for this far from where it was said to be; it is there at so many times the
-# median power around.
-SEARCH, THERE = 0.01, 30.0
-# The noise that fills a hole is taken so many inverse windows away.
-ASIDE = (3.0, 4.0, 5.0, 6.0, 8.0)
-MOST_WHITENING = 16
+# Chosen, not tuned: a window has at least this many periods of a lone tone, or of the closest beat.
+MIN_PERIODS, MIN_BEATS = 16, 1.5
+# Guard: windows that have to fit the recording.
+MIN_WINDOWS = 2
+# Chosen: ratio of the window lengths that are tried, the longest first.
+WINDOW_RATIO = 2**0.5
+# Chosen, not tuned: the tone is removed where the power density neither in its notch, up to an
+# inverse window away, nor beside it, 0.7 to 2.5 away, exceeds this ratio to the density beyond,
+# six to sixteen away.
+NOTCH, BESIDE, BEYOND, MAX_EXCESS = (0.0, 1.0), (0.7, 2.5), (6.0, 16.0), 1.5
+# Chosen: pieces of a recording in which that is checked.
+MAX_PIECES = 4
+# Chosen, not tuned: a tone is searched this far from its nominal frequency, over it; it is
+# detected at this ratio to the median power around.
+SEARCH_RATIO, DETECTION_RATIO = 0.01, 30.0
+# Chosen, not tuned: distances from the tone, in inverse windows, of the noise that fills a notch,
+# the first that is free of tones.
+FILL_OFFSETS = (3.0, 4.0, 5.0, 6.0, 8.0)
+# Guard: singular values below this, over the largest, count as 0 in the fits.
+FIT_RCOND = 1e-9
 
 
 @dataclass(frozen=True)
 class Removal:
-    """What is left, what was taken, and how."""
+    """A recording without its tones, and the tones.
 
-    background: Float[np.ndarray, " T"]  # NaN in gaps
+    Parameters
+    ----------
+    background : ndarray, shape (T,)
+        The recording without the tones, notches filled; NaN in gaps.
+    frequencies_hz : tuple of float
+        Where the tones are.
+    detected : tuple of bool
+        Whether each tone stands out of the noise.
+    window : int
+        Length of the windows, samples.
+    filled : tuple of int
+        Sides that the noise in each notch was taken from, 0 to 2.
+    phasors : ndarray, shape (W, K)
+        Complex amplitudes by window.
+    hop : int
+        Samples between two windows.
+    """
+
+    background: Float[np.ndarray, " T"]
     frequencies_hz: tuple[float, ...]
-    found: tuple[bool, ...]  # whether each tone stands out at all
-    window: int  # samples
-    filled: tuple[int, ...]  # sides that the noise in each hole was taken from: 0 to 2
-    levels: Complex[np.ndarray, "W K"]  # amplitudes and phases by window
-    hop: int  # samples between two windows
+    detected: tuple[bool, ...]
+    window: int
+    filled: tuple[int, ...]
+    phasors: Complex[np.ndarray, "W K"]
+    hop: int
 
     def amplitudes(self) -> Float[np.ndarray, " K"]:
         """Root mean square amplitude of every tone over the windows."""
-        return np.sqrt(np.mean(np.abs(self.levels) ** 2, axis=0))
+        return np.sqrt(np.mean(np.abs(self.phasors) ** 2, axis=0))
 
     def wander_hz(self, rate_hz: float) -> Float[np.ndarray, " K"]:
         """Standard deviation of every tone's frequency from window to window; noise adds to it."""
-        if len(self.levels) < 3:
-            return np.zeros(self.levels.shape[1])
-        turned = np.angle(self.levels[1:] * self.levels[:-1].conj())
-        return np.asarray(np.std(turned, axis=0) / (2 * np.pi) * rate_hz / self.hop)
+        if len(self.phasors) < 3:
+            return np.zeros(self.phasors.shape[1])
+        rotation = np.angle(self.phasors[1:] * self.phasors[:-1].conj())
+        return np.asarray(np.std(rotation, axis=0) / (2 * np.pi) * rate_hz / self.hop)
 
     def fading(self) -> Float[np.ndarray, " K"]:
         """Standard deviation of the logarithm of every tone's amplitude."""
-        return np.asarray(np.std(np.log(np.abs(self.levels) + 1e-300), axis=0))
+        return np.asarray(np.std(np.log(np.abs(self.phasors) + 1e-300), axis=0))
 
 
 def remove_tones(samples: Float[np.ndarray, " T"], rate_hz: float, hz: Sequence[float]) -> Removal:
-    """Take the tones near ``hz`` out of a recording (NaN in gaps), and fill the holes.
+    """Remove tones from a recording, and fill the notches.
 
-    The window is the longest after which nothing of the tones is left around them. Raises
-    `UserError` for a recording that is too short.
+    The window is the longest after which nothing of the tones is left around them.
+
+    Parameters
+    ----------
+    samples : ndarray, shape (T,)
+        The recording; NaN in gaps.
+    rate_hz : float
+        Sampling rate.
+    hz : sequence of float
+        Nominal frequencies of the tones.
+
+    Returns
+    -------
+    Removal
+        The background, and the tones.
+
+    Raises
+    ------
+    UserError
+        For a recording that is too short.
     """
     good = np.isfinite(samples)
     mean = float(samples[good].mean())
-    whole = np.where(good, samples, np.interp(np.arange(len(samples)), np.flatnonzero(good),
-                                              samples[good])) - mean  # fmt: skip
-    tones = [find_tone(whole, rate_hz, f, [g for g in hz if g != f]) for f in hz]
+    filled_samples = np.where(good, samples, np.interp(np.arange(len(samples)),
+                                                       np.flatnonzero(good),
+                                                       samples[good])) - mean  # fmt: skip
+    tones = [find_tone(filled_samples, rate_hz, f, [g for g in hz if g != f]) for f in hz]
     frequencies = tuple(f for f, _ in tones)
     shortest = shortest_window(frequencies, rate_hz)
-    if len(whole) < LEAST_WINDOWS * shortest:
+    n_needed = MIN_WINDOWS * shortest
+    if len(filled_samples) < n_needed:
         raise UserError(
-            f"too short: {len(whole)} samples, and to tell these tones from the noise takes at "
-            f"least {LEAST_WINDOWS * shortest} ({LEAST_WINDOWS * shortest / rate_hz:g} s)"
+            f"too short: {len(filled_samples)} samples, and to separate these tones from the noise "
+            f"takes at least {n_needed} ({n_needed / rate_hz:g} s)"
         )
     window = shortest
-    for candidate in _candidates(shortest, len(whole) // LEAST_WINDOWS):
-        fit = fit_tones(whole, good, rate_hz, frequencies, candidate)
-        rest = whole - fit.tones.sum(axis=1)
-        if all(_gone(rest, rate_hz, frequencies, k, candidate) for k in range(len(frequencies))):
+    for candidate in _candidates(shortest, len(filled_samples) // MIN_WINDOWS):
+        fit = fit_tones(filled_samples, good, rate_hz, frequencies, candidate)
+        residual = filled_samples - fit.tones.sum(axis=1)
+        if all(
+            _is_removed(residual, rate_hz, frequencies, k, candidate)
+            for k in range(len(frequencies))
+        ):
             window = candidate
             break
-    fit = fit_tones(whole, good, rate_hz, frequencies, window)
-    rest = whole - fit.tones.sum(axis=1)
-    filling, filled = _filling(rest, good, rate_hz, frequencies, window)
-    background = np.where(good, rest + filling, np.nan)
-    found = tuple(there for _, there in tones)
-    return Removal(background, frequencies, found, window, filled, fit.levels, fit.hop)
+    fit = fit_tones(filled_samples, good, rate_hz, frequencies, window)
+    residual = filled_samples - fit.tones.sum(axis=1)
+    filling, n_sides = _filling(residual, good, rate_hz, frequencies, window)
+    background = np.where(good, residual + filling, np.nan)
+    detected = tuple(is_detected for _, is_detected in tones)
+    return Removal(background, frequencies, detected, window, n_sides, fit.phasors, fit.hop)
 
 
 def shortest_window(frequencies_hz: Sequence[float], rate_hz: float) -> int:
-    """Samples in which the tones can be told from an offset, a slope and each other."""
+    """Find how many samples separate the tones from an offset, a slope and each other.
+
+    Parameters
+    ----------
+    frequencies_hz : sequence of float
+        The tones.
+    rate_hz : float
+        Sampling rate.
+
+    Returns
+    -------
+    int
+        Length of a window.
+    """
     f = np.sort(frequencies_hz)
     beat = float(np.diff(f).min()) if len(f) > 1 else np.inf
-    return int(np.ceil(rate_hz * max(LEAST_PERIODS / f[0] if len(f) == 1 else 2 / f[0],
-                                     LEAST_BEATS / beat)))  # fmt: skip
+    return int(np.ceil(rate_hz * max(MIN_PERIODS / f[0] if len(f) == 1 else 2 / f[0],
+                                     MIN_BEATS / beat)))  # fmt: skip
 
 
 def _candidates(shortest: int, longest: int) -> list[int]:
-    n = int(np.log(longest / shortest) / np.log(STEP))
-    return [round(shortest * STEP**i) for i in range(n, -1, -1)]
+    n = int(np.log(longest / shortest) / np.log(WINDOW_RATIO))
+    return [round(shortest * WINDOW_RATIO**i) for i in range(n, -1, -1)]
 
 
 def find_tone(
-    whole: Float[np.ndarray, " T"], rate_hz: float, hz: float, others: Sequence[float]
+    samples: Float[np.ndarray, " T"], rate_hz: float, hz: float, others: Sequence[float]
 ) -> tuple[float, bool]:
-    """Where a tone near ``hz`` really is, and whether it stands out at all; else ``hz``."""
-    n = len(whole)
-    reach = max(SEARCH * hz, 2 * rate_hz / n)
-    reach = min([reach, hz / 2, *(0.3 * abs(hz - g) for g in others)])
+    """Search a tone near its nominal frequency, by the periodogram's maximum.
+
+    Parameters
+    ----------
+    samples : ndarray, shape (T,)
+        The recording, without gaps.
+    rate_hz : float
+        Sampling rate.
+    hz : float
+        Nominal frequency.
+    others : sequence of float
+        Nominal frequencies of the other tones.
+
+    Returns
+    -------
+    frequency : float
+        Hz, to as many digits as the recording resolves; ``hz`` where there is no maximum.
+    detected : bool
+        Whether the tone stands out of the noise.
+    """
+    n = len(samples)
+    search_hz = max(SEARCH_RATIO * hz, 2 * rate_hz / n)
+    search_hz = min([search_hz, hz / 2, *(0.3 * abs(hz - g) for g in others)])
     frequencies, power = scipy.signal.periodogram(
-        whole, rate_hz, window="hann", nfft=4 * n, detrend="linear"
+        samples, rate_hz, window="hann", nfft=4 * n, detrend="linear"
     )
-    near = np.abs(frequencies - hz) <= reach
-    around = (np.abs(frequencies - hz) <= max(10 * reach, 40 * rate_hz / n)) & ~near
+    distance = np.abs(frequencies - hz)
+    near = distance <= search_hz
+    around = (distance <= max(10 * search_hz, 40 * rate_hz / n)) & ~near
     if not near.any() or not around.any():
         return hz, False
-    at = int(np.flatnonzero(near)[np.argmax(power[near])])
-    there = bool(power[at] > THERE * np.median(power[around]))
-    inside = at not in (np.flatnonzero(near)[0], np.flatnonzero(near)[-1])
-    if not (there and inside):
-        return hz, there
-    digits = int(np.ceil(-np.log10(rate_hz / n / 20 / hz)))  # as many as the recording tells
-    return float(f"{frequencies[at]:.{max(digits, 3)}g}"), True
+    peak = int(np.flatnonzero(near)[np.argmax(power[near])])
+    is_detected = bool(power[peak] > DETECTION_RATIO * np.median(power[around]))
+    is_maximum = peak not in (np.flatnonzero(near)[0], np.flatnonzero(near)[-1])
+    if not (is_detected and is_maximum):
+        return hz, is_detected
+    digits = int(np.ceil(-np.log10(rate_hz / n / 20 / hz)))  # as many as the recording resolves
+    return float(f"{frequencies[peak]:.{max(digits, 3)}g}"), True
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Every tone as least squares have it, and its complex amplitude in every window."""
+    """Tones fitted by least squares.
+
+    Parameters
+    ----------
+    tones : ndarray, shape (T, K)
+        The tones.
+    phasors : ndarray, shape (W, K)
+        Complex amplitudes by window.
+    hop : int
+        Samples between two windows.
+    """
 
     tones: Float[np.ndarray, "T K"]
-    levels: Complex[np.ndarray, "W K"]
+    phasors: Complex[np.ndarray, "W K"]
     hop: int
 
 
 def fit_tones(
-    whole: Float[np.ndarray, " T"],
+    samples: Float[np.ndarray, " T"],
     good: Bool[np.ndarray, " T"],
     rate_hz: float,
     frequencies_hz: Sequence[float],
     window: int,
 ) -> Fit:
-    """Sines and cosines fitted in windows that overlap by three quarters, joined by weights."""
-    n, n_tones = len(whole), len(frequencies_hz)
+    """Fit sines and cosines in windows that overlap by three quarters, joined by overlap-add.
+
+    Parameters
+    ----------
+    samples : ndarray, shape (T,)
+        The recording, finite.
+    good : ndarray of bool, shape (T,)
+        False in gaps, which have no weight.
+    rate_hz : float
+        Sampling rate.
+    frequencies_hz : sequence of float
+        The tones.
+    window : int
+        Length of a window, samples.
+
+    Returns
+    -------
+    Fit
+        Tones and phasors.
+    """
+    n, n_tones = len(samples), len(frequencies_hz)
     starts = np.unique(np.round(np.linspace(0, n - window, -(-4 * (n - window) // window) + 1)))
     weight = np.hanning(window + 2)[1:-1] + 1e-3
-    place = np.arange(window)
-    turns = np.outer(place, frequencies_hz) / rate_hz
-    phasors = np.exp(2j * np.pi * turns)
-    trend = np.stack([np.ones(window), (place - window / 2) / window], axis=1)
-    rows = np.concatenate([phasors.real, -phasors.imag, trend], axis=1)
+    index = np.arange(window)
+    cycles = np.outer(index, frequencies_hz) / rate_hz
+    carrier = np.exp(2j * np.pi * cycles)
+    trend = np.stack([np.ones(window), (index - window / 2) / window], axis=1)
+    design = np.concatenate([carrier.real, -carrier.imag, trend], axis=1)
     tones, total = np.zeros((n, n_tones)), np.zeros(n)
-    levels = []
+    phasors = []
     for start in starts.astype(int):
         part = slice(start, start + window)
         root = np.sqrt(weight * good[part])
-        found = np.linalg.lstsq(rows * root[:, None], whole[part] * root, rcond=1e-9)[0]
-        level = found[:n_tones] + 1j * found[n_tones : 2 * n_tones]
-        tones[part] += weight[:, None] * (phasors * level).real
+        fit = np.linalg.lstsq(design * root[:, None], samples[part] * root, rcond=FIT_RCOND)[0]
+        phasor = fit[:n_tones] + 1j * fit[n_tones : 2 * n_tones]
+        tones[part] += weight[:, None] * (carrier * phasor).real
         total[part] += weight
-        # As they are at the window's middle, over what a steady tone of that frequency would be.
-        levels.append(level * np.exp(-2j * np.pi * start * np.array(frequencies_hz) / rate_hz))
+        # Relative to a steady tone of that frequency.
+        phasors.append(phasor * np.exp(-2j * np.pi * start * np.array(frequencies_hz) / rate_hz))
     hop = int(starts[1] - starts[0]) if len(starts) > 1 else window
-    return Fit(tones / total[:, None], np.array(levels), hop)
+    return Fit(tones / total[:, None], np.array(phasors), hop)
 
 
-def _gone(
-    rest: Float[np.ndarray, " T"],
+def _is_removed(
+    residual: Float[np.ndarray, " T"],
     rate_hz: float,
     frequencies_hz: Sequence[float],
     k: int,
     window: int,
 ) -> bool:
-    """Whether no tone is left around the hole that a window of this length makes, at any time.
+    """Whether no tone is left around the notch that a window of this length makes, at any time.
 
-    Every quarter for itself, where it holds two windows: a tone that wandered in one alone would
-    be noise of a kind there that looks just like the tone.
+    Every quarter by itself, where it holds two windows: a tone that drifted in one alone would be
+    noise there that looks just like the tone.
     """
-    n_pieces = int(np.clip(len(rest) // (2 * window), 1, MOST_PIECES))
-    pieces = np.array_split(rest, n_pieces)
-    return all(_piece_gone(piece, rate_hz, frequencies_hz, k, window) for piece in pieces)
+    n_pieces = int(np.clip(len(residual) // (2 * window), 1, MAX_PIECES))
+    pieces = np.array_split(residual, n_pieces)
+    return all(_is_removed_in(piece, rate_hz, frequencies_hz, k, window) for piece in pieces)
 
 
-def _piece_gone(
-    rest: Float[np.ndarray, " T"],
+def _is_removed_in(
+    piece: Float[np.ndarray, " T"],
     rate_hz: float,
     frequencies_hz: Sequence[float],
     k: int,
     window: int,
 ) -> bool:
-    frequencies, power = scipy.signal.periodogram(rest, rate_hz, window="hann")
-    away = np.abs(frequencies - frequencies_hz[k]) * window / rate_hz
+    frequencies, power = scipy.signal.periodogram(piece, rate_hz, window="hann")
+    distance = np.abs(frequencies - frequencies_hz[k]) * window / rate_hz
     for other, f in enumerate(frequencies_hz):
         if other != k:
-            away[np.abs(frequencies - f) * window / rate_hz < NEAR[0]] = np.inf
-    away[frequencies * window / rate_hz < NEAR[0]] = np.inf
-    rings = [(away >= low) & (away < high) for low, high in (WITHIN, NEAR)]
-    beyond = (away >= BEYOND[0]) & (away < BEYOND[1])
+            distance[np.abs(frequencies - f) * window / rate_hz < BESIDE[0]] = np.inf
+    distance[frequencies * window / rate_hz < BESIDE[0]] = np.inf
+    rings = [(distance >= low) & (distance < high) for low, high in (NOTCH, BESIDE)]
+    beyond = (distance >= BEYOND[0]) & (distance < BEYOND[1])
     if not beyond.any():
         return True
-    most = LOUDER * power[beyond].mean()
+    most = MAX_EXCESS * power[beyond].mean()
     return all(power[ring].mean() <= most for ring in rings if ring.any())
 
 
 def _filling(
-    rest: Float[np.ndarray, " T"],
+    residual: Float[np.ndarray, " T"],
     good: Bool[np.ndarray, " T"],
     rate_hz: float,
     frequencies_hz: Sequence[float],
     window: int,
 ) -> tuple[Float[np.ndarray, " T"], tuple[int, ...]]:
-    """Noise for the holes, and from how many sides of each it came."""
-    n = len(rest)
-    whole = scipy.signal.hilbert(rest)
-    filling, filled = np.zeros(n), []
+    """Noise for the notches, and from how many sides of each it came."""
+    n = len(residual)
+    analytic = scipy.signal.hilbert(residual)
+    filling, n_sides = np.zeros(n), []
     for k, f in enumerate(frequencies_hz):
         others = [g for g in frequencies_hz if g != f]
-        sides = [side for sign in (-1, 1) if (side := _aside(f, others, sign, rate_hz, window))]
-        filled.append(len(sides))
+        sides = [side for sign in (-1, 1) if (side := _sideband(f, others, sign, rate_hz, window))]
+        n_sides.append(len(sides))
         for side in sides:
-            turn = np.exp(-2j * np.pi * np.arange(n) * (side - f) / rate_hz)
-            fit = fit_tones((whole * turn).real, good, rate_hz, frequencies_hz, window)
+            shift = np.exp(-2j * np.pi * np.arange(n) * (side - f) / rate_hz)
+            fit = fit_tones((analytic * shift).real, good, rate_hz, frequencies_hz, window)
             filling += fit.tones[:, k] / np.sqrt(len(sides))
-    return filling, tuple(filled)
+    return filling, tuple(n_sides)
 
 
-def _aside(
+def _sideband(
     f: float, others: Sequence[float], sign: int, rate_hz: float, window: int
 ) -> float | None:
     """A frequency on one side of a tone with noise alone around it; None where there is none."""
     width = rate_hz / window
-    for steps in ASIDE:
-        side = f + sign * steps * width
-        inside = 2 * width < side < rate_hz / 2 - 2 * width
-        if inside and all(abs(side - g) >= 1.5 * width for g in others):
+    for offset in FILL_OFFSETS:
+        side = f + sign * offset * width
+        is_inside = 2 * width < side < rate_hz / 2 - 2 * width
+        if is_inside and all(abs(side - g) >= 1.5 * width for g in others):
             return side
     return None
-
-
-def whitening_of(samples: Float[np.ndarray, " T"]) -> tuple[float, ...]:
-    """Coefficients upon past samples that make noise white when added to the present one.
-
-    Burg's method, of the order that the Bayesian information criterion asks for; gaps are bridged.
-    """
-    good = np.isfinite(samples)
-    whole = np.interp(np.arange(len(samples)), np.flatnonzero(good), samples[good])
-    forward = backward = whole - whole.mean()
-    n, power = len(whole), float(np.mean((whole - whole.mean()) ** 2))
-    coefficients = np.array([1.0])
-    best, found = n * np.log(power), coefficients
-    for order in range(1, min(MOST_WHITENING, n // 20) + 1):
-        ahead, behind = forward[1:], backward[:-1]
-        energy = float(ahead @ ahead + behind @ behind)
-        if energy <= 0:
-            break
-        reflection = -2 * float(ahead @ behind) / energy
-        padded = np.append(coefficients, 0.0)
-        coefficients = padded + reflection * padded[::-1]
-        forward, backward = ahead + reflection * behind, behind + reflection * ahead
-        power *= 1 - reflection**2
-        criterion = n * np.log(max(power, 1e-300)) + order * np.log(n)
-        if criterion < best:
-            best, found = criterion, coefficients
-    return tuple(float(f"{c:.9g}") for c in found[1:])

@@ -1,1 +1,1 @@
-"""Many runs: what they are, where their results live, who does them, what they come to."""
+"""Sweeps: many runs from one plan, their storage, executors, search and results."""

@@ -1,7 +1,7 @@
-"""Who does the runs: processes on this machine, or a Ray cluster.
+"""Executors of runs: processes on this machine, or a Ray cluster.
 
-An engine takes tasks and gives back outcomes as they come; a task whose worker dies under it is
-done again, elsewhere if need be.
+An executor takes tasks and returns outcomes in the order in which they finish. A task whose worker
+dies is run again, on another node if necessary.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import socket
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -19,36 +18,39 @@ from dataclasses import dataclass
 from typing import Any
 
 from tonesieve.errors import UserError
-from tonesieve.learning.runtime.processes import without_main
+from tonesieve.learning.runtime.processes import end_with_parent, without_main
 from tonesieve.sweeping.optuna_search import run_trial
 from tonesieve.sweeping.worker import FAILED, Outcome, Task
 
-# A task that takes its worker down with it this often is given up.
-MOST_ATTEMPTS = 3
+# Guard against a task that kills its worker: it fails after this many attempts.
+MAX_ATTEMPTS = 3
+# Guard against an address at which nothing accepts connections: Ray itself may wait forever.
 CONNECT_TIMEOUT_S = 10.0
+# Guard against memory: tasks that are queued on a cluster at a time.
+MAX_QUEUED = 10_000
 
 Finished = tuple[Task, Outcome]
 
 
 class Engine(ABC):
-    """Does tasks side by side."""
+    """Runs tasks in parallel."""
 
-    # Tasks that it does at a time, and those that are worth having in hand: what is asked for
-    # only as the last ones end can be chosen by them.
+    # Tasks that it runs at a time, and tasks that it queues. A search queues none, so that each
+    # trial can depend on the results of those before.
     n_workers: int
     n_queued: int
 
     @abstractmethod
     def submit(self, task: Task) -> None:
-        """Take a task in."""
+        """Queue a task."""
 
     @abstractmethod
     def wait(self) -> list[Finished]:
-        """What has been done since; waits for something."""
+        """Wait until a task finishes; return all that have finished since the last call."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of the workers; what is unfinished stays so."""
+        """Stop the workers; unfinished tasks stay unfinished."""
 
 
 def run_all(
@@ -56,16 +58,25 @@ def run_all(
     tasks: Iterable[Task],
     on_done: Callable[[Task, Outcome], None],
     *,
-    chosen: bool = False,
+    sequential: bool = False,
 ) -> None:
-    """Do tasks as they are asked for.
+    """Run tasks, taking them from the iterable as workers become free.
 
-    ``chosen``: each is chosen by what came of those before, so none is asked for before there is
-    a hand for it.
+    Parameters
+    ----------
+    engine : Engine
+        Executor.
+    tasks : iterable of Task
+        Tasks, which may be generated on demand.
+    on_done : callable
+        Called with every task that has finished and its outcome.
+    sequential : bool
+        Whether a task may depend on the outcomes of those before; then none is taken before a
+        worker is free for it.
     """
     waiting, n_open = iter(tasks), 0
     while True:
-        while n_open < (engine.n_workers if chosen else engine.n_queued):
+        while n_open < (engine.n_workers if sequential else engine.n_queued):
             task = next(waiting, None)
             if task is None:
                 break
@@ -79,7 +90,7 @@ def run_all(
 
 
 class Local(Engine):
-    """Processes on this machine, a thread each; the death of one concerns its task alone."""
+    """Processes on this machine, one thread each; if one dies, only its task is affected."""
 
     def __init__(self, n_workers: int) -> None:
         self.n_workers = self.n_queued = n_workers
@@ -88,18 +99,18 @@ class Local(Engine):
         self._attempts: dict[str, int] = {}
 
     def submit(self, task: Task) -> None:
-        """Take a task in."""
+        """Queue a task."""
         worker = self._free.pop()
-        with _as_a_worker_begins():
+        with _worker_environment():
             try:
                 future = worker.submit(run_trial, task)
-            except BrokenProcessPool:  # killed while it had nothing to do
+            except BrokenProcessPool:  # killed while idle
                 worker = _new_worker()
                 future = worker.submit(run_trial, task)
         self._open[future] = (task, worker)
 
     def wait(self) -> list[Finished]:
-        """What has been done since; a worker that died is replaced."""
+        """Wait until a task finishes; a worker that died is replaced."""
         while True:
             done, _ = wait(self._open, return_when=FIRST_COMPLETED)
             finished = [f for f in map(self._finish, done) if f is not None]
@@ -107,14 +118,14 @@ class Local(Engine):
                 return finished
 
     def close(self) -> None:
-        """Let go of the workers."""
+        """Stop the workers."""
         for worker in [*self._free, *(worker for _, worker in self._open.values())]:
             for process in list((worker._processes or {}).values()):
                 process.terminate()
             worker.shutdown(wait=True, cancel_futures=True)
 
     def _finish(self, future: Future[Outcome]) -> Finished | None:
-        """A task's outcome; None for one that is done again."""
+        """The outcome of a task; None if it is run again."""
         task, worker = self._open.pop(future)
         try:
             outcome = future.result()
@@ -122,10 +133,10 @@ class Local(Engine):
             worker.shutdown(wait=True)
             self._free.append(_new_worker())
             self._attempts[task.name] = self._attempts.get(task.name, 0) + 1
-            if self._attempts[task.name] < MOST_ATTEMPTS:
+            if self._attempts[task.name] < MAX_ATTEMPTS:
                 self.submit(task)
                 return None
-            return task, Outcome(FAILED, "its worker was killed again and again")
+            return task, Outcome(FAILED, f"its worker was killed {MAX_ATTEMPTS} times")
         except Exception as error:
             outcome = Outcome(FAILED, f"{type(error).__name__}: {error}")
         self._free.append(worker)
@@ -134,13 +145,13 @@ class Local(Engine):
 
 def _new_worker() -> ProcessPoolExecutor:
     return ProcessPoolExecutor(
-        1, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_driver
+        1, mp_context=multiprocessing.get_context("spawn"), initializer=end_with_parent
     )
 
 
 @contextmanager
-def _as_a_worker_begins() -> Iterator[None]:
-    """One thread a worker, and none runs the caller's script again."""
+def _worker_environment() -> Iterator[None]:
+    """One thread a worker; no worker runs the caller's script again."""
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"
     try:
@@ -153,62 +164,51 @@ def _as_a_worker_begins() -> Iterator[None]:
             os.environ["OMP_NUM_THREADS"] = before
 
 
-def _end_with_driver() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def follow() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
-
-
 @dataclass(frozen=True)
 class Resources:
-    """What one run takes of a cluster."""
+    """CPUs and GPUs of one run on a cluster."""
 
     cpus: float = 1.0
     gpus: float = 0.0
 
 
 class Ray(Engine):
-    """Tasks on a Ray cluster; those of a worker or node that dies are done again elsewhere."""
+    """Tasks on a Ray cluster; those of a worker or node that dies are run again on another."""
 
     def __init__(self, address: str | None, resources: Resources, n_parallel: int | None) -> None:
         self._ray = _import_ray()
-        self._begun = not self._ray.is_initialized()
-        if self._begun:
+        self._started = not self._ray.is_initialized()
+        if self._started:
             self._start(address)
         elif address is not None:
-            raise UserError(f"--address {address}: this process has joined a Ray cluster already")
-        hidden = {} if resources.gpus else {"CUDA_VISIBLE_DEVICES": ""}
-        self._work = self._ray.remote(
+            raise UserError(f"--address {address}: this process has a connection to a Ray cluster")
+        no_gpus = {} if resources.gpus else {"CUDA_VISIBLE_DEVICES": ""}
+        self._run = self._ray.remote(
             num_cpus=resources.cpus,
             num_gpus=resources.gpus,
-            max_retries=MOST_ATTEMPTS,
+            max_retries=MAX_ATTEMPTS,
             max_calls=0,
-            runtime_env={"env_vars": {"OMP_NUM_THREADS": "1", **hidden}},
+            runtime_env={"env_vars": {"OMP_NUM_THREADS": "1", **no_gpus}},
         )(run_trial)
         self._open: dict[Any, Task] = {}
-        room = self._room(resources)
-        self.n_workers = n_parallel or room
-        self.n_queued = n_parallel or 10_000  # the cluster queues what it has no room for
+        capacity = self._capacity(resources)
+        self.n_workers = n_parallel or capacity
+        self.n_queued = n_parallel or MAX_QUEUED  # the cluster queues what it cannot run yet
 
     def submit(self, task: Task) -> None:
-        """Take a task in."""
-        self._open[self._work.remote(task)] = task
+        """Queue a task."""
+        self._open[self._run.remote(task)] = task
 
     def wait(self) -> list[Finished]:
-        """What has been done since."""
+        """Wait until a task finishes."""
         done, _ = self._ray.wait(list(self._open), num_returns=1)
         return [self._finish(ref) for ref in done]
 
     def close(self) -> None:
-        """Take back what is not begun, and leave the cluster as it was."""
+        """Cancel unfinished tasks and disconnect from the cluster."""
         for ref in self._open:
             self._ray.cancel(ref, force=True)
-        if self._begun:
+        if self._started:
             self._ray.shutdown()
 
     def _finish(self, ref: Any) -> Finished:
@@ -224,7 +224,7 @@ class Ray(Engine):
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         given = address or os.environ.get("RAY_ADDRESS")
         try:
-            _knock(given or "")
+            _check_address(given or "")
             self._ray.init(
                 address=given,
                 log_to_driver=False,
@@ -233,30 +233,30 @@ class Ray(Engine):
             )
         except (OSError, ValueError, RuntimeError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise UserError(f"--address {given}: no Ray cluster answers ({reason})") from None
+            raise UserError(f"--address {given}: no Ray cluster responds ({reason})") from None
 
-    def _room(self, resources: Resources) -> int:
-        """Runs that the cluster has room for; raises `UserError` where no node has for one."""
+    def _capacity(self, resources: Resources) -> int:
+        """Runs that fit the cluster at a time; raises `UserError` if none fits a node."""
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-        asked = {"CPU": resources.cpus, "GPU": resources.gpus}
-        for name, share in asked.items():
+        required = {"CPU": resources.cpus, "GPU": resources.gpus}
+        for name, count in required.items():
             largest = max((node.get(name, 0.0) for node in nodes), default=0.0)
-            if share > largest:
+            if count > largest:
                 self.close()
                 raise UserError(
-                    f"a run asks for {share:g} {name}s, and no node has more than {largest:g}; "
+                    f"a run asks for {count:g} {name}s, and no node has more than {largest:g}; "
                     "ask for fewer"
                 )
-        room = [
-            min(int(node.get(name, 0.0) / share) for name, share in asked.items() if share)
+        by_node = [
+            min(int(node.get(name, 0.0) / count) for name, count in required.items() if count)
             for node in nodes
-            if any(asked.values())
+            if any(required.values())
         ]
-        return max(1, sum(room))
+        return max(1, sum(by_node))
 
 
-def _knock(address: str) -> None:
-    """Raise `OSError` where nobody listens at HOST:PORT: Ray itself may wait for ever."""
+def _check_address(address: str) -> None:
+    """Raise `OSError` if nothing accepts connections at HOST:PORT."""
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if port.isdigit():
         socket.create_connection((host, int(port)), CONNECT_TIMEOUT_S).close()
@@ -276,7 +276,29 @@ def _import_ray() -> Any:
 def open_engine(
     name: str, *, n_workers: int | None, address: str | None, resources: Resources
 ) -> Engine:
-    """The engine of that name: local or ray."""
+    """Create an executor by its name.
+
+    Parameters
+    ----------
+    name : str
+        "local" or "ray".
+    n_workers : int, optional
+        Runs at a time; default: one a core, or as many as fit the cluster.
+    address : str, optional
+        Address of a Ray cluster.
+    resources : Resources
+        CPUs and GPUs of one run on a cluster.
+
+    Returns
+    -------
+    Engine
+        The executor.
+
+    Raises
+    ------
+    UserError
+        If Ray is not installed, the cluster does not respond, or no node has the resources.
+    """
     if name == "ray":
         return Ray(address, resources, n_workers)
     return Local(n_workers or os.cpu_count() or 1)

@@ -1,8 +1,8 @@
-"""Searches by Optuna: what to try next, and which runs are hopeless.
+"""Searches by Optuna: the next trials, and which ones are pruned.
 
-The study lives in a file of the sweep's directory, or in a database that all workers reach. The
-driver asks for trials and tells their results; a worker reports its validation losses and asks
-whether to go on.
+The study is stored in a file of the sweep's directory, or in a database that all workers can reach.
+The driver asks for trials and reports their results; a worker reports its validation losses and
+asks whether to continue.
 """
 
 from __future__ import annotations
@@ -24,39 +24,69 @@ if TYPE_CHECKING:
     import optuna
 
 STUDY = "study.journal"
-# Trials that are drawn at random before anything is inferred from them, and epochs before any
-# is given up.
-N_RANDOM, N_SAFE_EPOCHS = 10, 3
-# Draws of the other values that a value must go with one of.
-DRAWS = 32
+# Chosen, not tuned: random trials before the sampler uses their results, and epochs before any
+# trial may be pruned.
+N_RANDOM, MIN_EPOCHS = 10, 3
+# Guard against refusing a valid space: draws of the other values that a value is checked with.
+N_DRAWS = 32
 
 
 def run_trial(task: Task) -> Outcome:
-    """Do one run on a worker; a trial of a search may be given up on the way."""
+    """Run one task on a worker; a trial of a search may be pruned.
+
+    Parameters
+    ----------
+    task : Task
+        The run.
+
+    Returns
+    -------
+    Outcome
+        How it ended.
+    """
     if task.trial is None:
         return work(task)
     study = open_study(task.trial.storage, task.trial.study, pruner=task.trial.pruner)
-    # The trial was asked for by the driver; its number is all that is known of it here.
+    # The driver created the trial; the worker has only its number.
     trial_id = study.trials[task.trial.number]._trial_id
     trial = import_optuna().trial.Trial(study, trial_id)
 
-    def judge(history: History) -> None:
+    def report(history: History) -> None:
         epoch = history[-1]
-        with warnings.catch_warnings():  # an epoch told of before a break is told of again
+        with warnings.catch_warnings():  # a resumed run reports its last epochs again
             warnings.simplefilter("ignore")
             trial.report(epoch.validation_loss, epoch.epoch)
         if trial.should_prune():
-            raise Pruned(f"hopeless after epoch {epoch.epoch}")
+            raise Pruned(f"pruned after epoch {epoch.epoch}")
 
-    return work(task, judge)
+    return work(task, report)
 
 
 def open_study(
     address: str, name: str, *, search: Search | None = None, pruner: str = "none"
 ) -> optuna.Study:
-    """The study of a sweep, begun if there is none: a journal file, or a database's URL.
+    """Open the study of a sweep; create it if a search is given and there is none.
 
-    Raises `UserError` where the database or its driver is not there.
+    Parameters
+    ----------
+    address : str
+        Path of a journal file, or URL of a database.
+    name : str
+        Name of the study.
+    search : Search, optional
+        Search that is to be continued or started; without it the study must exist.
+    pruner : str
+        "median", "halving" or "none".
+
+    Returns
+    -------
+    optuna.Study
+        The study.
+
+    Raises
+    ------
+    UserError
+        If the database or its driver is missing.
     """
     optuna = import_optuna()
     try:
@@ -71,7 +101,7 @@ def open_study(
         study = optuna.create_study(
             study_name=name, storage=storage, load_if_exists=True, direction="minimize"
         )
-        # Gone on with after a break, a search draws what it has not drawn before.
+        # A search that is continued must not draw the same values again.
         study.sampler = _sampler(search, search.seed + len(study.trials))
         return study
     except Exception as error:
@@ -79,29 +109,31 @@ def open_study(
         reason = " ".join(str(error).split())[:200]
         if isinstance(error, ImportError):
             reason = "no driver for it; for PostgreSQL: pip install 'tonesieve[postgres]'"
-        raise UserError(f"--storage {_shown(address)}: cannot be opened ({reason})") from None
+        raise UserError(
+            f"--storage {_without_password(address)}: cannot be opened ({reason})"
+        ) from None
 
 
 def _with_driver(address: str) -> str:
-    """A database's URL; for PostgreSQL the driver is named, since the default one changes."""
+    """Add the driver to the URL of a PostgreSQL database, since the default one changes."""
     scheme, _, rest = address.partition("://")
     return f"postgresql+psycopg://{rest}" if scheme in ("postgres", "postgresql") else address
 
 
-def _shown(address: str) -> str:
-    """An address without its password."""
+def _without_password(address: str) -> str:
+    """Mask the password of an address."""
     return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", address)
 
 
 def check_space(plan: Plan, base: str | Path, *, where: str) -> None:
-    """Raise `UserError` for a value that goes with none of many draws of the others."""
+    """Raise `UserError` for a value that is invalid together with every draw of the others."""
     search = plan.search
     assert search is not None
     draw = random.Random(0)
-    for key, one in search.space.items():
-        for value in one.extremes:
+    for key, dimension in search.space.items():
+        for value in dimension.extremes:
             problem = None
-            for _ in range(DRAWS):
+            for _ in range(N_DRAWS):
                 others = {name: other.draw(draw) for name, other in search.space.items()}
                 try:
                     point_of(plan, base, 0, {**others, key: value}, where=f"{where}: {key}")
@@ -123,7 +155,7 @@ def tasks_of(
     address: str,
     storage: str,
 ) -> Iterator[Task]:
-    """Trials as they are asked for: those that were broken off first, then new ones."""
+    """Generate the tasks of a search: interrupted trials first, then new ones."""
     search = plan.search
     assert search is not None
     optuna = import_optuna()
@@ -131,7 +163,7 @@ def tasks_of(
     for frozen in study.get_trials(states=(states.RUNNING,)):
         try:
             if set(frozen.params) != set(search.space):
-                raise UserError("broken off before it was drawn")
+                raise UserError("interrupted before its values were drawn")
             point = point_of(plan, base, frozen.number, frozen.params, where=where)
         except UserError:
             study.tell(frozen.number, state=states.FAIL)
@@ -142,14 +174,14 @@ def tasks_of(
         try:
             point = point_of(plan, base, trial.number, trial.params, where=where)
         except UserError:
-            # Settings that do not go together: no run, and nothing to learn but that.
+            # Invalid combination: there is no run and no result.
             study.tell(trial.number, state=states.FAIL)
             continue
         yield _task(point, trial.number, search, address, storage, study.study_name)
 
 
-def tell(study: optuna.Study, task: Task, outcome: Outcome, value: float | None) -> None:
-    """What became of a trial."""
+def report_outcome(study: optuna.Study, task: Task, outcome: Outcome, value: float | None) -> None:
+    """Report the outcome of a trial to its study."""
     optuna = import_optuna()
     states = optuna.trial.TrialState
     assert task.trial is not None
@@ -167,7 +199,7 @@ def tell(study: optuna.Study, task: Task, outcome: Outcome, value: float | None)
 def point_of(
     plan: Plan, base: str | Path, number: int, params: dict[str, Any], *, where: str
 ) -> Point:
-    """A trial as a point."""
+    """Convert a trial to a point."""
     (seed,) = plan.seed_list
     label = f"trial-{number:04d}"
     config = configure(plan, base, params, seed, where=f"{where}: {label}")
@@ -175,7 +207,7 @@ def point_of(
 
 
 def import_optuna() -> Any:
-    """Optuna, quiet; raises `UserError` where it is not installed."""
+    """Import Optuna without its log; raise `UserError` if it is not installed."""
     try:
         import optuna
     except ModuleNotFoundError:
@@ -211,19 +243,21 @@ def _pruner(name: str) -> Any:
     if name == "none":
         return optuna.pruners.NopPruner()
     if name == "halving":
-        return optuna.pruners.SuccessiveHalvingPruner(min_resource=N_SAFE_EPOCHS)
-    return optuna.pruners.MedianPruner(n_warmup_steps=N_SAFE_EPOCHS)
+        return optuna.pruners.SuccessiveHalvingPruner(min_resource=MIN_EPOCHS)
+    return optuna.pruners.MedianPruner(n_warmup_steps=MIN_EPOCHS)
 
 
 def _distributions(search: Search) -> dict[str, Any]:
     optuna = import_optuna()
     kinds = optuna.distributions
     result: dict[str, Any] = {}
-    for key, one in search.space.items():
-        if one.choice is not None:
-            result[key] = kinds.CategoricalDistribution(one.choice)
-        elif one.low is not None and one.high is not None and one.integer:
-            result[key] = kinds.IntDistribution(int(one.low), int(one.high), log=one.log)
+    for key, dimension in search.space.items():
+        if dimension.choice is not None:
+            result[key] = kinds.CategoricalDistribution(dimension.choice)
+        elif dimension.low is not None and dimension.high is not None and dimension.integer:
+            result[key] = kinds.IntDistribution(
+                int(dimension.low), int(dimension.high), log=dimension.log
+            )
         else:
-            result[key] = kinds.FloatDistribution(one.low, one.high, log=one.log)
+            result[key] = kinds.FloatDistribution(dimension.low, dimension.high, log=dimension.log)
     return result

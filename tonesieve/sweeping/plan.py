@@ -1,6 +1,6 @@
-"""A sweep's file, and the runs that it asks for.
+"""The plan of a sweep, and its runs.
 
-A *point* is one setting of what varies, under a label; with every seed it is one run.
+A *point* is one combination of the varied settings, under a label; with every seed it is one run.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from tonesieve.config.config import Config, explain, parse_yaml
+from tonesieve.config.base import Seed, Settings
+from tonesieve.config.config import Config
+from tonesieve.config.parsing import explain, parse_yaml
 from tonesieve.config.presets import change_config, shipped_experiments
-from tonesieve.config.schema import Seed, Settings
 from tonesieve.errors import UserError
 
 Changes = dict[str, Any]
-# YAML reads 64: as a number; as a label it is text.
+# YAML parses 64: as a number; as a label it is text.
 Label = Annotated[str, BeforeValidator(str)]
-# What a sweep sets itself.
-OWN = ("name", "training.seed")
+# Settings that a sweep sets itself.
+RESERVED = ("name", "training.seed")
 
 
 class Dimension(Settings):
-    """One of several values, or a number between two others, both among them."""
+    """One of several values, or a number of a closed interval."""
 
     choice: Annotated[tuple[Any, ...], Field(min_length=1)] | None = None
     low: float | None = None
@@ -38,7 +39,7 @@ class Dimension(Settings):
     integer: bool = False
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> Self:
+    def _choice_or_range(self) -> Self:
         if (self.choice is None) == (self.low is None or self.high is None):
             raise ValueError("give either choice, or low and high")
         if self.low is not None and self.high is not None:
@@ -50,13 +51,13 @@ class Dimension(Settings):
 
     @property
     def extremes(self) -> tuple[Any, ...]:
-        """Every choice, or both ends."""
+        """All choices, or both ends of the interval."""
         if self.choice is not None:
             return self.choice
         return tuple(int(x) if self.integer else x for x in (self.low, self.high) if x is not None)
 
     def draw(self, random: Random) -> Any:
-        """One of its values."""
+        """Draw a value."""
         if self.choice is not None:
             return random.choice(self.choice)
         low, high = self.extremes
@@ -64,38 +65,38 @@ class Dimension(Settings):
 
 
 class Search(Settings):
-    """What Optuna is to look for, and where."""
+    """Space and method of a search by Optuna."""
 
     space: Annotated[dict[str, Dimension], Field(min_length=1)]
     trials: Annotated[int, Field(ge=1)] = 40
     sampler: Literal["tpe", "random"] = "tpe"
     pruner: Literal["median", "halving", "none"] = "median"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    # Refused before training where the untrained network takes longer a sample.
+    # Networks that take longer, microseconds a sample, are pruned before training.
     most_us_per_sample: Annotated[float, Field(gt=0)] | None = None
 
 
 class Plan(Settings):
-    """A sweep as its file has it."""
+    """The contents of a sweep's file."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     base: str = "sieve"  # a preset, a YAML file beside this one, or a run directory
     settings: Changes = Field(default_factory=dict)  # for every run, by dotted keys
-    # Values by dotted key.
+    # Values by dotted key; all combinations are run.
     grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default_factory=dict)
-    variants: dict[Label, Changes] = Field(default_factory=dict)  # bundles of changes by name
+    variants: dict[Label, Changes] = Field(default_factory=dict)  # sets of changes by name
     search: Search | None = None
     seeds: Annotated[int, Field(ge=1, le=10_000)] | Annotated[list[Seed], Field(min_length=1)] = 1
-    # Points that get fewer seeds, the first ones: those that take long.
+    # Number of seeds of points that take long; the first ones are used.
     seeds_of: dict[Label, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
-    metric: str = "shifted_mse"  # a column of the results: what is drawn, or searched for
-    # Of a source: a point's figures by column.
+    metric: str = "shifted_mse"  # column of the results that is plotted, or minimised
+    # Metrics that a source states, by point and column.
     claims: dict[Label, dict[str, float]] = Field(default_factory=dict)
-    cut: str = ""  # what was cut against the source, said under the table
+    cut: str = ""  # how the runs are shorter than the source's; shown under the table
 
     @property
     def seed_list(self) -> list[int]:
-        """The training seeds of every point."""
+        """Training seeds of every point."""
         return list(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
 
     @model_validator(mode="after")
@@ -104,23 +105,25 @@ class Plan(Settings):
         if not given:
             raise ValueError("nothing varies; give grid, variants or search")
         if "search" in given and len(given) > 1:
-            raise ValueError(f"search: stands alone; {given[0]} names its runs one by one")
+            raise ValueError(f"search: cannot be combined with {given[0]}, which lists its runs")
         if self.search and len(self.seed_list) > 1:
             raise ValueError("seeds: a search has one")
         if self.search and self.seeds_of:
             raise ValueError("seeds_of: a search has no points by name")
         most = len(self.seed_list)
-        many = next((label for label, n in self.seeds_of.items() if n > most), None)
-        if many is not None:
-            raise ValueError(f"seeds_of.{many}: {self.seeds_of[many]}; there are {most} seeds")
+        label = next((label for label, n in self.seeds_of.items() if n > most), None)
+        if label is not None:
+            raise ValueError(f"seeds_of.{label}: {self.seeds_of[label]}; there are {most} seeds")
         for name, keys in self._keys():
-            own = next((key for key in keys if key in OWN), None)
-            if own is not None:
-                raise ValueError(f"{name}.{own}: is the sweep's own; see its keys name and seeds")
+            reserved = next((key for key in keys if key in RESERVED), None)
+            if reserved is not None:
+                raise ValueError(
+                    f"{name}.{reserved}: is set by the sweep; see its keys name and seeds"
+                )
         return self
 
     def _keys(self) -> list[tuple[str, Iterable[str]]]:
-        """Where settings are changed, and which."""
+        """Sections that change settings, and the keys they change."""
         variants = [(f"variants.{label}", changes) for label, changes in self.variants.items()]
         space = self.search.space if self.search else {}
         return [
@@ -142,14 +145,29 @@ class Point:
 
     @property
     def name(self) -> str:
-        """Its folder."""
+        """Name of its folder."""
         return f"{slug(self.label)}-seed{self.seed}"
 
 
 def read_plan(source: str | Path) -> tuple[Plan, str | Path]:
-    """A sweep from its file or a shipped one by name, and the base with its path completed.
+    """Read the plan of a sweep.
 
-    Raises `UserError` for a file that is not there or that asks for what cannot be.
+    Parameters
+    ----------
+    source : str or Path
+        Path of a YAML file, or name of a sweep of the package.
+
+    Returns
+    -------
+    plan : Plan
+        The plan.
+    base : str or Path
+        Its base; a path is relative to the plan's folder.
+
+    Raises
+    ------
+    UserError
+        If the file does not exist or is not a valid plan.
     """
     text, where = _read(source)
     values = parse_yaml(text, where=where)
@@ -160,14 +178,31 @@ def read_plan(source: str | Path) -> tuple[Plan, str | Path]:
     except ValidationError as error:
         reasons = [explain(e, Plan) for e in error.errors(include_url=False)]
         raise UserError(f"{where}: {'; '.join(dict.fromkeys(reasons[:3]))}") from None
-    beside = Path(where).parent / plan.base
-    return plan, (beside if beside.exists() else plan.base)
+    path = Path(where).parent / plan.base
+    return plan, (path if path.exists() else plan.base)
 
 
 def points_of(plan: Plan, base: str | Path, *, where: str) -> list[Point]:
-    """Every run of a grid or of variants, the first seed of all points first.
+    """List the runs of a grid or of variants, the first seed of all points first.
 
-    Raises `UserError` for settings that no run can have, before any is begun.
+    Parameters
+    ----------
+    plan : Plan
+        The plan.
+    base : str or Path
+        Its base.
+    where : str
+        Where the plan is from, for the message of an error.
+
+    Returns
+    -------
+    list of Point
+        The runs.
+
+    Raises
+    ------
+    UserError
+        If the settings of a run are invalid.
     """
     labelled = _labelled(plan, where)
     points = [
@@ -177,9 +212,9 @@ def points_of(plan: Plan, base: str | Path, *, where: str) -> list[Point]:
         if number < plan.seeds_of.get(label, len(plan.seed_list))
     ]
     names = [point.name for point in points]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise UserError(f"{where}: two points would share the folder {twice}; rename one")
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise UserError(f"{where}: two points would share the folder {repeated}; rename one")
     for key in ("seeds_of", "claims"):
         unknown = next((label for label in getattr(plan, key) if label not in labelled), None)
         if unknown is not None:
@@ -190,23 +225,23 @@ def points_of(plan: Plan, base: str | Path, *, where: str) -> list[Point]:
 def configure(
     plan: Plan, base: str | Path, varied: Mapping[str, Any], seed: int, *, where: str
 ) -> Config:
-    """The settings of one run."""
-    own = {"name": plan.name, "training.seed": seed}
-    return change_config(base, {**plan.settings, **own, **varied}, where=where)
+    """Build the settings of one run."""
+    reserved = {"name": plan.name, "training.seed": seed}
+    return change_config(base, {**plan.settings, **reserved, **varied}, where=where)
 
 
 def slug(label: str) -> str:
-    """A label as the name of a folder."""
+    """Convert a label to the name of a folder."""
     return re.sub(r"[^A-Za-z0-9.+=_-]+", "-", label)
 
 
 def plan_yaml(plan: Plan) -> str:
-    """A plan as YAML, every key with its value."""
+    """Write a plan as YAML text, every key with its value."""
     return yaml.safe_dump(plan.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
 def _labelled(plan: Plan, where: str) -> dict[Label, Changes]:
-    """The points of variants and grid, crossed where both are given."""
+    """Points of the variants and the grid; all combinations if both are given."""
     rows = itertools.product(*plan.grid.values())
     grid = [dict(zip(plan.grid, values, strict=True)) for values in rows]
     result: dict[Label, Changes] = {}
@@ -216,7 +251,7 @@ def _labelled(plan: Plan, where: str) -> dict[Label, Changes]:
             words += [str(value) for value in cell.values()]
             label = ", ".join(words)
             if label in result:
-                raise UserError(f"{where}: two points would be called {label}; one is too many")
+                raise UserError(f"{where}: two points would be called {label}; remove one")
             result[label] = {**changes, **cell}
     return result
 

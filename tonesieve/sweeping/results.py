@@ -1,4 +1,4 @@
-"""What a sweep came to: a row a run, a row a point, and their words."""
+"""Results of a sweep: a row a run, a row a point, and tables of text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tonesieve.sweeping.plan import Plan, Point
 from tonesieve.sweeping.worker import FINISHED, Outcome
 from tonesieve.util.text_table import number, table
 
-# Columns of the results, and where the metrics have them.
+# Columns of the results, and their section and key in ``metrics.json``.
 COLUMNS = {
     "train_mse": ("train", "mse"),
     "test_mse": ("test", "mse"),
@@ -28,30 +28,31 @@ COLUMNS = {
     "best_epoch": ("training", "best_epoch"),
     "seconds": ("training", "seconds"),
 }
+# Columns that are means over the components.
 MEANS = ("r2", "correlation")
-# Columns that a sweep may be about.
+# Columns that a sweep may plot.
 METRICS = (*COLUMNS, *MEANS, "us_per_sample")
-# Budgets that the best of a search is told for, us a sample.
+# Chosen, not tuned: time budgets for which the best trial is shown, us a sample.
 BUDGETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
 def check_metric(plan: Plan, *, where: str) -> None:
-    """Raise `UserError` for a metric or a claim that no result has."""
-    asked = [("metric", plan.metric)]
-    asked += [(f"claims: {label}", name) for label, c in plan.claims.items() for name in c]
-    for key, name in asked:
+    """Raise `UserError` for a metric or a claim that is no column of the results."""
+    named = [("metric", plan.metric)]
+    named += [(f"claims: {label}", name) for label, c in plan.claims.items() for name in c]
+    for key, name in named:
         if name not in METRICS:
             raise UserError(f"{where}: {key}: {name}: no such column; {', '.join(METRICS)}")
     if plan.search and plan.metric in MEANS:
         raise UserError(
-            f"{where}: metric: {plan.metric}: a search looks for the least; choose test_mse"
+            f"{where}: metric: {plan.metric}: a search minimises its metric; choose test_mse"
         )
 
 
 def metric_of(
     name: str, outcome: Outcome | None, metrics: Mapping[str, Any] | None
 ) -> float | None:
-    """One figure of a run; None where it is unfinished or has none."""
+    """Return one metric of a run; None if it is unfinished or has none."""
     if outcome is None or outcome.status != FINISHED or metrics is None:
         return None
     if name == "us_per_sample":
@@ -68,7 +69,7 @@ def metric_of(
 def row_of(
     point: Point, outcome: Outcome | None, metrics: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """One run as a row; what an unfinished one has not is empty."""
+    """Convert a run to a row; what an unfinished one lacks is None."""
     row: dict[str, Any] = {"label": point.label, "seed": point.seed}
     row |= point.varied
     row["status"] = "open" if outcome is None else outcome.status
@@ -88,7 +89,20 @@ def row_of(
 
 
 def by_point(rows: pd.DataFrame, metric: str) -> list[dict[str, Any]]:
-    """Means over the seeds of every point, and the extremes of the metric."""
+    """Compute means over the seeds of every point, and the extremes of the metric.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        A row a run, as of `row_of`.
+    metric : str
+        Column of which ``lowest`` and ``highest`` are computed.
+
+    Returns
+    -------
+    list of dict
+        A row a point.
+    """
     result = []
     for label, seeds in rows.groupby("label", sort=False):
         done = seeds[seeds["status"] == FINISHED]
@@ -104,7 +118,7 @@ def by_point(rows: pd.DataFrame, metric: str) -> list[dict[str, Any]]:
 
 
 def sweep_text(result: Mapping[str, Any]) -> str:
-    """The table of a sweep, and what is to be said of it."""
+    """Format the table of a sweep, with notes and the files written."""
     lines = [search_text(result) if result["search"] else points_text(result)]
     if result["cut"]:
         lines.append(f"cut: {result['cut']}")
@@ -112,20 +126,20 @@ def sweep_text(result: Mapping[str, Any]) -> str:
         lines.append(f"{row['status']}: {row['label']}, seed {row['seed']}: {row['reason']}")
     lines.append(
         f"{result['finished']} of {result['runs']} runs finished"
-        + (f", {result['pruned']} given up as hopeless" if result["pruned"] else "")
+        + (f", {result['pruned']} pruned as hopeless" if result["pruned"] else "")
         + (
-            f", {result['refused']} of settings that do not go together"
+            f", {result['refused']} with settings that cannot be combined"
             if result["refused"]
             else ""
         )
-        + f"; {result['begun_now']} done now in {result['wall_s']:.0f} s"
+        + f"; {result['begun_now']} run now in {result['wall_s']:.0f} s"
     )
     lines.append(f"written: {', '.join(result['files'])}")
     return "\n".join(lines)
 
 
 def points_text(result: Mapping[str, Any]) -> str:
-    """A row a point: the metric and its spread over the seeds, beside the limit and the claim."""
+    """Format a row a point: the metric, its extremes over the seeds, the limit and the claim."""
     metric = result["metric"]
     others = [m for m in ("train_mse", "test_mse", "shifted_mse") if m != metric]
     claimed = list(dict.fromkeys(name for c in result["claims"].values() for name in c))
@@ -133,15 +147,15 @@ def points_text(result: Mapping[str, Any]) -> str:
     head += ["r2", *(f"claimed {name}" for name in claimed)]
     rows = [[*head, "seconds", "us/sample"]]
     for one in result["points"]:
-        spread = "-"
+        extremes = "-"
         if one["finished"] > 1:
-            spread = f"{number(one['lowest'])} to {number(one['highest'])}"
+            extremes = f"{number(one['lowest'])} to {number(one['highest'])}"
         rows.append(
             [
                 one["label"],
                 number(one[metric]),
                 str(one["finished"]),
-                spread,
+                extremes,
                 *(number(one[name]) for name in others),
                 number(one["limit"]),
                 number(one["ratio"]),
@@ -156,7 +170,7 @@ def points_text(result: Mapping[str, Any]) -> str:
 
 
 def search_text(result: Mapping[str, Any]) -> str:
-    """The best trials, and the best for every budget of time a sample."""
+    """Format the best trials, and the best within every time budget."""
     metric, keys = result["metric"], result["varied"]
     done = [row for row in result["rows"] if row["status"] == FINISHED]
     best = sorted((r for r in done if r[metric] is not None), key=lambda r: r[metric])
@@ -175,17 +189,30 @@ def search_text(result: Mapping[str, Any]) -> str:
 def best_by_budget(
     done: Sequence[Mapping[str, Any]], metric: str
 ) -> list[tuple[float, Mapping[str, Any]]]:
-    """The best run within every budget of microseconds a sample, where it differs from the last."""
-    found: list[tuple[float, Mapping[str, Any]]] = []
+    """Find the best run within every time budget; repeated ones are left out.
+
+    Parameters
+    ----------
+    done : sequence of mapping
+        Rows of finished runs.
+    metric : str
+        Column to minimise.
+
+    Returns
+    -------
+    list of tuple
+        Budget (us a sample) and row.
+    """
+    front: list[tuple[float, Mapping[str, Any]]] = []
     for budget in BUDGETS:
         within = [r for r in done if r["us_per_sample"] is not None]
         within = [r for r in within if r["us_per_sample"] <= budget and r[metric] is not None]
         if not within:
             continue
         best = min(within, key=lambda r: r[metric])
-        if not found or found[-1][1]["label"] != best["label"]:
-            found.append((float(budget), best))
-    return found
+        if not front or front[-1][1]["label"] != best["label"]:
+            front.append((float(budget), best))
+    return front
 
 
 def _trial_row(name: str, row: Mapping[str, Any], metric: str, keys: Sequence[str]) -> list[str]:

@@ -1,7 +1,7 @@
-"""Where a sweep's results live: a folder, or any address that fsspec knows.
+"""Storage of a sweep's results: a folder, or any address that fsspec supports.
 
-In a folder every run works in place. Elsewhere it works in a temporary folder, brings what is kept
-of it before, and keeps what has changed after; a file appears there whole or not at all.
+In a folder every run works in place. Otherwise it works in a temporary folder: its stored files are
+downloaded before, and those that have changed are uploaded after. Files are written atomically.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tonesieve.errors import UserError
 from tonesieve.util.files import write_text
 
 RUNS = "runs"
-Keep = Callable[[Sequence[str]], None]
+Upload = Callable[[Sequence[str]], None]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class ResultStore:
         return None if "://" in self.address else Path(self.address)
 
     def read(self, name: str) -> str | None:
-        """A text that is kept under a name; None where there is none."""
+        """Read a text file; None if there is none."""
         folder = self.folder
         try:
             if folder is not None:
@@ -46,7 +46,7 @@ class ResultStore:
             raise UserError(f"{self.address}/{name}: cannot be read ({error})") from None
 
     def write(self, name: str, text: str) -> None:
-        """Keep a text under a name."""
+        """Write a text file."""
         folder = self.folder
         if folder is not None:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -56,8 +56,8 @@ class ResultStore:
         files.makedirs(f"{root}/{name}".rpartition("/")[0], exist_ok=True)
         files.pipe_file(f"{root}/{name}", text.encode())
 
-    def make(self) -> None:
-        """See to it that it is there."""
+    def create(self) -> None:
+        """Create the folder of the runs."""
         try:
             if self.folder is not None:
                 (self.folder / RUNS).mkdir(parents=True, exist_ok=True)
@@ -66,21 +66,21 @@ class ResultStore:
                 files.makedirs(f"{root}/{RUNS}", exist_ok=True)
         except OSError as error:
             reason = error.strerror or error
-            raise UserError(f"{self.address}: cannot be made: {reason}") from None
+            raise UserError(f"{self.address}: cannot be created: {reason}") from None
 
     def runs(self) -> list[str]:
-        """Names of all runs that something is kept of."""
+        """List the names of all runs that have files."""
         if self.folder is not None:
             return sorted(path.name for path in (self.folder / RUNS).iterdir() if path.is_dir())
         files, root = self._files()
         try:
-            found = files.ls(f"{root}/{RUNS}", False)
+            paths = files.ls(f"{root}/{RUNS}", False)
         except FileNotFoundError:  # an object store has no empty folders
             return []
-        return sorted(str(name).rstrip("/").rpartition("/")[2] for name in found)
+        return sorted(str(name).rstrip("/").rpartition("/")[2] for name in paths)
 
-    def copy_in(self, name: str, path: Path) -> None:
-        """Keep a file, whatever it holds, under a name."""
+    def upload(self, name: str, path: Path) -> None:
+        """Copy a local file into the store."""
         if self.folder is not None:
             if path.resolve() != (self.folder / name).resolve():
                 shutil.copy(path, self.folder / name)
@@ -90,26 +90,26 @@ class ResultStore:
         files.put_file(str(path), f"{root}/{name}")
 
     @contextmanager
-    def workplace(self, run: str) -> Iterator[tuple[Path, Keep]]:
-        """A run's directory to work in, with what is kept of it, and what keeps files of it."""
+    def working_directory(self, run: str) -> Iterator[tuple[Path, Upload]]:
+        """Open a local directory with the stored files of a run; the function stores more."""
         if self.folder is not None:
             yield self.folder / RUNS / run, lambda names: None
             return
         files, root = self._files()
-        kept = f"{root}/{RUNS}/{run}"
+        stored = f"{root}/{RUNS}/{run}"
         with tempfile.TemporaryDirectory(prefix="tonesieve-") as temporary:
             folder = Path(temporary) / run
-            if files.exists(kept):
-                for path in files.find(kept):
-                    target = folder / str(path)[len(kept.rstrip("/")) :].lstrip("/")
+            if files.exists(stored):
+                for path in files.find(stored):
+                    target = folder / str(path)[len(stored.rstrip("/")) :].lstrip("/")
                     target.parent.mkdir(parents=True, exist_ok=True)
                     files.get_file(path, str(target))
 
-            def keep(names: Sequence[str]) -> None:
+            def upload(names: Sequence[str]) -> None:
                 for name in names:
-                    self.copy_in(f"{RUNS}/{run}/{name}", folder / name)
+                    self.upload(f"{RUNS}/{run}/{name}", folder / name)
 
-            yield folder, keep
+            yield folder, upload
 
     def _files(self) -> tuple[Any, str]:
         from fsspec.core import url_to_fs
@@ -117,5 +117,5 @@ class ResultStore:
         try:
             files, root = url_to_fs(self.address)
         except (ValueError, ImportError) as error:
-            raise UserError(f"{self.address}: no such kind of address ({error})") from None
+            raise UserError(f"{self.address}: unknown kind of address ({error})") from None
         return files, str(root).rstrip("/")

@@ -1,4 +1,4 @@
-"""The verb ``sweep``: many runs from one file, here or on a cluster; gone on with at any time."""
+"""The verb ``sweep``: many runs from one file, local or on a cluster; resumed at any time."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import pandas as pd
 from filelock import FileLock, Timeout
 from matplotlib.figure import Figure
 
-from tonesieve.commands.train import FIGURES
+from tonesieve.commands.run_files import FIGURES
 from tonesieve.config.config import from_yaml, to_yaml
 from tonesieve.errors import UserError
-from tonesieve.evaluation.plots import run_plots as draw
 from tonesieve.evaluation.plots import sweep_plots
+from tonesieve.evaluation.plots.run_plots import save_figure
 from tonesieve.inference.run_directory import CONFIG
 from tonesieve.sweeping.executors import Engine, Resources, open_engine, run_all
 from tonesieve.sweeping.optuna_search import (
@@ -25,8 +25,8 @@ from tonesieve.sweeping.optuna_search import (
     check_space,
     open_study,
     point_of,
+    report_outcome,
     tasks_of,
-    tell,
 )
 from tonesieve.sweeping.plan import Plan, Point, plan_yaml, points_of, read_plan
 from tonesieve.sweeping.results import best_by_budget, by_point, check_metric, metric_of, row_of
@@ -37,15 +37,15 @@ from tonesieve.sweeping.worker import (
     PRUNED,
     Outcome,
     Task,
-    keep_outcome,
     metrics_of,
     outcome_of,
+    store_outcome,
 )
 from tonesieve.util.progress import Reporter
 
-PLAN, RESULTS, PICTURE = "sweep.yaml", "results.csv", "sweep.png"
-# A picture's axis names so many keys that vary.
-MOST_KEYS = 3
+PLAN, RESULTS, FIGURE = "sweep.yaml", "results.csv", "sweep.png"
+# Chosen: the label of a figure's axis lists at most this many varied keys.
+MAX_KEYS = 3
 LOG, LOCK = "sweep.log", ".lock"
 
 
@@ -61,16 +61,40 @@ def sweep(
     storage: str | None = None,
     reporter: Reporter | None = None,
 ) -> dict[str, Any]:
-    """Do the runs that a sweep's file asks for, and say what they came to.
+    """Run a grid, variants or a search, and summarise the results.
 
-    ``source``: a YAML file, or the name of a shipped sweep. ``out``: a folder, or any address that
-    fsspec knows (default ``sweeps/NAME``); what is finished there is not done again, and what is
-    not goes on where it stood. ``engine``: processes on this machine (``workers`` of them; default
-    one a core), or a Ray cluster at ``address``, each run with so many CPUs and GPUs. ``storage``:
-    a database's URL for a search's study (default: a file in ``out``).
+    Parameters
+    ----------
+    source : str or Path
+        Path of a YAML file, or name of a sweep of the package.
+    out : str or Path, optional
+        A folder, or any address that fsspec supports; default: ``sweeps/NAME``. Finished runs there
+        are not run again, interrupted ones are resumed.
+    engine : {"local", "ray"}
+        Processes on this machine, or a Ray cluster.
+    workers : int, optional
+        Runs at a time; default: one a core, or as many as fit the cluster.
+    address : str, optional
+        Address of the Ray cluster.
+    cpus_per_run, gpus_per_run : float
+        Resources of every run on a Ray cluster.
+    storage : str, optional
+        URL of a database for the study of a search; default: a file in ``out``.
+    reporter : Reporter, optional
+        Receives warnings and progress.
 
-    Raises `UserError` for a file that asks for what cannot be, an ``out`` that holds another sweep
-    or runs of other settings, and a folder that is being worked on (an address cannot tell).
+    Returns
+    -------
+    dict
+        Among others ``rows`` (a row a run), ``points`` (means over the seeds), ``finished``,
+        ``unfinished`` and ``files``. The rows are written to ``results.csv``, a figure to
+        ``figures/sweep.png``.
+
+    Raises
+    ------
+    UserError
+        If the plan is invalid, ``out`` holds another sweep or runs with other settings, or another
+        process is running a sweep there (detected for folders only).
     """
     plan, base = read_plan(source)
     where = str(source)
@@ -79,107 +103,107 @@ def sweep(
     if plan.search:
         check_space(plan, base, where=where)
     fixed = [] if plan.search else points_of(plan, base, where=where)
-    shelf = ResultStore(str(out) if out is not None else str(Path("sweeps") / plan.name))
-    shelf.make()
-    lock = _claim(shelf)
+    store = ResultStore(str(out) if out is not None else str(Path("sweeps") / plan.name))
+    store.create()
+    lock = _acquire_lock(store)
     try:
-        _keep_plan(shelf, plan)
-        sweeping = _Sweep(plan, base, where, shelf, reporter or Reporter())
+        _store_plan(store, plan)
+        sweeping = _Sweep(plan, base, where, store, reporter or Reporter())
         resources = Resources(cpus_per_run, gpus_per_run)
-        doing = {"n_workers": workers, "address": address, "resources": resources}
-        begun = time.perf_counter()
+        options = {"n_workers": workers, "address": address, "resources": resources}
+        start = time.perf_counter()
         if plan.search:
-            points = sweeping.search(storage, engine, doing)
+            points = sweeping.search(storage, engine, options)
         else:
-            _check_kept(shelf, fixed)
-            sweeping.do(fixed, engine, doing)
+            _check_stored(store, fixed)
+            sweeping.run(fixed, engine, options)
             points = fixed
-        return sweeping.conclude(points, time.perf_counter() - begun)
+        return sweeping.summarise(points, time.perf_counter() - start)
     finally:
         if lock is not None:
             lock.release()
 
 
 class _Sweep:
-    """A sweep under way."""
+    """A sweep that is being run."""
 
     def __init__(
-        self, plan: Plan, base: str | Path, where: str, shelf: ResultStore, reporter: Reporter
+        self, plan: Plan, base: str | Path, where: str, store: ResultStore, reporter: Reporter
     ) -> None:
         self.plan, self.base, self.where = plan, base, where
-        self.shelf, self.reporter = shelf, reporter
+        self.store, self.reporter = store, reporter
         self.begun_now = self.refused = 0
 
-    def do(self, points: list[Point], engine: str, doing: Mapping[str, Any]) -> None:
-        """Every run that is not done yet."""
-        left = [p for p in points if not _is_done(outcome_of(self.shelf, p.name))]
-        if not left:
+    def run(self, points: list[Point], engine: str, options: Mapping[str, Any]) -> None:
+        """Run every point that is not done yet."""
+        missing = [p for p in points if not _is_done(outcome_of(self.store, p.name))]
+        if not missing:
             return
-        tasks = [Task(self._address, p.name, to_yaml(p.config)) for p in left]
+        tasks = [Task(self._address, p.name, to_yaml(p.config)) for p in missing]
         with self.reporter.task(f"sweep {self.plan.name}", len(points)) as bar:
-            n_before = len(points) - len(left)
+            n_before = len(points) - len(missing)
             bar.update(n_before)
 
             def on_done(task: Task, outcome: Outcome) -> None:
-                self._note(task, outcome)
+                self._log(task, outcome)
                 bar.update(n_before + self.begun_now)
                 bar.set_text(f"{task.name}: {outcome.status}")
 
-            self._through(engine, doing, tasks, on_done)
+            self._run_all(engine, options, tasks, on_done)
 
-    def search(self, storage: str | None, engine: str, doing: Mapping[str, Any]) -> list[Point]:
-        """Every trial that is not done yet; the points of all."""
+    def search(self, storage: str | None, engine: str, options: Mapping[str, Any]) -> list[Point]:
+        """Run every trial that is not done yet; return the points of all."""
         search = self.plan.search
         assert search is not None
         if storage is None:
-            if self.shelf.folder is None:
+            if self.store.folder is None:
                 raise UserError(
-                    f"--out {self.shelf.address}: a search there needs --storage, a database's URL"
+                    f"--out {self.store.address}: a search there needs --storage, a database's URL"
                 )
-            storage = str((self.shelf.folder / STUDY).resolve())
+            storage = str((self.store.folder / STUDY).resolve())
         study = open_study(storage, self.plan.name, search=search)
-        _check_kept(self.shelf, self._trials(study))
+        _check_stored(self.store, self._trials(study))
         tasks = tasks_of(
             study, self.plan, self.base, where=self.where, address=self._address, storage=storage
         )
         with self.reporter.task(f"search {self.plan.name}", search.trials) as bar:
 
             def on_done(task: Task, outcome: Outcome) -> None:
-                self._note(task, outcome)
+                self._log(task, outcome)
                 assert task.trial is not None
-                metrics = metrics_of(self.shelf, task.name)
+                metrics = metrics_of(self.store, task.name)
                 value = metric_of(self.plan.metric, outcome, metrics)
-                tell(study, task, outcome, value)
+                report_outcome(study, task, outcome, value)
                 bar.update(sum(trial.state.is_finished() for trial in study.trials))
                 bar.set_text(f"{task.name}: {outcome.status}")
 
             if any(not t.state.is_finished() for t in study.trials) or (
                 len(study.trials) < search.trials
             ):
-                self._through(engine, doing, tasks, on_done)
+                self._run_all(engine, options, tasks, on_done)
         points = self._trials(study)
         self.refused = len(study.trials) - len(points)
         return points
 
     def _trials(self, study: Any) -> list[Point]:
-        """The trials that something is kept of."""
-        kept = set(self.shelf.runs())
+        """Trials that have files."""
+        stored = set(self.store.runs())
         return [
             point_of(self.plan, self.base, trial.number, trial.params, where=self.where)
             for trial in study.trials
-            if any(name.startswith(f"trial-{trial.number:04d}-") for name in kept)
+            if any(name.startswith(f"trial-{trial.number:04d}-") for name in stored)
         ]
 
-    def conclude(self, points: list[Point], wall_s: float) -> dict[str, Any]:
-        """Rows, tables and pictures of all that is done."""
+    def summarise(self, points: list[Point], wall_s: float) -> dict[str, Any]:
+        """Write the results of all runs and return their summary."""
         plan = self.plan
         rows = [self._row(point) for point in points]
         frame = pd.DataFrame(rows)
-        self.shelf.write(RESULTS, frame.to_csv(index=False))
+        self.store.write(RESULTS, frame.to_csv(index=False))
         varied = list(dict.fromkeys(key for point in points for key in point.varied))
         status = [row["status"] for row in rows]
         result: dict[str, Any] = {
-            "sweep": self.shelf.address,
+            "sweep": self.store.address,
             "name": plan.name,
             "metric": plan.metric,
             "search": plan.search is not None,
@@ -195,7 +219,7 @@ class _Sweep:
             "rows": rows,
             "claims": plan.claims,
             "cut": plan.cut,
-            "files": [f"{self.shelf.address}/{RESULTS}"],
+            "files": [f"{self.store.address}/{RESULTS}"],
         }
         if result["finished"]:
             self._draw(result, frame)
@@ -203,55 +227,55 @@ class _Sweep:
 
     @property
     def _address(self) -> str:
-        folder = self.shelf.folder
-        return self.shelf.address if folder is None else str(folder.resolve())
+        folder = self.store.folder
+        return self.store.address if folder is None else str(folder.resolve())
 
-    def _note(self, task: Task, outcome: Outcome) -> None:
-        """A line in the sweep's log, and the outcome, where the worker could not keep it."""
+    def _log(self, task: Task, outcome: Outcome) -> None:
+        """Add a line to the log; store the outcome if the worker could not."""
         self.begun_now += 1
-        if outcome.status == FAILED and outcome_of(self.shelf, task.name) is None:
-            keep_outcome(self.shelf, task.name, outcome)
-        if self.shelf.folder is not None:
-            words = [time.strftime("%Y-%m-%d %H:%M:%S"), outcome.status, task.name, outcome.worker]
-            with (self.shelf.folder / LOG).open("a", encoding="utf-8") as file:
-                file.write("  ".join([*words, outcome.reason]).rstrip() + "\n")
+        if outcome.status == FAILED and outcome_of(self.store, task.name) is None:
+            store_outcome(self.store, task.name, outcome)
+        if self.store.folder is not None:
+            fields = [time.strftime("%Y-%m-%d %H:%M:%S"), outcome.status, task.name, outcome.worker]
+            with (self.store.folder / LOG).open("a", encoding="utf-8") as file:
+                file.write("  ".join([*fields, outcome.reason]).rstrip() + "\n")
 
-    def _through(self, engine: str, doing: Mapping[str, Any], tasks: Any, on_done: Any) -> None:
-        hands: Engine = open_engine(engine, **doing)
+    def _run_all(self, engine: str, options: Mapping[str, Any], tasks: Any, on_done: Any) -> None:
+        executor: Engine = open_engine(engine, **options)
         try:
-            run_all(hands, tasks, on_done, chosen=self.plan.search is not None)
+            run_all(executor, tasks, on_done, sequential=self.plan.search is not None)
         finally:
-            hands.close()
+            executor.close()
 
     def _row(self, point: Point) -> dict[str, Any]:
-        outcome = outcome_of(self.shelf, point.name)
-        return row_of(point, outcome, metrics_of(self.shelf, point.name))
+        outcome = outcome_of(self.store, point.name)
+        return row_of(point, outcome, metrics_of(self.store, point.name))
 
     def _draw(self, result: dict[str, Any], frame: pd.DataFrame) -> None:
         plan = self.plan
         if plan.search:
             done = [row for row in result["rows"] if row["status"] == FINISHED]
             front = best_by_budget(done, plan.metric)
-            picture = sweep_plots.search(frame, front, plan.metric, plan.name)
+            figure = sweep_plots.search(frame, front, plan.metric, plan.name)
         else:
             varied = result["varied"]
-            key = ", ".join(varied) if len(varied) <= MOST_KEYS else "variant"
-            picture = sweep_plots.sweep(
+            key = ", ".join(varied) if len(varied) <= MAX_KEYS else "variant"
+            figure = sweep_plots.sweep(
                 frame, result["points"], key, plan.metric, plan.name, plan.claims
             )
-        result["files"].append(_save(self.shelf, picture))
+        result["files"].append(_save(self.store, figure))
 
 
-def _save(shelf: ResultStore, picture: Figure) -> str:
-    name = f"{FIGURES}/{PICTURE}"
-    if shelf.folder is not None:
-        (shelf.folder / FIGURES).mkdir(exist_ok=True)
-        draw.save_figure(picture, shelf.folder / name, dpi=150)
+def _save(store: ResultStore, figure: Figure) -> str:
+    name = f"{FIGURES}/{FIGURE}"
+    if store.folder is not None:
+        (store.folder / FIGURES).mkdir(exist_ok=True)
+        save_figure(figure, store.folder / name, dpi=150)
     else:
         with TemporaryDirectory(prefix="tonesieve-") as folder:
-            draw.save_figure(picture, Path(folder) / PICTURE, dpi=150)
-            shelf.copy_in(name, Path(folder) / PICTURE)
-    return f"{shelf.address}/{name}"
+            save_figure(figure, Path(folder) / FIGURE, dpi=150)
+            store.upload(name, Path(folder) / FIGURE)
+    return f"{store.address}/{name}"
 
 
 def _check_options(
@@ -267,23 +291,23 @@ def _check_options(
         raise UserError(f"--engine {engine}: no such engine; local or ray")
     if workers is not None and workers < 1:
         raise UserError(f"--workers {workers}: must be 1 or more")
-    for option, share in (("--cpus", cpus), ("--gpus", gpus)):
-        if not 0 <= share < math.inf:
-            raise UserError(f"{option} {share:g}: must be 0 or more")
+    for option, count in (("--cpus", cpus), ("--gpus", gpus)):
+        if not 0 <= count < math.inf:
+            raise UserError(f"{option} {count:g}: must be 0 or more")
     if engine == "local" and (address is not None or (cpus, gpus) != (1.0, 0.0)):
         raise UserError("--address, --cpus and --gpus are for --engine ray")
     if storage is not None and not plan.search:
-        raise UserError("--storage: is for a search; this sweep names its runs one by one")
+        raise UserError("--storage: is for a search; this sweep lists its runs")
 
 
-def _check_kept(shelf: ResultStore, points: Sequence[Point]) -> None:
-    """Runs of other settings must not mix with these: a base may have changed in between."""
-    kept = set(shelf.runs())
+def _check_stored(store: ResultStore, points: Sequence[Point]) -> None:
+    """Refuse stored runs with other settings: a base may have changed in between."""
+    stored = set(store.runs())
     for point in points:
-        text = shelf.read(f"{RUNS}/{point.name}/{CONFIG}") if point.name in kept else None
+        text = store.read(f"{RUNS}/{point.name}/{CONFIG}") if point.name in stored else None
         if text is not None and from_yaml(text, where=point.name) != point.config:
             raise UserError(
-                f"{shelf.address}: {point.name} was run under other settings (has the base "
+                f"{store.address}: {point.name} was run under other settings (has the base "
                 "changed?); name another --out, or remove that run"
             )
 
@@ -292,30 +316,30 @@ def _is_done(outcome: Outcome | None) -> bool:
     return outcome is not None and outcome.done
 
 
-def _keep_plan(shelf: ResultStore, plan: Plan) -> None:
-    """Keep the plan beside its results; another one's results must not mix with them."""
-    before, now = shelf.read(PLAN), plan_yaml(plan)
+def _store_plan(store: ResultStore, plan: Plan) -> None:
+    """Store the plan with its results; refuse results of another plan."""
+    before, now = store.read(PLAN), plan_yaml(plan)
     if before is not None and before != now:
         raise UserError(
-            f"{shelf.address}: holds another sweep, or an older version of this one "
+            f"{store.address}: holds another sweep, or an older version of this one "
             f"({PLAN} differs); name another --out"
         )
     if before is None:
-        if shelf.runs():
-            raise UserError(f"{shelf.address}: holds runs but no {PLAN}; name another --out")
-        shelf.write(PLAN, now)
+        if store.runs():
+            raise UserError(f"{store.address}: holds runs but no {PLAN}; name another --out")
+        store.write(PLAN, now)
 
 
-def _claim(shelf: ResultStore) -> FileLock | None:
-    if shelf.folder is None:
+def _acquire_lock(store: ResultStore) -> FileLock | None:
+    if store.folder is None:
         return None
-    lock = FileLock(shelf.folder / LOCK)
+    lock = FileLock(store.folder / LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise UserError(
-            f"{shelf.address}: another process is sweeping there; wait for it"
+            f"{store.address}: another process is running a sweep there; wait for it"
         ) from None
     except OSError as error:
-        raise UserError(f"{shelf.address}: cannot be written: {error.strerror}") from None
+        raise UserError(f"{store.address}: cannot be written: {error.strerror}") from None
     return lock

@@ -1,6 +1,6 @@
-"""One run of a sweep, on whatever machine: begun or gone on with, and its outcome kept.
+"""One run of a sweep, on any machine: it is started or resumed, and its outcome is stored.
 
-``outcome.json`` is written last: where it stands, the run is done and is not begun again.
+``outcome.json`` is written last: if it exists, the run is done and is not started again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tonesieve.commands.train import CHECKPOINT, HISTORY, METRICS, load_run, resume, run
+from tonesieve.commands.run_files import CHECKPOINT, HISTORY, METRICS, load_run
+from tonesieve.commands.train import resume, run
 from tonesieve.config.config import Config, from_yaml
 from tonesieve.evaluation.comparison import us_per_sample
 from tonesieve.extractors.protocol import Extractor
@@ -26,30 +27,30 @@ from tonesieve.learning.models import build_network
 from tonesieve.learning.network_extractor import as_extractor
 from tonesieve.learning.runtime.threads import threads
 from tonesieve.signals.synthesis import draw_exercise
-from tonesieve.sweeping.storage import RUNS, Keep, ResultStore
+from tonesieve.sweeping.storage import RUNS, ResultStore, Upload
 from tonesieve.util.files import write_text
 
 OUTCOME = "outcome.json"
-# A checkpoint is sent to an address no more often than this.
-KEEP_EVERY_S = 30.0
-# A worker whose node has just died may hold a run's lock for a moment longer.
-PATIENCE_S = 120.0
+# Guard against traffic: a checkpoint is uploaded no more often than this.
+UPLOAD_EVERY_S = 30.0
+# Guard against a worker whose node has just died: it may hold a run's lock for a moment longer.
+LOCK_TIMEOUT_S = 120.0
 
-# Samples whose time is taken: windows cost L times a step.
+# Chosen, not tuned: samples that are timed; fewer for windows, which cost L times a step.
 TIMED_SAMPLES, TIMED_WINDOWS = 10_000, 1000
 
 FINISHED, PRUNED, FAILED = "finished", "pruned", "failed"
-# Told of every epoch; raises `Pruned` to end a run for good.
+# Called after every epoch; raises `Pruned` to end a run.
 OnEpoch = Callable[[History], None]
 
 
 class Pruned(Exception):
-    """A run is hopeless, and is given up."""
+    """A run is not promising, and ends early."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """Of a search: where its study is and what it is called, and who gives up trials."""
+    """A trial of a search: storage and name of its study, its number, and the pruner."""
 
     storage: str
     study: str
@@ -59,7 +60,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Task:
-    """A run to be done, as it is sent to a worker."""
+    """A run, as it is sent to a worker."""
 
     address: str
     name: str
@@ -75,68 +76,78 @@ class Outcome:
     status: str
     reason: str = ""
     us_per_sample: float | None = None
-    epochs: int | None = None  # trained, where it was given up
-    worker: str = ""  # machine, process and, on a cluster, node that did it
+    epochs: int | None = None  # epochs trained, if pruned or failed
+    worker: str = ""  # machine, process and, on a cluster, node that ran it
 
     @property
     def done(self) -> bool:
-        """Whether there is nothing to do again."""
+        """Whether the run must not be started again."""
         return self.status in (FINISHED, PRUNED)
 
     def to_json(self) -> str:
-        """As it is kept."""
+        """Convert to the text of ``outcome.json``."""
         return json.dumps(asdict(self)) + "\n"
 
 
-def outcome_of(shelf: ResultStore, name: str) -> Outcome | None:
-    """How a run ended; None while it has not."""
-    return _parse(shelf.read(f"{RUNS}/{name}/{OUTCOME}"))
+def outcome_of(store: ResultStore, name: str) -> Outcome | None:
+    """Read the outcome of a run; None if it has none yet."""
+    return _parse(store.read(f"{RUNS}/{name}/{OUTCOME}"))
 
 
-def keep_outcome(shelf: ResultStore, name: str, outcome: Outcome) -> None:
-    """Keep the outcome of a run whose worker could not."""
-    shelf.write(f"{RUNS}/{name}/{OUTCOME}", outcome.to_json())
+def store_outcome(store: ResultStore, name: str, outcome: Outcome) -> None:
+    """Store the outcome of a run whose worker could not."""
+    store.write(f"{RUNS}/{name}/{OUTCOME}", outcome.to_json())
 
 
 def _parse(text: str | None) -> Outcome | None:
     try:
         return None if text is None else Outcome(**json.loads(text))
     except (ValueError, TypeError):
-        return None  # not ours, or of another version: do it again
+        return None  # damaged, or of another version: run it again
 
 
 def work(task: Task, on_epoch: OnEpoch | None = None) -> Outcome:
-    """Do one run, or what is left of it, and keep its outcome.
+    """Start or resume one run and store its outcome.
 
-    A run that fails ends as such; only what the machine does to a worker ends the worker.
+    Parameters
+    ----------
+    task : Task
+        The run.
+    on_epoch : callable, optional
+        Called with the history after every epoch; raises `Pruned` to end the run.
+
+    Returns
+    -------
+    Outcome
+        How it ended. An exception in the run does not end the worker.
     """
     config = from_yaml(task.config_yaml, where=task.name)
-    shelf = ResultStore(task.address)
-    before = outcome_of(shelf, task.name)
+    store = ResultStore(task.address)
+    before = outcome_of(store, task.name)
     if before is not None and before.done:
         return before
-    with shelf.workplace(task.name) as (folder, keep):
-        outcome = replace(_attempt(task, config, folder, keep, on_epoch), worker=_whoami())
+    with store.working_directory(task.name) as (folder, upload):
+        outcome = replace(_attempt(task, config, folder, upload, on_epoch), worker=_worker_name())
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / OUTCOME, outcome.to_json())
         files = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.name != OUTCOME]
-        kept = [str(p.relative_to(folder)) for p in files if not p.name.startswith(".")]
-        keep([*kept, OUTCOME])
+        names = [str(p.relative_to(folder)) for p in files if not p.name.startswith(".")]
+        upload([*names, OUTCOME])
     return outcome
 
 
 def _attempt(
-    task: Task, config: Config, folder: Path, keep: Keep, on_epoch: OnEpoch | None
+    task: Task, config: Config, folder: Path, upload: Upload, on_epoch: OnEpoch | None
 ) -> Outcome:
     history: History = ()
-    last_kept = time.monotonic()
+    last_upload = time.monotonic()
 
-    def hear(so_far: History) -> None:
-        nonlocal history, last_kept
+    def report(so_far: History) -> None:
+        nonlocal history, last_upload
         history = so_far
-        if time.monotonic() - last_kept >= KEEP_EVERY_S:
-            keep([CONFIG, HISTORY, CHECKPOINT])
-            last_kept = time.monotonic()
+        if time.monotonic() - last_upload >= UPLOAD_EVERY_S:
+            upload([CONFIG, HISTORY, CHECKPOINT])
+            last_upload = time.monotonic()
         if on_epoch is not None:
             on_epoch(so_far)
 
@@ -148,19 +159,19 @@ def _attempt(
             if speed > task.most_us_per_sample:
                 return Outcome(PRUNED, f"{speed:.3g} us a sample", speed, 0)
         if (folder / CONFIG).is_file():
-            resume(folder, on_epoch=hear, patience_s=PATIENCE_S)
+            resume(folder, on_epoch=report, wait_s=LOCK_TIMEOUT_S)
         else:
-            run(config, out=folder, on_epoch=hear)
+            run(config, out=folder, on_epoch=report)
         return Outcome(FINISHED, "", speed or _speed(config, folder))
-    except Pruned as stopped:
-        return Outcome(PRUNED, str(stopped), None, len(history))
+    except Pruned as reason:
+        return Outcome(PRUNED, str(reason), None, len(history))
     except Exception as error:
-        # Whatever it was: the other runs go on, and the row says what it was.
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        return Outcome(FAILED, reason, None, len(history))
+        # Whatever it was: the other runs continue, and the row states the reason.
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        return Outcome(FAILED, text, None, len(history))
 
 
-def _whoami() -> str:
+def _worker_name() -> str:
     name = f"{platform.node()}:{os.getpid()}"
     ray = sys.modules.get("ray")
     if ray is not None and ray.is_initialized():
@@ -169,7 +180,7 @@ def _whoami() -> str:
 
 
 def _speed(config: Config, folder: Path | None = None) -> float:
-    """Microseconds a sample of a run, or of its untrained network: weights cost no time."""
+    """Microseconds a sample of a run, or of its untrained network, which takes the same time."""
     with threads(config):
         extractor: Extractor
         if folder is None:
@@ -183,7 +194,7 @@ def _speed(config: Config, folder: Path | None = None) -> float:
         return us_per_sample(extractor, record.mixture[:, :n_samples])
 
 
-def metrics_of(shelf: ResultStore, name: str) -> dict[str, Any] | None:
-    """A finished run's metrics."""
-    text = shelf.read(f"{RUNS}/{name}/{METRICS}")
+def metrics_of(store: ResultStore, name: str) -> dict[str, Any] | None:
+    """Read the metrics of a finished run."""
+    text = store.read(f"{RUNS}/{name}/{METRICS}")
     return None if text is None else dict(json.loads(text))

@@ -1,4 +1,4 @@
-"""Pictures of sweeps: the error by what varied, and the course of a search."""
+"""Figures of sweeps: the error against the varied setting, and the trials of a search."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from matplotlib.figure import Figure
 
 from tonesieve.evaluation.plots.run_plots import BLUE, GREY, INK, ORANGE
 
-# Numbers further apart than this are drawn on a logarithmic axis.
-WIDE = 10.0
-# Numbers no further apart than this share are not drawn apart.
-ALIKE = 0.05
+# Chosen, not tuned: a larger ratio of the extremes is drawn on a logarithmic axis.
+LOG_RATIO = 10.0
+# Chosen, not tuned: an axis spans at least this fraction of its values, so that rounding does not
+# look like a difference.
+MIN_SPAN = 0.05
 
 
 def sweep(
@@ -25,48 +26,66 @@ def sweep(
     title: str,
     claims: Mapping[str, Mapping[str, float]],
 ) -> Figure:
-    """The metric by label: a dot a seed, a line through the means, the limit, the claims.
+    """Plot a metric by point: a dot a seed, a line through the means, the limit, the claims.
 
-    ``key`` names the axis.
+    Parameters
+    ----------
+    rows : DataFrame
+        A row a run.
+    points : sequence of mapping
+        Means over the seeds of every point, as of `by_point`.
+    key : str
+        Label of the horizontal axis.
+    metric : str
+        Column to plot.
+    title : str
+        Title of the figure.
+    claims : mapping
+        By label, metrics that a source states.
+
+    Returns
+    -------
+    Figure
+        The figure.
     """  # fmt: skip
     labels = [point["label"] for point in points]
-    places, numeric = _places(labels)
+    positions, numeric = _positions(labels)
     crowded = not numeric and sum(map(len, labels)) > 60
     figure = Figure(
         figsize=(max(7, 0.6 * len(labels)), 6 if crowded else 4.8), layout="constrained"
     )
     axes = figure.subplots()
-    where = dict(zip(labels, places, strict=True))
+    position = dict(zip(labels, positions, strict=True))
     done = rows[rows[metric].notna()]
     axes.plot(
-        [where[label] for label in done["label"]], done[metric], "o",
-        color=BLUE, markersize=4, alpha=0.6, label="a run", zorder=3,
+        [position[label] for label in done["label"]], done[metric], "o",
+        color=BLUE, markersize=4, alpha=0.6, label="run", zorder=3,
     )  # fmt: skip
     style = "-" if numeric else ""
-    for name, label, colour, line, mark in (
-        (metric, "mean of the seeds", BLUE, style, "_"),
+    for name, label, colour, line, marker in (
+        (metric, "mean over seeds", BLUE, style, "_"),
         ("limit", "limit (random start)", INK, ":" if numeric else "", "2"),
     ):
         if name == "limit" and not metric.endswith("mse"):
             continue
-        known = [(where[p["label"]], p[name]) for p in points if p[name] is not None]
+        known = [(position[p["label"]], p[name]) for p in points if p[name] is not None]
         if known:
             x, y = zip(*known, strict=True)
-            axes.plot(x, y, linestyle=line or "none", marker=mark, markersize=14, color=colour,
+            axes.plot(x, y, linestyle=line or "none", marker=marker, markersize=14, color=colour,
                       label=label, zorder=2)  # fmt: skip
-    told = [(where[n], _claimed(c, metric)) for n, c in claims.items()]
-    claimed = [(place, value) for place, value in told if value is not None]
+    values_at = [(position[label], _claimed(c, metric)) for label, c in claims.items()]
+    claimed = [(x, value) for x, value in values_at if value is not None]
     if claimed:
         x, y = zip(*claimed, strict=True)
         axes.plot(x, y, "x", color=ORANGE, markersize=8, markeredgewidth=2, label="claimed")
-    _scale(axes, places, labels, numeric, crowded)
+    _scale(axes, positions, labels, numeric, crowded)
     values = [v for v in done[metric] if v > 0]
-    if values and max(values) > WIDE * min(values):
+    if values and max(values) > LOG_RATIO * min(values):
         axes.set_yscale("log")
     low, high = axes.get_ylim()
-    if high - low < ALIKE * abs(high):  # what is the same shall look the same
-        axes.set_ylim(low - ALIKE / 2 * abs(high), high + ALIKE / 2 * abs(high))
-    axes.set(xlabel=key, ylabel=_words(metric), title=title)
+    if high - low < MIN_SPAN * abs(high):
+        axes.set_ylim(low - MIN_SPAN / 2 * abs(high), high + MIN_SPAN / 2 * abs(high))
+    axes.set(xlabel=key, ylabel=_title(metric), title=title)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=4, frameon=False)
     return figure
@@ -75,30 +94,49 @@ def sweep(
 def search(
     rows: pd.DataFrame, front: Sequence[tuple[float, Mapping[str, Any]]], metric: str, title: str
 ) -> Figure:
-    """The metric trial by trial, and against the time a sample; the limit where it is one."""
+    """Plot a metric by trial, and against the processing time, with the limit if known.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        A row a trial.
+    front : sequence of tuple
+        Time budgets and the best row within each, as of `best_by_budget`.
+    metric : str
+        Column to plot.
+    title : str
+        Title of the figure.
+
+    Returns
+    -------
+    Figure
+        The figure.
+    """
     figure = Figure(figsize=(12, 4.8), layout="constrained")
-    course, cost = figure.subplots(1, 2, sharey=True)
+    by_trial, by_time = figure.subplots(1, 2, sharey=True)
     done = rows[rows[metric].notna()]
-    given_up = rows.index[rows["status"] == "pruned"]
-    course.plot(done.index, done[metric], "o", color=BLUE, markersize=4, label="trial")
-    course.step(done.index, done[metric].cummin(), where="post", color=ORANGE, label="best so far")
-    if len(given_up) and len(done):
-        course.plot(given_up, [done[metric].max()] * len(given_up), "|", color=GREY,
-                    label="given up", markersize=10)  # fmt: skip
-    cost.plot(done["us_per_sample"], done[metric], "o", color=BLUE, markersize=4)
+    pruned = rows.index[rows["status"] == "pruned"]
+    by_trial.plot(done.index, done[metric], "o", color=BLUE, markersize=4, label="trial")
+    by_trial.step(
+        done.index, done[metric].cummin(), where="post", color=ORANGE, label="best so far"
+    )
+    if len(pruned) and len(done):
+        by_trial.plot(pruned, [done[metric].max()] * len(pruned), "|", color=GREY,
+                    label="pruned", markersize=10)  # fmt: skip
+    by_time.plot(done["us_per_sample"], done[metric], "o", color=BLUE, markersize=4)
     if front:
         x = [row["us_per_sample"] for _, row in front]
-        cost.plot(x, [row[metric] for _, row in front], drawstyle="steps-post", color=ORANGE,
-                  marker="s", markersize=5, label="best for the budget")  # fmt: skip
+        by_time.plot(x, [row[metric] for _, row in front], drawstyle="steps-post", color=ORANGE,
+                  marker="s", markersize=5, label="best within a time budget")  # fmt: skip
     limits = done["limit"].dropna()
     if metric == "shifted_mse" and not limits.empty:
-        for axes in (course, cost):
+        for axes in (by_trial, by_time):
             axes.axhline(limits.min(), color=INK, linestyle=":", label="lowest limit")
-    course.set(xlabel="trial", ylabel=_words(metric), title=title, yscale="log")
-    cost.set(xlabel="µs a sample, in one piece", xscale="log", title="by the time it takes")
-    for axes in (course, cost):
+    by_trial.set(xlabel="trial", ylabel=_title(metric), title=title, yscale="log")
+    by_time.set(xlabel="processing time (µs a sample)", xscale="log", title="by processing time")
+    for axes in (by_trial, by_time):
         axes.grid(alpha=0.3)
-    handles = {label: h for axes in (course, cost)
+    handles = {label: h for axes in (by_trial, by_time)
                for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}  # fmt: skip
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=5,
                   frameon=False)  # fmt: skip
@@ -106,18 +144,18 @@ def search(
 
 
 def _claimed(claim: Mapping[str, float], metric: str) -> float | None:
-    """What a source says of the metric. An R2 is an MSE of (1 - R2) / 2: targets have power 1/2."""
+    """The claimed value of a metric. An R2 is an MSE of (1 - R2) / 2: targets have power 1/2."""
     if metric == "test_mse" and metric not in claim and "r2" in claim:
         return (1 - claim["r2"]) / 2
     return claim.get(metric)
 
 
-def _words(metric: str) -> str:
+def _title(metric: str) -> str:
     return metric.replace("_", " ").replace("mse", "MSE")
 
 
-def _places(labels: Sequence[str]) -> tuple[list[float], bool]:
-    """Where labels stand on the axis: at their numbers, or side by side."""
+def _positions(labels: Sequence[str]) -> tuple[list[float], bool]:
+    """Positions of labels on the axis: their numbers, or one after another."""
     try:
         return [float(label) for label in labels], True
     except ValueError:
@@ -125,10 +163,10 @@ def _places(labels: Sequence[str]) -> tuple[list[float], bool]:
 
 
 def _scale(
-    axes: Axes, places: Sequence[float], labels: Sequence[str], numeric: bool, crowded: bool
+    axes: Axes, positions: Sequence[float], labels: Sequence[str], numeric: bool, crowded: bool
 ) -> None:
-    if numeric and min(places) > 0 and max(places) > WIDE * min(places):
+    if numeric and min(positions) > 0 and max(positions) > LOG_RATIO * min(positions):
         axes.set_xscale("log")
         axes.minorticks_off()
-    turned: dict[str, Any] = {"rotation": 35, "ha": "right"} if crowded else {}
-    axes.set_xticks(list(places), list(labels), **turned)
+    rotation: dict[str, Any] = {"rotation": 35, "ha": "right"} if crowded else {}
+    axes.set_xticks(list(positions), list(labels), **rotation)

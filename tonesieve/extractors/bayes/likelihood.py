@@ -1,7 +1,8 @@
-"""What a sample of the mixture tells of the time: its density at every position of the period.
+"""Likelihood of a sample of the mixture at every position within the common period.
 
-Locked regime (SPEC, sections 1 and 6): all tones hang on one unknown, the time within the common
-period. Axes: P positions on that period, K components, N nodes.
+Known phase (``regime locked``; docs/exercise.md, The problem): the phases of all tones follow from
+one unknown, the time within their common period. Axes: P positions on that period, K components,
+N nodes of a density.
 """
 
 from __future__ import annotations
@@ -17,23 +18,36 @@ from jaxtyping import Float
 from tonesieve.config.config import DataSettings
 from tonesieve.errors import UserError
 from tonesieve.kernels.tone_density import tone_pmf
-from tonesieve.signals.synthesis import common_period_samples, cycles_after, mixture_power
+from tonesieve.signals.signal_model import common_period_samples, cycles_after, mixture_power
 
-# Positions that a period may have, and how many a cycle of the fastest tone must have.
-MOST_POSITIONS = 32_768
-PER_CYCLE = 512
-# Nodes of a density: this many, fewer where so many positions would fill the memory.
-MOST_NODES, FEWEST_NODES, MOST_VALUES = 512, 192, 2**22
-# Gaussian noise is cut off this many standard deviations out.
-TAIL = 8.0
+# Guard against memory and time: positions that a period may have. Chosen: how many of them a cycle
+# of the fastest tone has at least.
+MAX_POSITIONS = 32_768
+MIN_PER_CYCLE = 512
+# Chosen: nodes of a density, and the fewest; in between, a guard: values of the whole table.
+MAX_NODES, MIN_NODES, MAX_VALUES = 512, 192, 2**22
+# Derived: Gaussian noise is cut off this many standard deviations out, where 1e-15 of it is left.
+TAIL_SIGMA = 8.0
+# Guard: the transform's rounding, over the largest value.
+ROUNDING = 1e-15
+# Guard: frequencies are taken as fractions with denominators up to this, so that 0.333... is 1/3.
+MAX_DENOMINATOR = 10_000
 
 
 @dataclass(frozen=True)
 class StartGrid:
-    """Places within the common period where a record may start, evenly spaced."""
+    """Positions within the common period where a record may start, evenly spaced.
 
-    cycles: Float[np.ndarray, "P K"]  # of every tone, at each
-    advance: float  # positions from one sample to the next
+    Parameters
+    ----------
+    cycles : ndarray, shape (P, K)
+        Phase of every tone at each position.
+    advance : float
+        Positions from one sample to the next.
+    """
+
+    cycles: Float[np.ndarray, "P K"]
+    advance: float
 
     @property
     def targets(self) -> Float[np.ndarray, "P K"]:
@@ -46,6 +60,15 @@ class LikelihoodTable:
     """Density of the mixture at every position: linear between nodes, zero outside them.
 
     Node k of position j lies at ``lows[j] + k / per_step[j]``.
+
+    Parameters
+    ----------
+    lows : ndarray, shape (P,)
+        The lowest node.
+    per_step : ndarray, shape (P,)
+        One over the distance of two nodes.
+    values : ndarray, shape (P, N)
+        Density at the nodes.
     """
 
     lows: Float[np.ndarray, " P"]
@@ -53,56 +76,85 @@ class LikelihoodTable:
     values: Float[np.ndarray, "P N"]
 
     @property
-    def masses(self) -> Float[np.ndarray, "P N"]:
-        """Probability around each node."""
+    def pmf(self) -> Float[np.ndarray, "P N"]:
+        """Probability mass around each node."""
         return self.values / self.per_step[:, None]
 
 
-def positions(data: DataSettings) -> StartGrid:
-    """Every whole sample of the common period, or a fine grid on it where those are too many.
+def start_grid(data: DataSettings) -> StartGrid:
+    """List every whole sample of the common period, or a fine grid where those are too many.
 
-    Raises `UserError` where the tones have no common period short enough.
+    Parameters
+    ----------
+    data : DataSettings
+        Frequencies, phases and rate.
+
+    Returns
+    -------
+    StartGrid
+        At most `MAX_POSITIONS` positions.
+
+    Raises
+    ------
+    UserError
+        Where the tones have no common period that is short enough.
     """
     n = common_period_samples(data)
-    if n <= MOST_POSITIONS:
+    if n <= MAX_POSITIONS:
         return StartGrid(start_cycles(data) + cycles_after(data, np.arange(n)), 1.0)
     tones = [_simplest(f) for f in data.frequencies_hz]
     denominator = math.lcm(*(f.denominator for f in tones))
     base = Fraction(math.gcd(*(int(f * denominator) for f in tones)), denominator)
-    n_fine = 2 ** math.ceil(math.log2(PER_CYCLE * max(tones) / base))
-    if n_fine > MOST_POSITIONS:
+    n_fine = 2 ** math.ceil(math.log2(MIN_PER_CYCLE * max(tones) / base))
+    if n_fine > MAX_POSITIONS:
         names = ", ".join(f"{f:g}" for f in data.frequencies_hz)
         raise UserError(
             f"data.frequencies_hz: {names} Hz come back together only after {float(1 / base):g} s, "
             "too long for the exact limit; choose frequencies in simple ratios, or data.regime free"
         )
-    turns = np.arange(n_fine)[:, None] * np.array([float(f / base) for f in tones]) / n_fine
+    cycles = np.arange(n_fine)[:, None] * np.array([float(f / base) for f in tones]) / n_fine
     advance = n_fine * float(base / Fraction(repr(data.rate_hz)))
-    return StartGrid(start_cycles(data) + turns, advance)
+    return StartGrid(start_cycles(data) + cycles, advance)
 
 
-def densities(data: DataSettings, where: StartGrid) -> LikelihoodTable:
-    """Density of one sample of the mixture at each position.
+def likelihood_table(data: DataSettings, grid: StartGrid) -> LikelihoodTable:
+    """Tabulate the density of one sample of the mixture at each position.
 
     Every tone's distribution is laid on the nodes, by quadrature over its phase with its amplitude
-    in closed form, and the tones and the Gaussian noise are convolved. Raises `UserError` for
-    noise that is not independent from sample to sample, or not modelled here.
+    in closed form; then the tones and the Gaussian noise are convolved.
+
+    Parameters
+    ----------
+    data : DataSettings
+        Amplitudes, jitter and noise.
+    grid : StartGrid
+        The positions.
+
+    Returns
+    -------
+    LikelihoodTable
+        Densities in single precision.
+
+    Raises
+    ------
+    UserError
+        For noise that is not independent from sample to sample, or not modelled here.
     """
     _refuse_other_noise(data)
-    n_positions, n_tones = where.cycles.shape
-    n_nodes = int(np.clip(MOST_VALUES // n_positions, FEWEST_NODES, MOST_NODES))
-    # A whole number of turns forgets where it began: the same density everywhere, to the last bit.
-    whole_turns = data.phase_scale > 0 and data.phase_scale % 1 == 0
-    cycles = np.zeros_like(where.cycles) if whole_turns else where.cycles
+    n_positions, n_tones = grid.cycles.shape
+    n_nodes = int(np.clip(MAX_VALUES // n_positions, MIN_NODES, MAX_NODES))
+    # Jitter over whole cycles forgets the phase: the same density everywhere, to the last bit.
+    forgets_phase = data.phase_scale > 0 and data.phase_scale % 1 == 0
+    cycles = np.zeros_like(grid.cycles) if forgets_phase else grid.cycles
     small, large = (a / n_tones for a in data.amplitude_range)
     lows, highs = _supports(2 * np.pi * cycles, 2 * np.pi * data.phase_scale, small, large)
     sigma = noise_sigma(data)
-    span = np.maximum((highs - lows).sum(axis=1) + 2 * TAIL * sigma, 1e-6)
+    span = np.maximum((highs - lows).sum(axis=1) + 2 * TAIL_SIGMA * sigma, 1e-6)
     steps = span / (n_nodes - 3 - n_tones)
     size = scipy.fft.next_fast_len(n_nodes, real=True)
     spectrum = np.ones((n_positions, size // 2 + 1), dtype=np.complex128)
     for k in range(n_tones):
-        masses = tone_pmf(
+        pmf = tone_pmf(
             2 * np.pi * cycles[:, k],
             steps,
             lows[:, k],
@@ -111,37 +163,60 @@ def densities(data: DataSettings, where: StartGrid) -> LikelihoodTable:
             2 * np.pi * data.phase_scale,
             size,
         )
-        spectrum *= scipy.fft.rfft(masses, axis=1)
+        spectrum *= scipy.fft.rfft(pmf, axis=1)
     start = lows.sum(axis=1)
     if sigma > 0:
-        centre, left = np.ceil(TAIL * sigma / steps), _less_grid(sigma, steps, n_tones)
-        spectrum *= scipy.fft.rfft(_gaussian_masses(steps, left, centre, size), axis=1)
+        centre = np.ceil(TAIL_SIGMA * sigma / steps)
+        remaining_sigma = _less_grid(sigma, steps, n_tones)
+        spectrum *= scipy.fft.rfft(_gaussian_pmf(steps, remaining_sigma, centre, size), axis=1)
         start = start - centre * steps
     values = scipy.fft.irfft(spectrum, size, axis=1)
-    # What the transform leaves where nothing is: rounding, not probability.
-    values[values < 1e-15 * values.max(axis=1, keepdims=True)] = 0.0
+    # What the transform leaves where there is no probability is rounding.
+    values[values < ROUNDING * values.max(axis=1, keepdims=True)] = 0.0
     values /= values.sum(axis=1, keepdims=True) * steps[:, None]
     return LikelihoodTable(start, 1 / steps, values.astype(np.float32))
 
 
 def noise_sigma(data: DataSettings) -> float:
-    """Standard deviation of the additive white noise, in units of the mixture."""
+    """Standard deviation of the additive white noise.
+
+    Parameters
+    ----------
+    data : DataSettings
+        Signal-to-noise ratio and tones.
+
+    Returns
+    -------
+    float
+        In units of the mixture.
+    """
     if data.snr_db is None:
         return 0.0
     return math.sqrt(mixture_power(data)) * 10 ** (-data.snr_db / 20)
 
 
 def start_cycles(data: DataSettings) -> Float[np.ndarray, " K"]:
-    """Start phases of the locked regime, in cycles."""
+    """Start phases of the known-phase regime.
+
+    Parameters
+    ----------
+    data : DataSettings
+        Start phases.
+
+    Returns
+    -------
+    ndarray, shape (K,)
+        Cycles.
+    """
     return np.array(data.start_phases_rad) / (2 * np.pi)
 
 
 def _less_grid(
     sigma: float, steps: Float[np.ndarray, " P"], n_tones: int
 ) -> Float[np.ndarray, " P"]:
-    """What is left of the noise when the grid's own spread is taken off.
+    """Standard deviation of the noise without the variance that the grid adds itself.
 
-    Sharing masses between nodes adds a variance of step^2 / 6 for every tone, for the noise, and
+    Dividing masses between nodes adds a variance of step^2 / 6 for every tone, for the noise, and
     for the straight lines between the nodes.
     """
     variance = sigma**2 - (n_tones + 2) * steps**2 / 6
@@ -150,7 +225,7 @@ def _less_grid(
 
 def _simplest(value: float) -> Fraction:
     """The fraction that was meant: 0.3333333333333333 is a third, 0.1 a tenth."""
-    near = Fraction(value).limit_denominator(10_000)
+    near = Fraction(value).limit_denominator(MAX_DENOMINATOR)
     return near if abs(float(near) - value) <= 1e-12 * value else Fraction(repr(value))
 
 
@@ -174,13 +249,13 @@ def _supports(
     """Smallest and largest value of A sin(angle + phi)."""
     ends = np.stack([np.sin(angles), np.sin(angles + jitter_rad)])
     least, most = ends.min(axis=0), ends.max(axis=0)
-    turns, reach = angles / (2 * np.pi), jitter_rad / (2 * np.pi)
-    most[np.floor(turns + reach - 0.25) > np.floor(turns - 0.25)] = 1.0
-    least[np.floor(turns + reach - 0.75) > np.floor(turns - 0.75)] = -1.0
+    cycles, jitter_cycles = angles / (2 * np.pi), jitter_rad / (2 * np.pi)
+    most[np.floor(cycles + jitter_cycles - 0.25) > np.floor(cycles - 0.25)] = 1.0
+    least[np.floor(cycles + jitter_cycles - 0.75) > np.floor(cycles - 0.75)] = -1.0
     return np.minimum(least * large, least * small), np.maximum(most * large, most * small)
 
 
-def _gaussian_masses(
+def _gaussian_pmf(
     steps: Float[np.ndarray, " P"],
     sigmas: Float[np.ndarray, " P"],
     centres: Float[np.ndarray, " P"],

@@ -1,6 +1,6 @@
 """Harmonic least squares over a sliding or a growing window.
 
-Axes: B streams, T samples, K tones, D = 2 K coefficients.
+Axes: B streams, T samples, M samples in the window, K tones, D = 2 K coefficients.
 """
 
 from __future__ import annotations
@@ -13,7 +13,11 @@ from jaxtyping import Float
 from tonesieve.extractors.filters.base import RegressionFilter, check
 from tonesieve.kernels import least_squares as compiled
 
-# Information (B, D, D) and evidence (B, D), the samples in the window (B, M), the samples so far.
+# Chosen, not tuned: the default window in periods of the closest beat.
+WINDOW_BEATS = 8
+
+# Normal matrix (B, D, D) and right-hand side (B, D), the samples in the window (B, M), the samples
+# so far.
 LeastSquaresState = tuple[
     Float[np.ndarray, "B D D"], Float[np.ndarray, "B D"], Float[np.ndarray, "B M"], int
 ]
@@ -21,13 +25,30 @@ LeastSquaresState = tuple[
 
 @dataclass(frozen=True)
 class HarmonicLeastSquares(RegressionFilter):
-    """Sines and cosines fitted to the last ``window_s`` seconds by least squares.
+    """Sines and cosines fitted to the last ``window_s`` seconds by ridge regression.
 
-    Knobs: ``window_s`` (default: 8 periods of the closest beat, at least 200 samples; infinite:
-    all samples so far, the best for steady tones); ``ridge``, a pull towards 0 that counts as much
-    as so many samples: without it, the first samples, too few to tell the tones apart, would be
-    answered by huge coefficients. Gaps are left out. Lag: half the window.
-    An offset is not among the unknowns: take it off first.
+    The normal equations are updated recursively: a rank-1 update for the sample that enters the
+    window and a downdate for the one that leaves it. Gaps are left out of the fit. The delay is
+    half the window. An offset is not among the unknowns: subtract it first.
+
+    Parameters
+    ----------
+    frequencies_hz : tuple of float
+        Nominal frequencies of the tones.
+    rate_hz : float
+        Sampling rate.
+    gain : complex
+        Amplitude and phase in the mixture of a tone of amplitude 1 (default 1).
+    window_s : float, optional
+        Length of the window, s. Default: 8 periods of the closest beat, and at least 200 samples.
+        Infinite: all samples so far, the best for steady tones.
+    ridge : float
+        Regularisation towards 0, in units of samples (default 0.1). Without it the first samples,
+        too few to separate the tones, would give huge coefficients.
+
+    References
+    ----------
+    Kay, Fundamentals of Statistical Signal Processing: Estimation Theory, 1993, chapter 8.
     """
 
     window_s: float | None = None
@@ -39,40 +60,41 @@ class HarmonicLeastSquares(RegressionFilter):
 
     @property
     def window_samples(self) -> int | None:
-        """Length of the window; None: it grows."""
-        window_s = self.window_s or self.default_time_s(8)
+        """Length of the window, samples; None: it grows."""
+        window_s = self.window_s or self.default_time_s(WINDOW_BEATS)
         return max(1, round(window_s * self.rate_hz)) if np.isfinite(window_s) else None
 
     @property
     def delay(self) -> int | None:
-        """Half the window; None where it grows, and the lag with it."""
+        """Half the window; None where it grows, and the delay with it."""
         return None if self.window_samples is None else self.window_samples // 2
 
     def initial_state(self, n_streams: int) -> LeastSquaresState:
-        """Nothing heard."""
-        n, held = 2 * self.n_tones, self.window_samples or 0
-        unheard = np.full((n_streams, held), np.nan)
-        return np.zeros((n_streams, n, n)), np.zeros((n_streams, n)), unheard, 0
+        """Return empty normal equations and a window of gaps."""
+        d, window = 2 * self.n_tones, self.window_samples or 0
+        history = np.full((n_streams, window), np.nan)
+        return np.zeros((n_streams, d, d)), np.zeros((n_streams, d)), history, 0
 
     def step(
         self, samples: Float[np.ndarray, "B T"], state: LeastSquaresState
     ) -> tuple[Float[np.ndarray, "B T K"], LeastSquaresState]:
-        """Answer a chunk of any length."""
-        information, evidence, held, age = state[0].copy(), state[1].copy(), state[2], state[3]
+        """Process a block of any length."""
+        information, evidence, history, age = state[0].copy(), state[1].copy(), state[2], state[3]
         n_streams, n_samples = samples.shape
-        length = held.shape[1]
-        heard = np.concatenate([held, samples], axis=1)
-        gone = heard[:, :n_samples] if length else np.full_like(samples, np.nan)
-        path = np.empty((n_streams, n_samples, evidence.shape[1]))
+        window = history.shape[1]
+        inputs = np.concatenate([history, samples], axis=1)
+        leaving = inputs[:, :n_samples] if window else np.full_like(samples, np.nan)
+        coefficients = np.empty((n_streams, n_samples, evidence.shape[1]))
         compiled.least_squares(
             np.ascontiguousarray(samples),
             self.design_matrix(age, n_samples),
-            np.ascontiguousarray(gone),
-            self.design_matrix(age - length, n_samples),
+            np.ascontiguousarray(leaving),
+            self.design_matrix(age - window, n_samples),
             information,
             evidence,
             self.ridge * abs(self.gain) ** 2,
-            path,
+            coefficients,
         )
-        after = heard[:, n_samples:] if length else held
-        return self._tones(path, age), (information, evidence, after, age + n_samples)
+        history = inputs[:, n_samples:] if window else history
+        tones = self._tones(coefficients, age)
+        return tones, (information, evidence, history, age + n_samples)

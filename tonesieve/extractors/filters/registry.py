@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from tonesieve.errors import UserError
 from tonesieve.extractors.filters.bandpass import Butterworth, FftMask, ZeroPhaseButterworth
@@ -30,58 +30,133 @@ FILTERS: dict[str, type[ToneFilter]] = {
     "random": RandomBaseline,
 }
 # What a name sets beyond its class's own defaults.
-_SET: dict[str, dict[str, float]] = {"least-squares-growing": {"window_s": float("inf")}}
+_PRESETS: dict[str, dict[str, float]] = {"least-squares-growing": {"window_s": float("inf")}}
+# Earlier names of parameters, which keep working.
+_ALIASES = {"pull_hz": "max_pull_hz"}
+_WHOLE_NUMBERS = ("order", "seed")
 
 
 def is_filter(name: str) -> bool:
-    """Whether a word names a classical extractor, knobs or not."""
+    """Whether a word denotes a classical extractor, with parameters or without.
+
+    Parameters
+    ----------
+    name : str
+        A word of the command line, such as ``lock-in:time_s=0.5``.
+
+    Returns
+    -------
+    bool
+        True where `build_filter` knows what precedes the colon.
+    """
     return name.partition(":")[0] in FILTERS
 
 
 def build_filter(
     name: str, frequencies_hz: Sequence[float], rate_hz: float, *, gain: complex = 1.0
 ) -> ToneFilter:
-    """The classical extractor of that name; ``NAME:knob=value,knob=value`` sets its knobs.
+    """Build the classical extractor of that name.
 
-    Raises `UserError` for a name, knob or value that there is not.
+    Parameters
+    ----------
+    name : str
+        A key of `FILTERS`, or ``NAME:parameter=value,parameter=value``.
+    frequencies_hz : sequence of float
+        Nominal frequencies of the tones.
+    rate_hz : float
+        Sampling rate.
+    gain : complex
+        As of `ToneFilter`.
 
-    Example:
-        >>> build_filter("lock-in:time_s=0.5", [50.0], 1000.0).delay
-        2000
+    Returns
+    -------
+    ToneFilter
+        The filter.
+
+    Raises
+    ------
+    UserError
+        For a name, parameter or value that does not exist.
+
+    Examples
+    --------
+    >>> build_filter("lock-in:time_s=0.5", [50.0], 1000.0).delay
+    1500
     """
-    word, _, given = name.partition(":")
+    word = name.partition(":")[0]
     if word not in FILTERS:
         close = difflib.get_close_matches(word, FILTERS, n=1)
         hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(FILTERS)}"
         raise UserError(f"{word}: no such filter; {hint}")
-    knobs = {**_SET.get(word, {}), **_knobs(word, given)}
+    parameters = {**_PRESETS.get(word, {}), **_numbers(name)}
     try:
         tones = tuple(float(f) for f in frequencies_hz)
-        return FILTERS[word](tones, float(rate_hz), complex(gain), **knobs)
+        return FILTERS[word](tones, float(rate_hz), complex(gain), **parameters)
     except UserError as error:
         raise UserError(f"{name}: {error}") from None
 
 
 def parameters_of(name: str) -> list[str]:
-    """The knobs that a classical extractor has."""
-    own = {field.name for field in dataclasses.fields(ToneFilter)}
-    return [field.name for field in dataclasses.fields(FILTERS[name]) if field.name not in own]
+    """List the parameters of a classical extractor.
+
+    Parameters
+    ----------
+    name : str
+        A key of `FILTERS`.
+
+    Returns
+    -------
+    list of str
+        Parameters beyond those of `ToneFilter`.
+    """
+    common = {field.name for field in dataclasses.fields(ToneFilter)}
+    return [field.name for field in dataclasses.fields(FILTERS[name]) if field.name not in common]
 
 
-def _knobs(word: str, given: str) -> Mapping[str, float]:
-    knobs: dict[str, float] = {}
-    for setting in given.split(",") if given else []:
-        knob, _, value = setting.partition("=")
-        if knob not in parameters_of(word):
-            there = ", ".join(parameters_of(word)) or "none"
-            raise UserError(f"{word}: no knob {knob!r}; there is {there}")
+def parse_parameters(name: str, known: Sequence[str]) -> dict[str, str]:
+    """Split ``NAME:parameter=value,parameter=value`` into its parameters.
+
+    Parameters
+    ----------
+    name : str
+        What the user has written.
+    known : sequence of str
+        Parameters of the extractor.
+
+    Returns
+    -------
+    dict of str to str
+        Values by parameter, under its present name.
+
+    Raises
+    ------
+    UserError
+        For a parameter that the extractor does not have.
+    """
+    word, _, text = name.partition(":")
+    values = {}
+    for setting in text.split(",") if text else []:
+        given, _, value = setting.partition("=")
+        parameter = given if given in known else _ALIASES.get(given, given)
+        if parameter not in known:
+            there = ", ".join(known) or "none"
+            raise UserError(f"{word}: no parameter {given!r}; there is {there}")
+        values[parameter] = value
+    return values
+
+
+def _numbers(name: str) -> dict[str, float]:
+    word = name.partition(":")[0]
+    numbers: dict[str, float] = {}
+    for parameter, value in parse_parameters(name, parameters_of(word)).items():
         try:
             number = float(value)
         except ValueError:
-            raise UserError(f"{word}: {knob}={value}: not a number") from None
+            raise UserError(f"{word}: {parameter}={value}: not a number") from None
         if number != number:
-            raise UserError(f"{word}: {knob}={value}: not a number")
-        if knob in ("order", "seed"):
-            check(number.is_integer(), f"{word}: {knob}", value, "must be a whole number")
-        knobs[knob] = int(number) if knob in ("order", "seed") else number
-    return knobs
+            raise UserError(f"{word}: {parameter}={value}: not a number")
+        is_whole = parameter in _WHOLE_NUMBERS
+        if is_whole:
+            check(number.is_integer(), f"{word}: {parameter}", value, "must be a whole number")
+        numbers[parameter] = int(number) if is_whole else number
+    return numbers

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from jaxtyping import Complex, Float
@@ -109,6 +109,8 @@ class PretrainedExtractor(ToneFilter):
     UserError
         If ``ahead_s`` is not above 0.
     """
+
+    saved_name: ClassVar[str] = "Pretrained"
 
     weights: str = ""
     ahead_s: float | None = None

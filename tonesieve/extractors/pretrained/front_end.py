@@ -49,7 +49,7 @@ LIKELIHOOD_WINDOW, SPREAD_WINDOW, LONGEST_WINDOW = (4.0, 50.0), (2.0, 10.0), 400
 
 
 def filter_table() -> Float[np.ndarray, "L M"]:
-    """Return the parameters of the bank's filters, in the rows that `kernels.kalman_bank.state` names.
+    """Return the filters' parameters, in the rows that `kernels.kalman_bank.state` names.
 
     Returns
     -------

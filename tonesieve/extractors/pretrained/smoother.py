@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ from jaxtyping import Complex, Float
 from tonesieve.extractors.pretrained.extractor import PhasorEstimate, PretrainedExtractor
 from tonesieve.extractors.pretrained.front_end import ToneGroup, ToneGroupState
 from tonesieve.extractors.pretrained.gate import GateOutput, by_stream, weighted_phasors
+from tonesieve.extractors.protocol import ToneBlock
 from tonesieve.kernels.kalman_bank.filter import GATING_INTERVAL
 from tonesieve.kernels.kalman_bank.gating import MIN_VARIANCE, fuse_directions
 from tonesieve.kernels.simd import WIDTH
@@ -276,3 +278,39 @@ class _Group:
 def _last(gate: GateOutput) -> GateOutput:
     """A copy of the last interval."""
     return GateOutput(*(part[:, -1:].copy() for part in gate))
+
+
+@dataclass(frozen=True)
+class PretrainedSmoother:
+    """`smooth_blocks` as a `BlockSmoother`.
+
+    Parameters
+    ----------
+    extractor : PretrainedExtractor
+        The extractor whose forward and backward runs are joined.
+    """
+
+    extractor: PretrainedExtractor
+
+    @property
+    def ahead_s(self) -> float | None:
+        """Seconds of the future that an estimate rests on at least; None: the whole recording."""
+        return self.extractor.ahead_s
+
+    def run_blocks(
+        self,
+        read: Read,
+        n_samples: int,
+        n_streams: int,
+        *,
+        on_samples: Callable[[int], None],
+    ) -> Iterator[ToneBlock]:
+        """Yield tones and bands of blocks in turn, each from both directions."""
+        ahead = None
+        if self.ahead_s is not None:
+            ahead = round(min(self.ahead_s * self.extractor.rate_hz, n_samples))
+        blocks = smooth_blocks(
+            self.extractor, read, n_samples, n_streams, ahead=ahead, on_samples=on_samples
+        )
+        for start, block in blocks:
+            yield ToneBlock(start, self.extractor.tones(block.phasors, start), block.band)

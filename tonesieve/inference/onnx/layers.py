@@ -1,6 +1,6 @@
-"""The parts of a network as nodes of an ONNX graph.
+"""Layers of a network as nodes of an ONNX graph.
 
-Everything between parts is (T, rows, width), time first, as ONNX has its recurrent layers. Axes of
+Everything between layers is (T, rows, width), time first, as in ONNX's recurrent operators. Axes of
 arrays: P passes, H hidden, K tones.
 """
 
@@ -17,54 +17,67 @@ from tonesieve.inference.compiler import GATES
 from tonesieve.inference.onnx.graph import Graph
 from tonesieve.inference.onnx.states import States
 from tonesieve.inference.weights import take_tensor
-from tonesieve.kernels.network_vm.opcodes import EPSILON, N_CLOCKS
+from tonesieve.kernels.network_vm.opcodes import EPSILON, N_AGE_FEATURES, SPAN_RAMP, SPAN_RATE
 
 OPERATORS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}
-# PyTorch's gates in the order that ONNX has them: i f g o as i o f c; r z n as z r h.
+# Derived: PyTorch's gates in ONNX's order, i f g o as i o f c, and r z n as z r h.
 ORDERS = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2), "rnn": (0,)}
-PACE, RAMP = 0.1, 8  # of a learned window, as in `learning.models.convolution`
 
 
 @dataclass
 class LayerWriter:
-    """What writes a network's parts into a graph, one after the other."""
+    """Writes a network's layers into a graph, one after the other.
+
+    Parameters
+    ----------
+    graph : Graph
+        The graph.
+    tensors : mapping of str to ndarray
+        Weights by the names that they have on disk.
+    states : States
+        Where layers read and write their state.
+    condition : ndarray, shape (P, N), optional
+        What a selector sets of the initial states, as far as no layer has taken it.
+    """
 
     graph: Graph
     tensors: Mapping[str, np.ndarray]
     states: States
-    told: Float[np.ndarray, "P N"] | None = None  # by the selector at the start, not yet taken
+    condition: Float[np.ndarray, "P N"] | None = None
 
     def linear(self, x: str, name: str, n: int, m: int) -> str:
-        """An affine map of n features to m."""
+        """Write an affine map of n features to m."""
         weight, bias = self.take(f"{name}.weight", m, n), self.take(f"{name}.bias", m)
         return self.affine(x, weight, bias)
 
     def affine(self, x: str, weight: Float[np.ndarray, "M N"], bias: np.ndarray) -> str:
+        """Write an affine map, and return its outputs."""
         product = self.graph.op("MatMul", x, self.graph.constant(weight.T))
         return self.graph.op("Add", product, self.graph.constant(bias))
 
     def norm(self, x: str, name: str, n: int) -> str:
-        """A layer norm over the features."""
+        """Write a layer norm over the features."""
         of = [self.graph.constant(self.take(f"{name}.{part}", n)) for part in ("weight", "bias")]
         return self.graph.op("LayerNormalization", x, *of, axis=-1, epsilon=EPSILON)
 
     def gelu(self, x: str) -> str:
+        """Write a GELU."""
         g = self.graph
         erf = g.op("Erf", g.op("Mul", x, g.constant(np.sqrt(0.5))))
         return g.op("Mul", g.op("Mul", x, g.constant(0.5)), g.op("Add", erf, g.constant(1.0)))
 
     def recurrent(self, kind: str, x: str, n_inputs: int, size: int, model: ModelSettings) -> str:
-        """Layers in one stack, under one name on disk."""
-        # The selector tells the hidden states of all layers first, then the cells.
+        """Write layers of one stack, under one name on disk."""
+        # A selector sets the hidden states of all layers first, then the cell states.
         n_layers = model.n_layers
-        told = [self.telling(n_layers, size) for _ in range(2 if kind == "lstm" else 1)]
+        condition = [self.conditioning(n_layers, size) for _ in range(2 if kind == "lstm" else 1)]
         for n in range(n_layers):
-            own = [None if part is None else part[:, n] for part in told]
+            initial = [None if state is None else state[:, n] for state in condition]
             names = (f"parts.{kind}.cell", n, f"{kind}_{n + 1}")
-            x, n_inputs = self._layer(kind, x, n_inputs, size, names, own), size
+            x, n_inputs = self._layer(kind, x, n_inputs, size, names, initial), size
         return x
 
-    def layers_apart(
+    def separate_layers(
         self,
         kind: str,
         x: str,
@@ -72,12 +85,12 @@ class LayerWriter:
         size: int,
         model: ModelSettings,
     ) -> str:
-        """Layers with something between them, each under a name of its own."""
+        """Write layers with a norm or a residual, each under a name of its own."""
         for n in range(model.n_layers):
-            told = [self.telling(size) for _ in range(2 if kind == "lstm" else 1)]
+            condition = [self.conditioning(size) for _ in range(2 if kind == "lstm" else 1)]
             part = f"parts.{kind}_{n + 1}"
             names = (f"{part}.recurrent.cell", 0, f"{kind}_{n + 1}")
-            hidden = self._layer(kind, x, n_inputs, size, names, told)
+            hidden = self._layer(kind, x, n_inputs, size, names, condition)
             if model.layer_norm:
                 hidden = self.norm(hidden, f"{part}.norm", size)
             if model.residual and n_inputs == size:
@@ -92,32 +105,34 @@ class LayerWriter:
         n_inputs: int,
         size: int,
         names: tuple[str, int, str],
-        told: list[Float[np.ndarray, "P H"] | None],
+        initial: list[Float[np.ndarray, "P H"] | None],
     ) -> str:
-        """One layer: its cell and number on disk, and the name of its state."""
+        """Write one layer; ``names``: its cell and number on disk, and the name of its state."""
         cell, n, state = names
-        wide = GATES[kind] * size
+        n_gates = GATES[kind] * size
         matrices = [
-            self._gates(kind, self.take(f"{cell}.weight_{of}_l{n}", wide, width))
+            self._gates(kind, self.take(f"{cell}.weight_{of}_l{n}", n_gates, width))
             for of, width in (("ih", n_inputs), ("hh", size))
         ]
         biases = [
-            self._gates(kind, self.take(f"{cell}.bias_{of}_l{n}", wide)) for of in ("ih", "hh")
+            self._gates(kind, self.take(f"{cell}.bias_{of}_l{n}", n_gates)) for of in ("ih", "hh")
         ]
         g = self.graph
         weights = [g.constant(array[None]) for array in (*matrices, np.concatenate(biases))]
-        letters = "hc"[: len(told)]
-        first = g.constant([0])
+        letters = "hc"[: len(initial)]
+        axis = g.constant([0])
         before = [
-            g.op("Unsqueeze", self.states.begin(f"{state}_{letter}", (size,), start), first)
-            for letter, start in zip(letters, told, strict=True)
+            g.op("Unsqueeze", self.states.read(f"{state}_{letter}", (size,), start), axis)
+            for letter, start in zip(letters, initial, strict=True)
         ]
-        # GRU: the candidate's bias lies within the reset gate, as PyTorch has it.
-        more = {"linear_before_reset": 1} if kind == "gru" else {}
-        given = [x, *weights, "", *before]
-        hidden, *after = g.ops(OPERATORS[kind], given, 1 + len(told), hidden_size=size, **more)
+        # GRU: the reset gate multiplies the candidate's bias, too, as in PyTorch.
+        options = {"linear_before_reset": 1} if kind == "gru" else {}
+        inputs = [x, *weights, "", *before]
+        hidden, *after = g.ops(
+            OPERATORS[kind], inputs, 1 + len(initial), hidden_size=size, **options
+        )
         for letter, value in zip(letters, after, strict=True):
-            self.states.keep(f"{state}_{letter}", g.op("Squeeze", value, first), (size,))
+            self.states.write(f"{state}_{letter}", g.op("Squeeze", value, axis), (size,))
         return g.op("Squeeze", hidden, g.constant([1]))
 
     @staticmethod
@@ -126,13 +141,13 @@ class LayerWriter:
         parts = np.split(array, len(order))
         return np.concatenate([parts[gate] for gate in order])
 
-    def remember(self, x: str, name: str, n: int, width: int) -> str:
-        """The inputs after the ``n`` that came before them."""
+    def with_history(self, x: str, name: str, n: int, width: int) -> str:
+        """Prepend the ``n`` inputs that came before."""
         g = self.graph
-        before = g.transpose(self.states.begin(name, (n, width)), 1, 0, 2)
-        whole = g.op("Concat", before, x, axis=0)
-        self.states.keep(name, g.transpose(g.last(whole, n), 1, 0, 2), (n, width))
-        return whole
+        before = g.transpose(self.states.read(name, (n, width)), 1, 0, 2)
+        extended = g.op("Concat", before, x, axis=0)
+        self.states.write(name, g.transpose(g.slice_last(extended, n), 1, 0, 2), (n, width))
+        return extended
 
     def convolution(
         self,
@@ -144,32 +159,32 @@ class LayerWriter:
         dilation: int = 1,
         mask: np.ndarray | None = None,
     ) -> str:
-        """A rectified causal convolution; ``shape``: outputs, features, kernel."""
+        """Write a causal convolution with ReLU; ``shape``: outputs, features, kernel."""
         _, n_features, kernel = shape
         weight, bias = self.take(f"{name}.weight", *shape), self.take(f"{name}.bias", shape[0])
         if mask is not None:
             weight = weight * mask
-        whole = self.remember(x, state, (kernel - 1) * dilation, n_features)
+        extended = self.with_history(x, state, (kernel - 1) * dilation, n_features)
         g = self.graph
-        given = [g.transpose(whole, 1, 2, 0), g.constant(weight), g.constant(bias)]
-        sums = g.op("Conv", *given, dilations=[dilation], kernel_shape=[kernel])
+        conv_inputs = [g.transpose(extended, 1, 2, 0), g.constant(weight), g.constant(bias)]
+        sums = g.op("Conv", *conv_inputs, dilations=[dilation], kernel_shape=[kernel])
         return g.op("Relu", g.transpose(sums, 2, 0, 1))
 
     def learned_window(self, x: str, n_features: int, size: int, longest: int) -> str:
-        """A convolution over as much of the window as has been learned to count."""
-        share = np.clip(0.5 + PACE * self.take("parts.window.span"), 0, 1)
-        ramp = max(1.0, longest / RAMP)
+        """Write a convolution over a window of learned length."""
+        fraction = np.clip(0.5 + SPAN_RATE * self.take("parts.window.span"), 0, 1)
+        ramp = max(1.0, longest / SPAN_RAMP)
         lag = np.arange(longest - 1, -1, -1)
-        mask = np.clip((share * longest + ramp - lag) / ramp, 0, 1)
+        mask = np.clip((fraction * longest + ramp - lag) / ramp, 0, 1)
         shape = (size, n_features, longest)
         return self.convolution(x, "parts.window.weigh", "window", shape, mask=mask)
 
     def dense(self, x: str, n: int, size: int) -> str:
-        """A rectified linear layer."""
+        """Write a linear layer with ReLU."""
         return self.graph.op("Relu", self.linear(x, f"parts.dense_{n}.linear", size, size))
 
     def temporal_block(self, x: str, n_inputs: int, size: int, kernel: int, dilation: int) -> str:
-        """Two rectified dilated convolutions, their input added."""
+        """Write two dilated convolutions with ReLU and a skip connection."""
         block, hidden, width = f"parts.block_{dilation}", x, n_inputs
         for name in ("first", "second"):
             state, shape = f"block_{dilation}_{name}", (size, width, kernel)
@@ -181,101 +196,103 @@ class LayerWriter:
         return self.graph.op("Relu", self.graph.op("Add", hidden, skipped))
 
     def squeeze_excitation(self, x: str, width: int, context: int) -> str:
-        """Every unit gated by what the units have been on average."""
+        """Write a gate on every unit, computed from the running mean of all units."""
         g, squeezed, gate = self.graph, max(1, width // 4), "parts.squeeze_excitation.gate"
-        whole = self.remember(x, "squeeze_excitation", context - 1, width)
-        mean = g.op("AveragePool", g.transpose(whole, 1, 2, 0), kernel_shape=[context])
+        extended = self.with_history(x, "squeeze_excitation", context - 1, width)
+        mean = g.op("AveragePool", g.transpose(extended, 1, 2, 0), kernel_shape=[context])
         narrow = self.linear(g.transpose(mean, 2, 0, 1), f"{gate}.0", width, squeezed)
         wide = self.linear(self.gelu(narrow), f"{gate}.2", squeezed, width)
         return g.op("Mul", x, g.op("Sigmoid", wide))
 
-    def oscillators(self, x: str, n: int, width: int, *, norm: bool) -> str:
-        """Damped oscillators, what they hear mixed by a small network and added to the input."""
+    def lru(self, x: str, n: int, width: int, *, norm: bool) -> str:
+        """Write a linear recurrent unit, mixed by a small network and added to its input."""
         g, part, state = self.graph, f"parts.oscillators_{n}", f"oscillators_{n}"
-        told = self.telling(2 * width)
+        condition = self.conditioning(2 * width)
         decay = np.exp(self.take(f"{part}.log_decay", width))
-        swing = np.exp(-decay + 1j * self.take(f"{part}.turn", width))
+        eigenvalues = np.exp(-decay + 1j * self.take(f"{part}.turn", width))
         drive = self.take(f"{part}.drive", 2, width, width) * np.sqrt(-np.expm1(-2 * decay))
-        heard = self.norm(x, f"{part}.norm", width) if norm else x
-        driven = g.op("MatMul", heard, g.constant(np.concatenate(list(drive), axis=1)))
-        before = self.states.begin(state, (2 * width,), told)
-        turned = self._turning(swing.real, swing.imag)
+        inputs = self.norm(x, f"{part}.norm", width) if norm else x
+        driven = g.op("MatMul", inputs, g.constant(np.concatenate(list(drive), axis=1)))
+        before = self.states.read(state, (2 * width,), condition)
+        rotate = self._rotation(eigenvalues.real, eigenvalues.imag)
 
-        def step(inner: Graph, held: str, now: list[str]) -> str:
-            return inner.op("Add", turned(inner, held), now[0])
+        def step(inner: Graph, state_in: str, now: list[str]) -> str:
+            return inner.op("Add", rotate(inner, state_in), now[0])
 
         states, last = g.scan(step, before, [driven])
-        self.states.keep(state, last, (2 * width,))
+        self.states.write(state, last, (2 * width,))
         mixed = self.linear(states, f"{part}.mix", 2 * width, width)
-        direct = g.op("Mul", heard, g.constant(self.take(f"{part}.direct", width)))
-        bent = self.gelu(g.op("Add", mixed, direct))
-        return g.op("Add", x, self.linear(bent, f"{part}.out", width, width))
+        direct = g.op("Mul", inputs, g.constant(self.take(f"{part}.direct", width)))
+        activated = self.gelu(g.op("Add", mixed, direct))
+        return g.op("Add", x, self.linear(activated, f"{part}.out", width, width))
 
     def observer(self, x: str, n_tones: int, size: int, n_layers: int) -> str:
-        """Oscillators at the tones' frequencies, moved by gains times what they did not foresee."""
+        """Write an observer: oscillators, corrected by gains times the innovation."""
         g, width = self.graph, 2 * n_tones
         samples = g.op("Mul", x, g.constant(self.take("parts.observer.heard", 1)))
         gains = self._gains(x, width, size, n_layers)
-        before = self.states.begin("oscillators", (width,))
-        turns = [self.take(f"parts.observer.{name}", n_tones) for name in ("cosines", "sines")]
-        turned = self._turning(*turns)
-        seen = g.constant(self.take("parts.observer.seen", width)[:, None], double=True)
+        before = self.states.read("oscillators", (width,))
+        cosines_sines = [
+            self.take(f"parts.observer.{name}", n_tones) for name in ("cosines", "sines")
+        ]
+        rotate = self._rotation(*cosines_sines)
+        output_weights = g.constant(self.take("parts.observer.seen", width)[:, None], double=True)
 
-        def step(inner: Graph, held: str, now: list[str]) -> str:
+        def step(inner: Graph, state_in: str, now: list[str]) -> str:
             sample, gain = now
-            foreseen = turned(inner, held)
-            surprise = inner.op("Sub", sample, inner.op("MatMul", foreseen, seen))
-            return inner.op("Add", foreseen, inner.op("Mul", gain, surprise))
+            predicted = rotate(inner, state_in)
+            innovation = inner.op("Sub", sample, inner.op("MatMul", predicted, output_weights))
+            return inner.op("Add", predicted, inner.op("Mul", gain, innovation))
 
         states, last = g.scan(step, before, [samples, gains])
-        self.states.keep("oscillators", last, (width,))
+        self.states.write("oscillators", last, (width,))
         return states
 
     def _gains(self, x: str, width: int, size: int, n_layers: int) -> str:
-        """By a small network, which hears clocks that rise from 0 to 1 as the stream grows old."""
+        """By a small network of the age features, which rise from 0 to 1."""
         g, gain = self.graph, "parts.observer.gain"
         one = g.constant(1.0)
-        rates = g.constant(-1 / self.take("parts.observer.clocks", N_CLOCKS))
-        age = g.op("Add", g.cast(g.counting(g.length(x, 0))), one)
+        rates = g.constant(-1 / self.take("parts.observer.clocks", N_AGE_FEATURES))
+        age = g.op("Add", g.cast(g.arange(g.length(x, 0))), one)
         age = g.reshape(age, -1, 1, 1)
-        begun = self.states.begin("clocks", (N_CLOCKS,))
-        left = g.op("Mul", g.op("Sub", one, begun), g.op("Exp", g.op("Mul", age, rates)))
-        clocks = g.op("Sub", one, left)
-        first = g.op("Unsqueeze", begun, g.constant([0]))
-        last = g.last(g.op("Concat", first, clocks, axis=0), 1)
-        self.states.keep("clocks", g.op("Squeeze", last, g.constant([0])), (N_CLOCKS,))
-        hidden = g.op("Sub", g.op("Mul", clocks, g.constant(2.0)), one)
-        n_inputs = N_CLOCKS
+        ages_before = self.states.read("clocks", (N_AGE_FEATURES,))
+        remaining = g.op("Mul", g.op("Sub", one, ages_before), g.op("Exp", g.op("Mul", age, rates)))
+        ages = g.op("Sub", one, remaining)
+        first = g.op("Unsqueeze", ages_before, g.constant([0]))
+        last = g.slice_last(g.op("Concat", first, ages, axis=0), 1)
+        self.states.write("clocks", g.op("Squeeze", last, g.constant([0])), (N_AGE_FEATURES,))
+        hidden = g.op("Sub", g.op("Mul", ages, g.constant(2.0)), one)
+        n_inputs = N_AGE_FEATURES
         for n in range(n_layers):
             hidden = self.gelu(self.linear(hidden, f"{gain}.{2 * n}", n_inputs, size))
             n_inputs = size
-        answer = self.linear(hidden, f"{gain}.{2 * n_layers}", n_inputs, width + 1)
-        parts = g.ops("Split", [answer, g.constant([width, 1])], 2, axis=2)
+        outputs = self.linear(hidden, f"{gain}.{2 * n_layers}", n_inputs, width + 1)
+        parts = g.ops("Split", [outputs, g.constant([width, 1])], 2, axis=2)
         return g.op("Mul", parts[0], g.op("Exp", parts[1]))
 
-    def _turning(
+    def _rotation(
         self, cosines: Float64[np.ndarray, " N"], sines: Float64[np.ndarray, " N"]
     ) -> Callable[[Graph, str], str]:
-        """What writes the turn of complex numbers, real parts before the imaginary ones."""
+        """Return a writer of the rotation of complex numbers, real parts first."""
         n = len(cosines)
-        own = self.graph.constant(np.concatenate([cosines, cosines]), double=True)
-        others = self.graph.constant(np.concatenate([-sines, sines]), double=True)
+        diagonal = self.graph.constant(np.concatenate([cosines, cosines]), double=True)
+        cross = self.graph.constant(np.concatenate([-sines, sines]), double=True)
         partner = self.graph.constant(np.roll(np.arange(2 * n), n))
 
-        def turned(inner: Graph, held: str) -> str:
-            swapped = inner.op("Mul", inner.op("Gather", held, partner, axis=1), others)
-            return inner.op("Add", inner.op("Mul", held, own), swapped)
+        def rotate(inner: Graph, state_in: str) -> str:
+            swapped = inner.op("Mul", inner.op("Gather", state_in, partner, axis=1), cross)
+            return inner.op("Add", inner.op("Mul", state_in, diagonal), swapped)
 
-        return turned
+        return rotate
 
-    def telling(self, *shape: int) -> Float[np.ndarray, "P ..."] | None:
-        """The next numbers that the selector tells at the start, if it does."""
-        if self.told is None:
+    def conditioning(self, *shape: int) -> Float[np.ndarray, "P ..."] | None:
+        """Take the next part of `condition`; None where there is none."""
+        if self.condition is None:
             return None
         n = int(np.prod(shape))
-        part, self.told = self.told[:, :n], self.told[:, n:]
+        part, self.condition = self.condition[:, :n], self.condition[:, n:]
         return part.reshape(-1, *shape)
 
     def take(self, name: str, *shape: int) -> Float64[np.ndarray, "*shape"]:
-        """A copy of a tensor; raises ValueError where it is missing or of another shape."""
+        """Copy a tensor; raises ValueError where it is missing or of another shape."""
         return take_tensor(self.tensors, name, *shape)

@@ -1,7 +1,7 @@
-"""Where a network's parts get their state from, and where it goes.
+"""Where a network's layers read their state, and where they write it.
 
-Within the graph a state is (rows, ...): every stream as many times as it has passes, those of one
-stream side by side. Axes of arrays: P passes.
+Within the graph a state is (rows, ...), a row for every pass of every stream, those of one stream
+side by side. Axes of arrays: P passes.
 """
 
 from __future__ import annotations
@@ -17,85 +17,114 @@ PREFIX, NEXT = "state_", "next_"
 
 
 class States(ABC):
-    """What parts ask for their state at the start, and hand it to at the end."""
+    """Interface by which layers read and write their state.
+
+    Parameters
+    ----------
+    graph : Graph
+        The graph.
+    n_passes : int
+        Passes a stream.
+    """
 
     def __init__(self, graph: Graph, n_passes: int) -> None:
         self.graph, self.n_passes = graph, n_passes
 
     @abstractmethod
-    def begin(
-        self, name: str, shape: tuple[int, ...], told: Float[np.ndarray, "P ..."] | None = None
+    def read(
+        self, name: str, shape: tuple[int, ...], initial: Float[np.ndarray, "P ..."] | None = None
     ) -> str:
-        """A state of all rows; that of streams that have heard nothing is 0, or what is told."""
+        """Return the state of all rows; at the start of a stream 0, or ``initial``."""
 
     @abstractmethod
-    def keep(self, name: str, value: str, shape: tuple[int, ...]) -> None:
-        """The state after the last sample."""
+    def write(self, name: str, value: str, shape: tuple[int, ...]) -> None:
+        """Set the state after the last sample."""
 
 
 class ExternalState(States):
     """States that the caller carries: inputs and outputs of the graph.
 
-    Zeros are the right start for all of them. Where a selector tells another, one more state says
-    whether the stream has begun.
+    The caller starts all of them with zeros. Where a selector sets another initial state, one more
+    state says whether the stream has begun.
+
+    Parameters
+    ----------
+    graph : Graph
+        The graph.
+    n_passes : int
+        Passes a stream.
     """
 
     def __init__(self, graph: Graph, n_passes: int) -> None:
         super().__init__(graph, n_passes)
         self.begun: str | None = None
-        self._kept: list[tuple[str, str, tuple[int, ...]]] = []
+        self._written: list[tuple[str, str, tuple[int, ...]]] = []
 
-    def begin(
-        self, name: str, shape: tuple[int, ...], told: Float[np.ndarray, "P ..."] | None = None
+    def read(
+        self, name: str, shape: tuple[int, ...], initial: Float[np.ndarray, "P ..."] | None = None
     ) -> str:
+        """Declare an input of the graph, and return the state of all rows."""
         about = "of every pass, 0 at the start"
-        given = self.graph.input(PREFIX + name, ("batch", self.n_passes, *shape), about)
-        if told is not None:
-            begun = self.graph.reshape(self._whether_begun(), *[-1] + [1] * (1 + len(shape)))
-            start = self.graph.constant(told.reshape(self.n_passes, *shape))
-            given = self.graph.op("Where", begun, given, start)
-        return self.graph.reshape(given, -1, *shape)
+        state = self.graph.input(PREFIX + name, ("batch", self.n_passes, *shape), about)
+        if initial is not None:
+            begun = self.graph.reshape(self._has_begun(), *[-1] + [1] * (1 + len(shape)))
+            start = self.graph.constant(initial.reshape(self.n_passes, *shape))
+            state = self.graph.op("Where", begun, state, start)
+        return self.graph.reshape(state, -1, *shape)
 
-    def keep(self, name: str, value: str, shape: tuple[int, ...]) -> None:
-        after = self.graph.reshape(value, -1, self.n_passes, *shape)
-        self._kept.append((name, after, (self.n_passes, *shape)))
+    def write(self, name: str, value: str, shape: tuple[int, ...]) -> None:
+        """Set the output that `finish` declares."""
+        by_pass = self.graph.reshape(value, -1, self.n_passes, *shape)
+        self._written.append((name, by_pass, (self.n_passes, *shape)))
 
     def finish(self) -> None:
-        """Write the outputs, in the order of the inputs."""
-        of = {name: (value, shape) for name, value, shape in self._kept}
-        for given in list(self.graph.inputs):
-            name = given.name.removeprefix(PREFIX)
+        """Declare the outputs, in the order of the inputs."""
+        of = {name: (value, shape) for name, value, shape in self._written}
+        for graph_input in list(self.graph.inputs):
+            name = graph_input.name.removeprefix(PREFIX)
             if name in of:
                 value, shape = of[name]
-                about = f"the next {given.name}"
-                self.graph.output(NEXT + given.name, value, ("batch", *shape), about)
+                about = f"the next {graph_input.name}"
+                self.graph.output(NEXT + graph_input.name, value, ("batch", *shape), about)
 
-    def _whether_begun(self) -> str:
+    def _has_begun(self) -> str:
         if self.begun is None:
             about = "whether the stream has begun, 0 at the start"
             flag = self.graph.input(f"{PREFIX}begun", ("batch", 1), about)
             zero, one = self.graph.constant(0.0), self.graph.constant(1.0)
             self.begun = self.graph.op("Greater", flag, zero)
             after = self.graph.op("Add", self.graph.op("Mul", flag, zero), one)
-            self._kept.append(("begun", after, (1,)))
+            self._written.append(("begun", after, (1,)))
         return self.begun
 
 
 class WindowState(States):
-    """States of windows, each from the start: nobody carries them."""
+    """Initial states of windows; the states after them are dropped.
+
+    Parameters
+    ----------
+    graph : Graph
+        The graph.
+    n_passes : int
+        Passes a stream.
+    n_windows : str
+        Name of their number, a vector of one.
+    """
 
     def __init__(self, graph: Graph, n_passes: int, n_windows: str) -> None:
         super().__init__(graph, n_passes)
         self.n_windows = n_windows  # a vector of one number
 
-    def begin(
-        self, name: str, shape: tuple[int, ...], told: Float[np.ndarray, "P ..."] | None = None
+    def read(
+        self, name: str, shape: tuple[int, ...], initial: Float[np.ndarray, "P ..."] | None = None
     ) -> str:
-        whole = (self.n_passes, *shape)
-        start = self.graph.constant(np.zeros(whole) if told is None else told.reshape(whole))
-        ones = self.graph.constant([1] * len(whole))
+        """Return the initial state of all rows."""
+        full_shape = (self.n_passes, *shape)
+        values = np.zeros(full_shape) if initial is None else initial.reshape(full_shape)
+        start = self.graph.constant(values)
+        ones = self.graph.constant([1] * len(full_shape))
         sizes = self.graph.op("Concat", self.n_windows, ones, axis=0)
         return self.graph.reshape(self.graph.op("Expand", start, sizes), -1, *shape)
 
-    def keep(self, name: str, value: str, shape: tuple[int, ...]) -> None:
-        return
+    def write(self, name: str, value: str, shape: tuple[int, ...]) -> None:
+        """Drop the state."""

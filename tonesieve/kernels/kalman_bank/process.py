@@ -119,7 +119,7 @@ def process_block(
     ``start`` counts the samples before. ``states``, ``parameters`` and ``outputs`` are the fields
     of `StreamStates`, `GroupModel` and `Estimates`; plain tuples, whose types Numba finds faster.
     """
-    _process(samples, start, StreamStates(*states), GroupModel(*parameters), Estimates(*outputs))
+    _process(samples, start, StreamStates(*states), GroupModel(*parameters), Estimates(*outputs))  # type: ignore[arg-type]
 
 
 @njit(**JIT_OPTIONS)

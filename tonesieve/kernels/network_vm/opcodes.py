@@ -1,16 +1,17 @@
-"""What the compiled core and its stand-in in NumPy both read: instructions, and layouts."""
+"""Instruction set of the network interpreter, for the compiled and the NumPy implementation.
+
+A row of a program is (code, n, m, x, y, w, state, extra): n inputs, m outputs, the offsets of the
+inputs, the outputs, the weights and the state, and one more number that depends on the code.
+"""
 
 from __future__ import annotations
 
-# A row of a program: code, inputs, outputs, where inputs stand in memory, where outputs, where
-# weights begin, where the state stands, one more number.
 AFFINE, LSTM, GRU, RNN, NORM, ADD, FILM, OSCILLATE, SHIFT_IN, AGE_FEATURES, OBSERVER = range(11)
-WIDTH = 8
-# What an affine map may be followed by.
+WIDTH = 8  # derived: numbers in a row
+# Activations that may follow an affine map.
 LINEAR, RELU, GELU = range(3)
-N_CLOCKS = 12  # that tell an observer how old a stream is
-EPSILON = 1e-5  # of a layer norm, as torch has it
-
-LINE = 16  # numbers in a cache line, and in a vector: weights and memory begin with whole ones
-TILE = 4  # lines of outputs that are summed together
-WIDE = TILE * LINE
+N_AGE_FEATURES = 12  # chosen: exponentials of a stream's age that the observer's network takes
+EPSILON = 1e-5  # guard of a layer norm's variance, PyTorch's default
+# Of a learned window: change of its fraction of the longest, per unit of the parameter that the
+# optimiser moves; and the longest over the length of the mask's ramp. Chosen, not tuned.
+SPAN_RATE, SPAN_RAMP = 0.1, 8

@@ -1,4 +1,4 @@
-"""The next batches are drawn while the present one is learned from."""
+"""The next batches are drawn while the network trains on the present one."""
 
 from __future__ import annotations
 
@@ -14,21 +14,36 @@ from tonesieve.learning.runtime.processes import end_with_parent, without_main
 
 T = TypeVar("T")
 
-# So many wait at most; of each process that draws, so many.
-AHEAD, AHEAD_APART = 2, 4
-LOOK_EVERY_S = 0.5
+# Items that wait at most: of the thread, and of each process. Guard: against memory full of batches
+# that are not needed yet.
+THREAD_QUEUE_SIZE, PROCESS_QUEUE_SIZE = 2, 4
+# How often a consumer without an item checks that the process that draws it is alive. Guard:
+# against waiting for one that was killed.
+POLL_INTERVAL_S = 0.5
 
 
 @contextmanager
 def prefetch_thread(items: Iterator[T]) -> Iterator[Iterator[T]]:
-    """The same items in the same order, made by a thread of their own for as long as this lasts."""
-    waiting: queue.Queue[tuple[str, Any]] = queue.Queue(AHEAD)
+    """Iterate over items in a thread, ahead of the consumer.
+
+    Parameters
+    ----------
+    items : iterator
+        What to iterate over; taken from in the thread alone.
+
+    Yields
+    ------
+    iterator
+        The same items in the same order, for as long as the context lasts. An exception of
+        ``items`` is raised where the item would be taken.
+    """
+    items_drawn: queue.Queue[tuple[str, Any]] = queue.Queue(THREAD_QUEUE_SIZE)
     stopped = threading.Event()
 
     def put(kind: str, item: Any) -> None:
         while not stopped.is_set():
             try:
-                waiting.put((kind, item), timeout=0.1)
+                items_drawn.put((kind, item), timeout=0.1)
             except queue.Full:
                 continue
             return
@@ -46,15 +61,15 @@ def prefetch_thread(items: Iterator[T]) -> Iterator[Iterator[T]]:
     thread = threading.Thread(target=draw, name="batches", daemon=True)
     thread.start()
     try:
-        yield _taken(waiting)
+        yield _take_all(items_drawn)
     finally:
         stopped.set()
         thread.join()
 
 
-def _taken(waiting: queue.Queue[tuple[str, Any]]) -> Iterator[Any]:
+def _take_all(items_drawn: queue.Queue[tuple[str, Any]]) -> Iterator[Any]:
     while True:
-        kind, item = waiting.get()
+        kind, item = items_drawn.get()
         if kind == "end":
             return
         if kind == "error":
@@ -66,56 +81,69 @@ def _taken(waiting: queue.Queue[tuple[str, Any]]) -> Iterator[Any]:
 def prefetch_processes(
     draw: Callable[..., T], keys: Sequence[Any], n_workers: int
 ) -> Iterator[Iterator[T]]:
-    """``draw(key)`` of every key in order, by processes of their own for as long as this lasts.
+    """Call a function of every key in worker processes, ahead of the consumer.
 
-    For what keeps Python busy, which a thread would take from the learning. ``draw`` is a function
-    of a module, or a partial one; without workers it is called here, when its answer is taken.
+    For what keeps Python busy: a thread would take that time from the training.
+
+    Parameters
+    ----------
+    draw : callable
+        A function of a module, or a partial one; called with a key.
+    keys : sequence
+        Its arguments.
+    n_workers : int
+        Processes; 0: ``draw`` is called in this one, when its result is taken.
+
+    Yields
+    ------
+    iterator
+        ``draw(key)`` of every key in order, for as long as the context lasts.
     """
     if not n_workers:
         yield map(draw, keys)
         return
     n_workers = min(n_workers, len(keys))
     context = multiprocessing.get_context("spawn")
-    waiting = [context.Queue(AHEAD_APART) for _ in range(n_workers)]
-    # Each its turn, so that the order is the same however many there are.
+    queues = [context.Queue(PROCESS_QUEUE_SIZE) for _ in range(n_workers)]
+    # Round-robin, so that the order is the same for any number of workers.
     workers = [
-        context.Process(target=_work, args=(own, draw, keys[w::n_workers]), daemon=True)
-        for w, own in enumerate(waiting)
+        context.Process(target=_work, args=(results, draw, keys[w::n_workers]), daemon=True)
+        for w, results in enumerate(queues)
     ]
     try:
         with without_main():
             for worker in workers:
                 worker.start()
-        turns = (n % n_workers for n in range(len(keys)))
-        yield (_drawn(waiting[w], workers[w].is_alive) for w in turns)
+        numbers = (n % n_workers for n in range(len(keys)))
+        yield (_take(queues[w], workers[w].is_alive) for w in numbers)
     finally:
-        for worker, own in zip(workers, waiting, strict=True):
+        for worker, results in zip(workers, queues, strict=True):
             if worker.pid is not None:
                 worker.kill()
                 worker.join()
-            own.cancel_join_thread()
-            own.close()
+            results.cancel_join_thread()
+            results.close()
 
 
-def _work(waiting: Any, draw: Callable[..., Any], keys: Sequence[Any]) -> None:
-    """What one of the processes does."""
-    # Whoever interrupts the training, interrupts all its processes; it ends this one.
+def _work(results: Any, draw: Callable[..., Any], keys: Sequence[Any]) -> None:
+    """Run one of the worker processes."""
+    # An interrupt reaches all processes of the training; the parent ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    end_with_parent()
     try:
         for key in keys:
-            waiting.put(("item", draw(key)))
+            results.put(("item", draw(key)))
     except Exception as error:  # raised where the items are taken
-        waiting.put(("error", error))
+        results.put(("error", error))
 
 
-def _drawn(waiting: Any, alive: Callable[[], bool]) -> Any:
+def _take(results: Any, is_alive: Callable[[], bool]) -> Any:
     while True:
-        lived = alive()
+        was_alive = is_alive()  # before the wait: what it put last is then still taken
         try:
-            kind, item = waiting.get(timeout=LOOK_EVERY_S)
+            kind, item = results.get(timeout=POLL_INTERVAL_S)
         except queue.Empty:
-            if not lived:
+            if not was_alive:
                 raise RuntimeError("a process that draws batches has ended") from None
             continue
         if kind == "error":

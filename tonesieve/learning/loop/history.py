@@ -1,4 +1,4 @@
-"""What a training reports of itself, epoch by epoch."""
+"""The losses of a training, epoch by epoch."""
 
 from __future__ import annotations
 
@@ -11,22 +11,56 @@ History = tuple["Epoch", ...]
 
 @dataclass(frozen=True)
 class Epoch:
-    """One line of the history."""
+    """One epoch of the history.
 
-    epoch: int  # from 1
+    Attributes
+    ----------
+    epoch : int
+        Its number, from 1.
+    train_loss, validation_loss : float
+        Mean loss over the epoch, and the validation loss after it.
+    learning_rate : float
+        Learning rate at its start.
+    seconds : float
+        Time that it took, validation included.
+    """
+
+    epoch: int
     train_loss: float
     validation_loss: float
-    learning_rate: float  # at the epoch's start
+    learning_rate: float
     seconds: float
 
 
 def best_epoch(history: History) -> Epoch:
-    """The epoch of the lowest validation loss, the first of equals."""
+    """Find the epoch of the lowest validation loss.
+
+    Parameters
+    ----------
+    history : tuple of Epoch
+        At least one.
+
+    Returns
+    -------
+    Epoch
+        The first of equals.
+    """
     return min(history, key=lambda epoch: epoch.validation_loss)
 
 
 def to_table(history: History) -> pd.DataFrame:
-    """A row an epoch, a column a figure."""
+    """Tabulate a history.
+
+    Parameters
+    ----------
+    history : tuple of Epoch
+        Any number.
+
+    Returns
+    -------
+    DataFrame
+        A row an epoch, a column a field.
+    """
     return pd.DataFrame(
         [asdict(epoch) for epoch in history], columns=[f.name for f in fields(Epoch)]
     )

@@ -12,39 +12,66 @@ from tonesieve.learning.loop.history import History
 
 
 def learning_rate(config: Config, history: History) -> Callable[[float], float]:
-    """Learning rate within the next epoch, as a function of the share of it that is done.
+    """Return the learning rate of the next epoch.
 
-    cosine: to zero over all epochs, batch by batch. step: times ``schedule_factor`` after
-    ``schedule_epochs`` epochs. plateau: times the factor whenever the validation loss has not
+    ``cosine``: to zero over all epochs, batch by batch. ``step``: times ``schedule_factor`` after
+    ``schedule_epochs`` epochs. ``plateau``: times the factor whenever the validation loss has not
     improved for that many epochs.
+
+    Parameters
+    ----------
+    config : Config
+        The settings.
+    history : tuple of Epoch
+        The epochs before.
+
+    Returns
+    -------
+    callable
+        The learning rate, as a function of the fraction of the epoch that is done.
     """
-    training, done = config.training, len(history)
+    training, n_done = config.training, len(history)
     if training.schedule == "cosine":
-        return lambda share: _cosine(training.learning_rate, (done + share) / training.epochs)
+        return lambda fraction: _cosine(
+            training.learning_rate, (n_done + fraction) / training.epochs
+        )
     rate = training.learning_rate
-    if training.schedule == "step" and done >= training.schedule_epochs:
+    if training.schedule == "step" and n_done >= training.schedule_epochs:
         rate *= training.schedule_factor
     if training.schedule == "plateau":
         rate = _plateau(config, history)
-    return lambda share: rate
+    return lambda fraction: rate
 
 
 def warmup_factor(config: Config, n_batches: int) -> float:
-    """Share of the learning rate that the batch after ``n_batches`` others gets."""
+    """Return the factor of a batch's learning rate during warm-up.
+
+    Parameters
+    ----------
+    config : Config
+        The settings.
+    n_batches : int
+        Batches before it.
+
+    Returns
+    -------
+    float
+        It rises to 1 over the first ``warmup_batches`` batches.
+    """
     return min(1.0, (n_batches + 1) / max(1, config.training.warmup_batches))
 
 
-def _cosine(base: float, share: float) -> float:
-    return base * (1 + math.cos(math.pi * share)) / 2
+def _cosine(base: float, fraction: float) -> float:
+    return base * (1 + math.cos(math.pi * fraction)) / 2
 
 
 def _plateau(config: Config, history: History) -> float:
-    """What PyTorch's own plateau schedule makes of the losses so far."""
+    """The rate of PyTorch's own plateau schedule after these losses."""
     training = config.training
-    holder = torch.optim.SGD([torch.zeros(1)], lr=training.learning_rate)
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=training.learning_rate)
     schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
-        holder, factor=training.schedule_factor, patience=training.schedule_epochs
+        optimizer, factor=training.schedule_factor, patience=training.schedule_epochs
     )
     for epoch in history:
         schedule.step(epoch.validation_loss)
-    return float(holder.param_groups[0]["lr"])
+    return float(optimizer.param_groups[0]["lr"])

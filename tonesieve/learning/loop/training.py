@@ -1,7 +1,8 @@
-"""The one training loop.
+"""The training loop: `train`, its epochs, and their batches.
 
-Everything random in epoch n follows from the seeds and n, so a training that goes on from its
-checkpoint after epoch n - 1 takes the very steps that it would have taken without a break.
+There is no other. Everything random in epoch n follows from the seeds and n, so a training that is
+resumed from the checkpoint of epoch n - 1 takes the very steps that it would have taken without a
+break.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from tonesieve.config.config import Config
-from tonesieve.learning.data.batches import Batch, count_batches, epoch_batches
+from tonesieve.learning.data.batches import count_batches, epoch_batches
+from tonesieve.learning.data.features import Batch
 from tonesieve.learning.data.prefetch import prefetch_thread
-from tonesieve.learning.loop.age_weights import age_bins, n_ages, renew, sums_by_age, weights
+from tonesieve.learning.loop import age_weights
 from tonesieve.learning.loop.auxiliary import auxiliary_loss
 from tonesieve.learning.loop.checkpoints import TrainingState, restore, save, to_arrays
 from tonesieve.learning.loop.history import Epoch, History, best_epoch
@@ -31,7 +33,7 @@ from tonesieve.learning.loop.optimizers import build_optimizer
 from tonesieve.learning.loop.schedules import learning_rate, warmup_factor
 from tonesieve.learning.loop.validation import batch_loss, validation_loss
 from tonesieve.learning.models import build_network
-from tonesieve.learning.models.base import Network
+from tonesieve.learning.models.base import Network, State
 from tonesieve.learning.runtime.distributed import (
     Report,
     check_devices,
@@ -40,6 +42,9 @@ from tonesieve.learning.runtime.distributed import (
 )
 from tonesieve.learning.runtime.threads import threads, tune_malloc
 
+OnEpoch = Callable[[History], None]
+OnBatch = Callable[[int, int], None]
+
 
 class TrainingDiverged(RuntimeError):
     """The loss is no longer a finite number."""
@@ -47,14 +52,22 @@ class TrainingDiverged(RuntimeError):
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """A network with its best weights, and how it came about."""
+    """A trained network, and its history.
+
+    Attributes
+    ----------
+    network : Network
+        The network with its best weights.
+    history : tuple of Epoch
+        All epochs.
+    """
 
     network: Network
     history: History
 
     @property
     def best(self) -> Epoch:
-        """The epoch whose weights were kept."""
+        """The epoch of the best weights."""
         return best_epoch(self.history)
 
 
@@ -62,102 +75,145 @@ def train(
     config: Config,
     *,
     checkpoint: Path | None = None,
-    on_epoch: Callable[[History], None] = lambda history: None,
-    on_batch: Callable[[int, int], None] = lambda n_epochs, n_batches: None,
+    on_epoch: OnEpoch = lambda history: None,
+    on_batch: OnBatch = lambda n_epochs, n_batches: None,
 ) -> TrainingResult:
-    """Train a network as the settings say; the best weights by validation loss are kept.
-
-    With ``checkpoint``, every epoch is written there and a training that was interrupted goes
-    on from there. ``on_epoch`` gets the history after every epoch, ``on_batch`` the epochs and
-    batches done after every batch.
+    """Train a network; the best weights by validation loss are kept.
 
     With several devices, each is a process of its own that takes its part of every batch.
 
-    Raises `TrainingDiverged` when the loss is not finite, `UserError` for devices that are not
-    there.
+    Parameters
+    ----------
+    config : Config
+        The settings.
+    checkpoint : Path or None
+        File that is written after every epoch; if it exists, training resumes from it.
+    on_epoch : callable
+        Called with the history after every epoch, and after resuming.
+    on_batch : callable
+        Called with the epochs and batches done after every batch.
+
+    Returns
+    -------
+    TrainingResult
+        The network with its best weights, and the history.
+
+    Raises
+    ------
+    TrainingDiverged
+        When the loss is not finite.
+    UserError
+        For devices that are not present, and a checkpoint that does not fit.
     """
     check_devices(config)
     fabric = Fabric(accelerator=config.training.device, devices=1)
-    progress = _begin(config, fabric.device)
+    state = _init_training(config, fabric.device)
     if config.training.devices == 1:
-        _train(config, fabric, progress, checkpoint, on_epoch, on_batch)
+        _train_epochs(config, fabric, state, checkpoint, on_epoch, on_batch)
     else:
-        hear: dict[str, Callable[..., None]] = {"epoch": on_epoch, "batch": on_batch}
-        best, progress.history = run_distributed(train_part, config, checkpoint, hear=hear)
-        progress.best_weights = {name: torch.from_numpy(array) for name, array in best.items()}
-    progress.network.load_state_dict(progress.best_weights)
-    return TrainingResult(progress.network, progress.history)
+        handlers: dict[str, Callable[..., None]] = {"epoch": on_epoch, "batch": on_batch}
+        best, state.history = run_distributed(train_worker, config, checkpoint, handlers=handlers)
+        state.best_weights = {name: torch.from_numpy(array) for name, array in best.items()}
+    state.network.load_state_dict(state.best_weights)
+    return TrainingResult(state.network, state.history)
 
 
-def train_part(
-    fabric: Fabric, tell: Report, config: Config, checkpoint: Path | None
+def train_worker(
+    fabric: Fabric, report: Report, config: Config, checkpoint: Path | None
 ) -> tuple[dict[str, np.ndarray], History]:
-    """What each of several processes does; the best weights, and how they came about."""
-    progress = _begin(config, fabric.device)
-    on_epoch, on_batch = partial(tell, "epoch"), partial(tell, "batch")
-    _train(config, fabric, progress, checkpoint, on_epoch, on_batch)
-    return to_arrays(progress.best_weights), progress.history
+    """Train in one of several processes.
+
+    Parameters
+    ----------
+    fabric : Fabric
+        The process group.
+    report : callable
+        Called as ``report("epoch", history)`` and ``report("batch", n_epochs, n_batches)``.
+    config : Config
+        The settings.
+    checkpoint : Path or None
+        As in `train`; the first process writes it.
+
+    Returns
+    -------
+    best_weights : dict of str to ndarray
+        The weights of the lowest validation loss.
+    history : tuple of Epoch
+        All epochs.
+    """
+    state = _init_training(config, fabric.device)
+    on_epoch, on_batch = partial(report, "epoch"), partial(report, "batch")
+    _train_epochs(config, fabric, state, checkpoint, on_epoch, on_batch)
+    return to_arrays(state.best_weights), state.history
 
 
-def _train(
-    config: Config,
-    fabric: Fabric,
-    progress: TrainingState,
-    checkpoint: Path | None,
-    on_epoch: Callable[[History], None],
-    on_batch: Callable[[int, int], None],
-) -> None:
-    if checkpoint is not None and checkpoint.exists():
-        restore(progress, checkpoint, config)
-        on_epoch(progress.history)
-    network, optimizer = fabric.setup(progress.network, progress.optimizer)
-    tune_malloc()
-    with threads(config):
-        while not _finished(config, progress.history):
-            epoch = _train_epoch(config, fabric, network, optimizer, progress, on_batch)
-            progress.history += (epoch,)
-            if epoch == best_epoch(progress.history):
-                progress.best_weights = _copy(progress.network)
-            if checkpoint is not None and fabric.is_global_zero:
-                save(progress, checkpoint, config)
-            on_epoch(progress.history)
+@dataclass(frozen=True)
+class _Loop:
+    """What all steps of a training need."""
+
+    config: Config
+    fabric: Fabric
+    network: Any  # as Fabric wraps them
+    optimizer: Any
+    state: TrainingState
+    on_batch: OnBatch
 
 
-def _begin(config: Config, device: torch.device) -> TrainingState:
+def _init_training(config: Config, device: torch.device) -> TrainingState:
     network = build_network(config).to(device)
     optimizer = build_optimizer(config, network.parameters())
-    errors = torch.zeros((2, n_ages(config)), device=device)
-    return TrainingState(network, optimizer, _copy(network), errors)
+    errors = torch.zeros((2, age_weights.n_ages(config)), device=device)
+    return TrainingState(network, optimizer, _copy_weights(network), errors)
 
 
-def _copy(network: Network) -> dict[str, Tensor]:
+def _copy_weights(network: Network) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
 
 
-def _finished(config: Config, history: History) -> bool:
+def _train_epochs(
+    config: Config,
+    fabric: Fabric,
+    state: TrainingState,
+    checkpoint: Path | None,
+    on_epoch: OnEpoch,
+    on_batch: OnBatch,
+) -> None:
+    if checkpoint is not None and checkpoint.exists():
+        restore(state, checkpoint, config)
+        on_epoch(state.history)
+    network, optimizer = fabric.setup(state.network, state.optimizer)
+    loop = _Loop(config, fabric, network, optimizer, state, on_batch)
+    tune_malloc()
+    with threads(config):
+        while not _is_finished(config, state.history):
+            epoch = _train_epoch(loop)
+            state.history += (epoch,)
+            if epoch == best_epoch(state.history):
+                state.best_weights = _copy_weights(state.network)
+            if checkpoint is not None and fabric.is_global_zero:
+                save(state, checkpoint, config)
+            on_epoch(state.history)
+
+
+def _is_finished(config: Config, history: History) -> bool:
     training = config.training
     if not history:
         return False
     since_best = len(history) - best_epoch(history).epoch
-    spent = sum(epoch.seconds for epoch in history)
+    seconds = sum(epoch.seconds for epoch in history)
     return (
         len(history) >= training.epochs
         or (training.patience is not None and since_best >= training.patience)
-        or (training.max_seconds is not None and spent >= training.max_seconds)
+        or (training.max_seconds is not None and seconds >= training.max_seconds)
     )
 
 
-def _train_epoch(
-    config: Config,
-    fabric: Fabric,
-    network: Any,
-    optimizer: Any,
-    progress: TrainingState,
-    on_batch: Callable[[int, int], None],
-) -> Epoch:
-    began = time.perf_counter()
-    number = len(progress.history) + 1
-    rate = learning_rate(config, progress.history)
+def _train_epoch(loop: _Loop) -> Epoch:
+    """One pass over the training data, then validation."""
+    config, fabric, state = loop.config, loop.fabric, loop.state
+    start = time.perf_counter()
+    number = len(state.history) + 1
+    rate = learning_rate(config, state.history)
     # Dropout must not be alike in all processes. The first one's seed is a lone one's.
     seeds = [config.training.seed, number, fabric.global_rank]
     seed = np.random.SeedSequence(seeds).generate_state(1)[0]
@@ -165,95 +221,82 @@ def _train_epoch(
         torch.manual_seed(int(seed))
         batches = epoch_batches(config, epoch=number, device=fabric.device)
         with prefetch_thread(batches) if config.prefetches else nullcontext(batches) as drawn:
-            loss = _take_steps(
-                config, number, drawn, fabric, network, optimizer, progress.errors, rate, on_batch
-            )
+            loss = _train_batches(loop, number, drawn, rate)
     if not math.isfinite(loss):
         raise TrainingDiverged(
             f"training diverged in epoch {number} (loss {loss}); lower training.learning_rate"
         )
     first = fabric.is_global_zero
-    validation = validation_loss(config, progress.network, fabric.device) if first else math.nan
-    epoch = Epoch(number, loss, validation, rate(0.0), time.perf_counter() - began)
+    validation = validation_loss(config, state.network, fabric.device) if first else math.nan
+    epoch = Epoch(number, loss, validation, rate(0.0), time.perf_counter() - start)
     return fabric.broadcast(epoch)  # the first one's, so that all of them stop alike
 
 
-def _take_steps(
-    config: Config,
-    number: int,
-    batches: Iterator[Batch],
-    fabric: Fabric,
-    network: Any,
-    optimizer: Any,
-    errors: Tensor,
-    rate: Callable[[float], float],
-    on_batch: Callable[[int, int], None],
+def _train_batches(
+    loop: _Loop, number: int, batches: Iterator[Batch], rate: Callable[[float], float]
 ) -> float:
-    """One pass over the epoch's batches; the mean loss over all its samples."""
-    bare = network.module
-    bare.train()
+    """One step a batch; the mean loss over all samples."""
+    config, fabric, optimizer = loop.config, loop.fabric, loop.optimizer
+    model = loop.network.module
+    model.train()
     n_batches = count_batches(config)
     total = torch.zeros((), device=fabric.device)
-    n_seen = 0
-    state: tuple[Tensor, ...] | None = None
-    for i, whole in enumerate(batches):
-        warmed = warmup_factor(config, (number - 1) * n_batches + i)
+    n_samples = 0
+    state: State | None = None
+    for i, batch in enumerate(batches):
+        warmup = warmup_factor(config, (number - 1) * n_batches + i)
         for group in optimizer.param_groups:
-            group["lr"] = warmed * rate(min(1.0, i / n_batches))
-        batch, share = shard_batch(whole, config, fabric.global_rank, fabric.world_size)
-        state = _carried(bare, batch, state)
-        outputs, after = network(batch.inputs, batch.selector, state, tasks=bool(bare.tasks))
-        answers = outputs[..., : bare.n_outputs]
-        loss = batch_loss(config, answers, batch)
-        further = auxiliary_loss(config, bare, outputs[..., bare.n_outputs :], batch)
+            group["lr"] = warmup * rate(min(1.0, i / n_batches))
+        shard, fraction = shard_batch(batch, config, fabric.global_rank, fabric.world_size)
+        state = _carry_state(model, shard, state)
+        outputs, state_after = loop.network(
+            shard.inputs, shard.selector, state, tasks=bool(model.tasks)
+        )
+        estimate, auxiliary = outputs[..., : model.n_outputs], outputs[..., model.n_outputs :]
+        loss = batch_loss(config, estimate, shard)
+        added = auxiliary_loss(config, model, auxiliary, shard)
         optimizer.zero_grad()
-        counted = _balanced(config, fabric, answers, batch, share, errors, loss)
-        asked = counted if further is None else counted + further
-        # DDP takes the mean over processes; this makes it the mean over the streams.
-        fabric.backward(asked * (share * fabric.world_size))
+        objective = _weighted_by_age(loop, estimate, shard, fraction, loss)
+        if added is not None:
+            objective = objective + added
+        # DDP averages over processes; this factor makes it the mean over streams.
+        fabric.backward(objective * (fraction * fabric.world_size))
         if config.training.clip_norm is not None:
-            fabric.clip_gradients(network, optimizer, max_norm=config.training.clip_norm)
+            fabric.clip_gradients(loop.network, optimizer, max_norm=config.training.clip_norm)
         optimizer.step()
         # Detached only now: within the chunk the gradient has flowed through the state.
-        state = tuple(s.detach() for s in after)
-        n_items = len(whole) * whole.inputs.shape[1]
-        total += loss.detach() * (share * n_items)
-        n_seen += n_items
-        on_batch(number - 1, i + 1)
-    whole_total: Any = fabric.all_reduce(total, reduce_op="sum")
-    return float(whole_total) / n_seen
+        state = tuple(s.detach() for s in state_after)
+        n_in_batch = len(batch) * batch.inputs.shape[1]
+        total += loss.detach() * (fraction * n_in_batch)
+        n_samples += n_in_batch
+        loop.on_batch(number - 1, i + 1)
+    total_of_all: Any = fabric.all_reduce(total, reduce_op="sum")
+    return float(total_of_all) / n_samples
 
 
-def _balanced(
-    config: Config,
-    fabric: Fabric,
-    answers: Tensor,
-    batch: Batch,
-    share: float,
-    errors: Tensor,
-    loss: Tensor,
+def _weighted_by_age(
+    loop: _Loop, estimate: Tensor, batch: Batch, fraction: float, loss: Tensor
 ) -> Tensor:
-    """The loss with the errors of every age counted alike, if it is asked for."""
-    if config.training.balance != "age":
+    """The loss; with ``balance: age``, the errors of every age weighted alike."""
+    training, errors = loop.config.training, loop.state.errors
+    if training.balance != "age":
         return loss
-    squared = ((answers - batch.targets) ** 2).mean(dim=2)
-    ages = age_bins(batch)
-    # A process with nothing left to do has a share of 0, and takes a stream of another's.
-    own = sums_by_age(squared, ages, errors.shape[1]) * float(share > 0)
-    sums: Any = fabric.all_reduce(own, reduce_op="sum")
-    renew(errors, sums)
-    return (squared * weights(errors, ages, config.training.balance_floor)).mean()
+    squared = ((estimate - batch.targets) ** 2).mean(dim=2)
+    ages = age_weights.age_bins(batch)
+    # A process without streams has a fraction of 0, and takes a stream of another's.
+    own_sums = age_weights.sums_by_age(squared, ages, errors.shape[1]) * float(fraction > 0)
+    sums: Any = loop.fabric.all_reduce(own_sums, reduce_op="sum")
+    age_weights.update(errors, sums)
+    return (squared * age_weights.weights(errors, ages, training.balance_floor)).mean()
 
 
-def _carried(
-    network: Network, batch: Batch, state: tuple[Tensor, ...] | None
-) -> tuple[Tensor, ...]:
-    """The state that a batch starts from: carried on, or new where a stream starts anew."""
+def _carry_state(network: Network, batch: Batch, state: State | None) -> State:
+    """The state before a batch: of the batch before, or initial where a stream starts anew."""
     if batch.reset is None or state is None or bool(batch.reset.all()):
         return network.initial_state(len(batch), batch.selector)
     state = tuple(s[: len(batch)] for s in state)
     if not bool(batch.reset.any()):
         return state
-    fresh = network.initial_state(len(batch), batch.selector)
+    initial = network.initial_state(len(batch), batch.selector)
     reset = batch.reset[:, None, None]
-    return tuple(torch.where(reset, new, old) for new, old in zip(fresh, state, strict=True))
+    return tuple(torch.where(reset, new, old) for new, old in zip(initial, state, strict=True))

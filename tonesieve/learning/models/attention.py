@@ -1,7 +1,8 @@
 """Attention over the recent past, and the Transformer encoder made of it.
 
-Every kind looks back over a bounded context and carries what it needs of the past, so that it
-streams. Axes: B streams, T samples, S samples looked at, H heads, C context.
+Every kind attends to a bounded context and carries the inputs of that context as its state, so
+that it streams. Axes: B streams, T samples (queries), S samples attended to (keys), H heads,
+C context.
 """
 
 from __future__ import annotations
@@ -13,20 +14,40 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from tonesieve.config.config import DataSettings, ModelSettings
-from tonesieve.learning.models.base import State, StreamingLayer, remember
+from tonesieve.learning.models.base import State, StreamingLayer, append_history
 
-# Samples answered at a time: each block looks at this many and the context before.
+# Queries computed at once. Guard: against memory that grows with the square of a chunk's length.
 BLOCK = 128
 
 
 class Attention(StreamingLayer):
-    """Weights over the last ``context`` inputs, the present one among them.
+    """Attention over the last C inputs, the present one included: (B, T, F) to (B, T, G).
 
-    weighted: additive scores (Linear-tanh-Linear), softmax; the present input times its own weight,
-    so a sequence remains (the write-up window10). pooled: the inputs' weighted sum in its place
-    (guide). memory: the present input beside the sum of the past ones, weighted by likeness to it
-    (config-l1). heads: multi-head self-attention (Vaswani et al. 2017, arXiv:1706.03762; deep50);
-    ``positions`` adds a learned weight for every lag and head, as in T5.
+    ``weighted``: additive scores [1]_, softmax; the output is the present input times its own
+    weight (the write-up window10). ``pooled``: the same scores; the weighted sum of the inputs
+    (guide). ``memory``: the present input and, beside it, the sum of the past ones weighted by
+    scaled dot products (config-l1). ``heads``: multi-head self-attention [2]_ (deep50).
+
+    Parameters
+    ----------
+    width : int
+        Features of the input, F.
+    kind : {"weighted", "pooled", "memory", "heads"}
+        The kind; ``memory`` has 2 F outputs, the others F.
+    context : int
+        Samples attended to, C.
+    n_heads : int
+        Heads, H, of kind ``heads``; the others have one.
+    positions : bool
+        Whether kind ``heads`` adds a learned bias for every lag and head, as T5 does [3]_.
+
+    References
+    ----------
+    .. [1] D. Bahdanau, K. Cho and Y. Bengio, "Neural machine translation by jointly learning to
+       align and translate", ICLR 2015, arXiv:1409.0473.
+    .. [2] A. Vaswani et al., "Attention is all you need", NeurIPS 2017, arXiv:1706.03762.
+    .. [3] C. Raffel et al., "Exploring the limits of transfer learning with a unified text-to-text
+       transformer", JMLR 21, 2020, arXiv:1910.10683.
     """
 
     def __init__(
@@ -36,8 +57,9 @@ class Attention(StreamingLayer):
         self.kind, self.context = kind, context
         self.width = 2 * width if kind == "memory" else width
         self.n_heads = n_heads if kind == "heads" else 1
+        # The inputs before this chunk, and which of them there were.
         self.state_shapes = ((context - 1, width), (context - 1, 1))
-        self.seen: list[Tensor] | None = None  # weights, while somebody watches
+        self.captured: list[Tensor] | None = None  # weights (B, H, T, S) by block, if not None
         self.lag_weight = None
         if kind in ("weighted", "pooled"):
             self.score = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1))
@@ -45,7 +67,7 @@ class Attention(StreamingLayer):
             self.query = nn.Linear(width, width)
             self.key = nn.Linear(width, width)
         else:
-            self.joint = nn.Linear(width, 3 * width)
+            self.joint = nn.Linear(width, 3 * width)  # query, key and value
             self.mix = nn.Linear(width, width)
             if positions:
                 self.lag_weight = nn.Parameter(torch.zeros(n_heads, context))
@@ -53,71 +75,93 @@ class Attention(StreamingLayer):
     def forward(
         self, inputs: Float[Tensor, "B T F"], state: State
     ) -> tuple[Float[Tensor, "B T G"], State]:
-        """What is attended to at every sample."""
-        memory, heard = state
-        whole, after = remember(memory, inputs)
-        known, heard_after = remember(heard, inputs.new_ones((*inputs.shape[:2], 1)))
-        n_before = memory.shape[1]
-        if not bool(heard.any()):  # nothing came before: no need to look there
-            whole, known, n_before = whole[:, n_before:], known[:, n_before:], 0
-        answers = []
+        """Attend to the context of every sample."""
+        history, observed = state
+        extended, history_after = append_history(history, inputs)
+        valid, observed_after = append_history(observed, inputs.new_ones((*inputs.shape[:2], 1)))
+        n_before = history.shape[1]
+        if not bool(observed.any()):  # no stream has a past: leave its zeros out
+            extended, valid, n_before = extended[:, n_before:], valid[:, n_before:], 0
+        outputs = []
         for start in range(0, inputs.shape[1], BLOCK):
             stop = min(start + BLOCK, inputs.shape[1])
             first = max(0, start + n_before - (self.context - 1))
-            part = slice(first, stop + n_before)
+            keys = slice(first, stop + n_before)
             lag = self._lags(stop - start, stop + n_before - first, inputs.device)
-            allowed = (lag >= 0) & (lag < self.context) & (known[:, part, 0] > 0)[:, None]
+            mask = (lag >= 0) & (lag < self.context) & (valid[:, keys, 0] > 0)[:, None]
             if self.kind == "memory":
-                allowed &= lag > 0
-            answers.append(self._look(whole[:, part], lag, allowed[:, None]))
-        return torch.cat(answers, dim=1), (after, heard_after)
+                mask &= lag > 0
+            outputs.append(self._attend(extended[:, keys], lag, mask[:, None]))
+        return torch.cat(outputs, dim=1), (history_after, observed_after)
 
     @staticmethod
-    def _lags(n_answers: int, n_looked_at: int, device: torch.device) -> Tensor:
-        """How far before each answered sample each one looked at lies."""
-        answered = torch.arange(n_looked_at - n_answers, n_looked_at, device=device)
-        return answered[:, None] - torch.arange(n_looked_at, device=device)
+    def _lags(n_queries: int, n_keys: int, device: torch.device) -> Tensor:
+        """How many samples every key lies before every query: (T, S)."""
+        queries = torch.arange(n_keys - n_queries, n_keys, device=device)
+        return queries[:, None] - torch.arange(n_keys, device=device)
 
-    def _look(
-        self, whole: Float[Tensor, "B S F"], lag: Tensor, allowed: Bool[Tensor, "B 1 T S"]
+    def _attend(
+        self, extended: Float[Tensor, "B S F"], lag: Tensor, mask: Bool[Tensor, "B 1 T S"]
     ) -> Float[Tensor, "B T G"]:
-        n_answers = lag.shape[0]
-        present = whole[:, -n_answers:]
+        n_queries = lag.shape[0]
+        present = extended[:, -n_queries:]
         if self.kind == "heads":
-            return self._heads(whole, lag, allowed)
+            return self._multi_head(extended, lag, mask)
         if self.kind == "memory":
-            query, key = self.query(present), self.key(whole)
-            weights = self._softmax((query @ key.transpose(1, 2))[:, None], whole.shape[2], allowed)
-            return torch.cat([present, weights[:, 0] @ whole], dim=2)
-        scores = self.score(whole)[..., 0][:, None, None].expand(allowed.shape)
-        weights = self._softmax(scores, 1, allowed)
+            query, key = self.query(present), self.key(extended)
+            scores = (query @ key.transpose(1, 2))[:, None]
+            weights = self._masked_softmax(scores, extended.shape[2], mask)
+            return torch.cat([present, weights[:, 0] @ extended], dim=2)
+        scores = self.score(extended)[..., 0][:, None, None].expand(mask.shape)
+        weights = self._masked_softmax(scores, 1, mask)
         if self.kind == "pooled":
-            return weights[:, 0] @ whole
-        own = weights[:, 0].diagonal(whole.shape[1] - n_answers, dim1=1, dim2=2)
-        return own[..., None] * present
+            return weights[:, 0] @ extended
+        lag_0 = weights[:, 0].diagonal(extended.shape[1] - n_queries, dim1=1, dim2=2)
+        return lag_0[..., None] * present
 
-    def _heads(self, whole: Tensor, lag: Tensor, allowed: Tensor) -> Tensor:
-        n_answers = lag.shape[0]
-        split = self.joint(whole).unflatten(2, (3, self.n_heads, -1)).permute(2, 0, 3, 1, 4)
-        query, key, value = split[0][:, :, -n_answers:], split[1], split[2]  # B H S size
+    def _multi_head(self, extended: Tensor, lag: Tensor, mask: Tensor) -> Tensor:
+        n_queries = lag.shape[0]
+        split = self.joint(extended).unflatten(2, (3, self.n_heads, -1)).permute(2, 0, 3, 1, 4)
+        query, key, value = split[0][:, :, -n_queries:], split[1], split[2]  # (B, H, S, F / H)
         scores = query @ key.transpose(2, 3)
         if self.lag_weight is not None:
-            near = self.lag_weight[:, lag.clamp(0, self.context - 1)]
-            scores = scores + near * math.sqrt(query.shape[3])
-        weights = self._softmax(scores, query.shape[3], allowed)
+            bias = self.lag_weight[:, lag.clamp(0, self.context - 1)]
+            scores = scores + bias * math.sqrt(query.shape[3])
+        weights = self._masked_softmax(scores, query.shape[3], mask)
         return self.mix((weights @ value).transpose(1, 2).flatten(2))
 
-    def _softmax(self, scores: Tensor, size: int, allowed: Tensor) -> Float[Tensor, "B H T S"]:
-        """Weights that add up to 1, or are all 0 where nothing may be looked at."""
-        scores = (scores / math.sqrt(size)).masked_fill(~allowed, -1e9)
-        weights = scores.softmax(dim=3) * allowed
-        if self.seen is not None:
-            self.seen.append(weights.detach())
+    def _masked_softmax(self, scores: Tensor, size: int, mask: Tensor) -> Float[Tensor, "B H T S"]:
+        """Weights that sum to 1, or are all 0 where the mask allows no key."""
+        scores = (scores / math.sqrt(size)).masked_fill(~mask, -1e9)
+        weights = scores.softmax(dim=3) * mask
+        if self.captured is not None:
+            self.captured.append(weights.detach())
         return weights
 
 
 class EncoderLayer(StreamingLayer):
-    """Self-attention and a two-layer network, each added to its input (normed beforehand)."""
+    """A pre-norm Transformer encoder layer: (B, T, F) to (B, T, F).
+
+    Self-attention, then a two-layer network, each after a layer norm and with a residual
+    connection [1]_, [2]_.
+
+    Parameters
+    ----------
+    width : int
+        Features, F.
+    context : int
+        Samples attended to.
+    n_heads : int
+        Heads of the attention.
+    dropout : float
+        Share of the features dropped before each residual sum.
+
+    References
+    ----------
+    .. [1] A. Vaswani et al., "Attention is all you need", NeurIPS 2017, arXiv:1706.03762.
+    .. [2] R. Xiong et al., "On layer normalization in the Transformer architecture", ICML 2020,
+       arXiv:2002.04745.
+    """
 
     def __init__(self, width: int, context: int, n_heads: int, dropout: float) -> None:
         super().__init__()
@@ -131,15 +175,23 @@ class EncoderLayer(StreamingLayer):
     def forward(
         self, inputs: Float[Tensor, "B T F"], state: State
     ) -> tuple[Float[Tensor, "B T F"], State]:
-        """The inputs and what was added to them."""
-        found, after = self.attention(self.norm_1(inputs), state)
-        hidden = inputs + self.dropout(found)
+        """Run over a chunk."""
+        attended, state_after = self.attention(self.norm_1(inputs), state)
+        hidden = inputs + self.dropout(attended)
         wide = nn.functional.gelu(self.wide(self.norm_2(hidden)))
-        return hidden + self.dropout(self.narrow(wide)), after
+        return hidden + self.dropout(self.narrow(wide)), state_after
 
 
 class Embedding(StreamingLayer):
-    """A linear layer, sample by sample."""
+    """A linear layer, sample by sample: (B, T, F) to (B, T, G).
+
+    Parameters
+    ----------
+    n_features : int
+        Features of the input, F.
+    width : int
+        Features of the output, G.
+    """
 
     def __init__(self, n_features: int, width: int) -> None:
         super().__init__()
@@ -149,18 +201,33 @@ class Embedding(StreamingLayer):
     def forward(
         self, inputs: Float[Tensor, "B T F"], state: State
     ) -> tuple[Float[Tensor, "B T G"], State]:
-        """Every sample by itself."""
+        """Run over a chunk; there is no state."""
         return self.linear(inputs), ()
 
 
-def transformer_parts(
+def transformer_layers(
     settings: ModelSettings, data: DataSettings, n_features: int
 ) -> dict[str, StreamingLayer]:
-    """An embedding and encoder layers."""
+    """Build an embedding and ``n_layers`` Transformer encoder layers.
+
+    Parameters
+    ----------
+    settings : ModelSettings
+        Sizes and options.
+    data : DataSettings
+        The components.
+    n_features : int
+        Features of the input.
+
+    Returns
+    -------
+    dict of str to StreamingLayer
+        The layers by name, first to last.
+    """
     size = settings.size(data.n_components)
-    parts: dict[str, StreamingLayer] = {"embedding": Embedding(n_features, size)}
+    layers: dict[str, StreamingLayer] = {"embedding": Embedding(n_features, size)}
     for n in range(settings.n_layers):
-        parts[f"encoder_{n + 1}"] = EncoderLayer(
+        layers[f"encoder_{n + 1}"] = EncoderLayer(
             size, settings.look_back, settings.n_heads, settings.dropout
         )
-    return parts
+    return layers

@@ -19,9 +19,10 @@ from jaxtyping import Complex, Float, Float32, Int64
 
 from tonesieve.extractors.pretrained.front_end import BankOutput, ToneGroup, group_by_span
 from tonesieve.kernels.kalman_bank.filter import GATING_INTERVAL
+from tonesieve.signals.distributions import log_uniform
 from tonesieve.signals.dynamics import DYNAMICS
-from tonesieve.signals.noise_models import NOISES, log_uniform
-from tonesieve.signals.scenes import Scene, draw_scene, samples_a_step
+from tonesieve.signals.noise_models import NOISES
+from tonesieve.signals.scenes import Scene, draw_scene, samples_per_step
 
 # Guard: the first numbers of every seed, of scenes and of choices. Test scenes have another one
 # (`evaluation.benchmark`), so no training seed draws any of them.
@@ -96,9 +97,10 @@ def draw_training_scene(seed: Sequence[int], n_steps: int) -> Scene:
     freq = fast if speed < FAST_SHARE else slow if speed < FAST_SHARE + SLOW_SHARE else None
     if plain < PLAIN_SHARE:
         return draw_scene(
-            (SCENES, *seed), n_steps, plain=True, dynamics=DYNAMICS[0], noise=NOISES[0], turn=freq
-        )
-    return draw_scene((SCENES, *seed), n_steps, turn=freq)
+            (SCENES, *seed), n_steps, plain=True, dynamics=DYNAMICS[0], noise=NOISES[0],
+            freq_cycles=freq,
+        )  # fmt: skip
+    return draw_scene((SCENES, *seed), n_steps, freq_cycles=freq)
 
 
 def records_of(scene: Scene, n_intervals: int) -> list[Batch]:
@@ -122,7 +124,7 @@ def records_of(scene: Scene, n_intervals: int) -> list[Batch]:
             continue
         sides = [_of_tone(output, k, float(power)) for output in directions]
         settling = (
-            SETTLING_STEPS * samples_a_step(scene.freq_cycles[tone]) / factor / GATING_INTERVAL
+            SETTLING_STEPS * samples_per_step(scene.freq_cycles[tone]) / factor / GATING_INTERVAL
         )
         settled = min(int(settling), n // GATING_INTERVAL // SETTLING_PART)
         records.append(_record(sides, targets[:, k] / np.sqrt(power), settled, n_intervals))

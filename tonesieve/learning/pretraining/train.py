@@ -214,9 +214,9 @@ def calibration_offset(terms: Sequence[LossTerms]) -> float:
         weight = 1.0 / is_settled.sum(dim=(1, 2, 3), keepdim=True).double()
         ratios.append(batch.log_ratio[is_settled].double().cpu().numpy())
         weights.append(weight.expand_as(batch.log_ratio)[is_settled].cpu().numpy())
-    values, weight = np.concatenate(ratios), np.concatenate(weights)
+    values, cell_weights = np.concatenate(ratios), np.concatenate(weights)
     order = np.argsort(values, kind="stable")
-    cumulative = np.cumsum(weight[order])
+    cumulative = np.cumsum(cell_weights[order])
     return float(values[order][np.searchsorted(cumulative, COVERAGE * cumulative[-1])])
 
 

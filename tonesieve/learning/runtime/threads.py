@@ -1,4 +1,4 @@
-"""What a training sets for its process: threads, and how memory is kept."""
+"""What a training sets for its process: CPU threads, and how the C library keeps memory."""
 
 from __future__ import annotations
 
@@ -12,21 +12,44 @@ import torch
 
 from tonesieve.config.config import Config
 
-# Of glibc's mallopt: what to set, and to how many bytes.
+# Parameters of glibc's mallopt, and their values in bytes. TRIM: chosen, not tuned; MMAP: derived,
+# the most that glibc takes.
 M_TRIM_THRESHOLD, TRIM = -1, 2**29
-M_MMAP_THRESHOLD, MMAP = -3, 2**25  # the most that it takes
+M_MMAP_THRESHOLD, MMAP = -3, 2**25
 
 
 @contextmanager
 def threads(config: Config) -> Iterator[None]:
-    """Run on the number of CPU threads that the settings name; put it back afterwards."""
+    """Run on ``training.n_threads`` CPU threads, and restore their number afterwards.
+
+    Parameters
+    ----------
+    config : Config
+        The settings.
+
+    Yields
+    ------
+    None
+        For as long as the context lasts.
+    """
     with torch_threads(config.training.n_threads):
         yield
 
 
 @contextmanager
 def torch_threads(n: int | None) -> Iterator[None]:
-    """Run on so many CPU threads, if it is said how many; put it back afterwards."""
+    """Run on ``n`` CPU threads, and restore their number afterwards.
+
+    Parameters
+    ----------
+    n : int or None
+        Threads; None: as many as there are.
+
+    Yields
+    ------
+    None
+        For as long as the context lasts.
+    """
     before = torch.get_num_threads()
     if n is not None:
         torch.set_num_threads(n)
@@ -38,11 +61,11 @@ def torch_threads(n: int | None) -> Iterator[None]:
 
 @cache
 def tune_malloc() -> None:
-    """Have the C library keep what is freed for the next batch, up to half a gigabyte.
+    """Have the C library keep freed memory for the next batch, up to half a gigabyte.
 
-    It would give buffers of a few megabytes back to the system at every step, and get them again
-    page by page, which takes up to a third of a training's time. It stays so for as long as the
-    process lives. Only where glibc is.
+    Otherwise it returns buffers of a few megabytes to the system at every step, and gets them again
+    page by page, which takes up to a third of a training's time. It lasts as long as the process.
+    Without effect where the C library is not glibc.
     """
     if sys.platform != "linux":
         return

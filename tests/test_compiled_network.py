@@ -15,7 +15,8 @@ from tonesieve.config.config import Config, make_config
 from tonesieve.errors import UserError
 from tonesieve.inference import compiled_network
 from tonesieve.inference.compiled_network import CompiledNetwork
-from tonesieve.inference.compiler import KINDS, Program, compile_network
+from tonesieve.inference.compiler import KINDS, compile_network
+from tonesieve.inference.program import Program
 from tonesieve.inference.run_directory import as_compiled
 from tonesieve.learning.loop.checkpoints import to_arrays
 from tonesieve.learning.models import build_network
@@ -27,7 +28,7 @@ SELECTORS = ("input", "readout", "initial_state", "film", "none")
 
 @pytest.fixture(scope="module", autouse=True)
 def _ready() -> None:
-    """NumPy would answer the first tests of a fresh machine, and rounds otherwise."""
+    """NumPy would run the first tests on a fresh machine, and rounds differently."""
     compiled_network.compiled_core()
 
 
@@ -49,8 +50,8 @@ def both(name: str, selector: str) -> tuple[Program | None, StatefulNetwork]:
         network = build_network(config).eval()
         for parameter in network.parameters():  # none is left where it begins, at 0 or 1
             parameter.data += 0.1 * torch.randn_like(parameter)
-    packed = compile_network(to_arrays(network.state_dict()), config)
-    return packed, StatefulNetwork(network, config)
+    program = compile_network(to_arrays(network.state_dict()), config)
+    return program, StatefulNetwork(network, config)
 
 
 CASES = [
@@ -68,25 +69,25 @@ def mixture() -> np.ndarray:
 
 
 def compiled(name: str, selector: str) -> CompiledNetwork:
-    packed, torches = both(name, selector)
-    assert packed is not None
-    return CompiledNetwork(packed, torches.config)
+    program, reference = both(name, selector)
+    assert program is not None
+    return CompiledNetwork(program, reference.config)
 
 
-def test_every_plain_recurrent_model_is_packed() -> None:
+def test_every_plain_recurrent_model_is_compiled() -> None:
     names = {name for name, _ in CASES}
-    assert {"lstm", "lstm, 3 layers, dropout", "gru", "rnn", "oscillators", "observer"} <= names
+    assert {"lstm", "lstm, 3 layers, dropout", "gru", "rnn", "lru", "observer"} <= names
     assert {"cnn-lstm", "residual", "layer norm", "recurrent dropout"} <= names
     assert {ZOO[name].model.get("kind", "lstm") for name in names} == set(KINDS)
 
 
 def rounding(name: str) -> float:
-    """What single precision may differ by; the oscillators' long sums gather more of it."""
-    return 1e-5 if "oscillators" in name else 2e-6
+    """What single precision may differ by; the linear recurrence's long sums gather more of it."""
+    return 1e-5 if "lru" in name else 2e-6
 
 
 @pytest.mark.parametrize(("name", "selector"), CASES)
-def test_answers_what_torch_answers(name: str, selector: str) -> None:
+def test_estimates_what_torch_estimates(name: str, selector: str) -> None:
     np.testing.assert_allclose(
         compiled(name, selector).extract(mixture()),
         both(name, selector)[1].extract(mixture()),
@@ -104,7 +105,7 @@ def test_a_block_streams_and_steps_agree_to_the_last_bit(name: str, selector: st
     take, stepped = network.stepper(), []
     for sample in mixture()[0]:
         take(sample)
-        stepped.append(take.answers.ravel().copy())
+        stepped.append(take.estimates.ravel().copy())
     n_components = together.shape[2]
     every = np.broadcast_to(np.array(stepped), (203, n_components))
     np.testing.assert_array_equal(every, together[0])
@@ -116,70 +117,72 @@ def test_any_chunking_equals_one_pass(name: str, selector: str) -> None:
     state = network.initial_state(7)
     parts = []
     for part in np.split(mixture(), [0, 1, 4, 4, 77, 202], axis=1):
-        kept = state[0].copy()
-        answer, after = network.step(part, state)
-        np.testing.assert_array_equal(state[0], kept)  # what was given stays as it was
-        parts.append(answer)
+        before = state[0].copy()
+        estimate, after = network.step(part, state)
+        np.testing.assert_array_equal(state[0], before)  # what was given stays as it was
+        parts.append(estimate)
         state = after
     np.testing.assert_array_equal(np.concatenate(parts, axis=1), network.extract(mixture()))
 
 
 @pytest.mark.parametrize(("name", "selector"), CASES)
 def test_swaps_the_selector_as_torch_does(name: str, selector: str) -> None:
-    network, torches = compiled(name, selector), both(name, selector)[1]
+    network, reference = compiled(name, selector), both(name, selector)[1]
     first, then = mixture()[:, :50], mixture()[:, 50:]
     swapped = network.swap_selector(network.step(first, network.initial_state(7))[1])
-    expected = torches.swap_selector(torches.step(first, torches.initial_state(7))[1])
+    expected = reference.swap_selector(reference.step(first, reference.initial_state(7))[1])
     np.testing.assert_allclose(
         network.step(then, swapped)[0],
-        torches.step(then, expected)[0],
+        reference.step(then, expected)[0],
         rtol=0,
         atol=rounding(name),
     )
 
 
 @pytest.mark.parametrize(("name", "selector"), CASES)
-def test_numpy_answers_until_it_is_compiled(
+def test_numpy_runs_until_it_is_compiled(
     name: str, selector: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = compiled(name, selector)
     expected = network.extract(mixture())
-    monkeypatch.setattr(compiled_network, "compiled_core", lambda patience_s: None)
+    monkeypatch.setattr(compiled_network, "compiled_core", lambda wait_s: None)
     np.testing.assert_allclose(
         network.extract(mixture()), expected, rtol=0, atol=rounding(name) / 2
     )
 
 
-def test_the_core_takes_over_where_numpy_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_core_takes_over_where_numpy_has_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     network, asked = compiled("gru", "input"), []
     expected = network.extract(mixture())
     core = compiled_network.compiled_core()
 
-    def soon(patience_s: float) -> Any:
-        asked.append(patience_s)
+    def soon(wait_s: float) -> Any:
+        asked.append(wait_s)
         return core if len(asked) > 3 else None
 
     monkeypatch.setattr(compiled_network, "compiled_core", soon)
-    monkeypatch.setattr(compiled_network, "PIECE", 50)
-    found = network.extract(mixture())
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    monkeypatch.setattr(compiled_network, "NUMPY_CHUNK", 50)
+    estimate = network.extract(mixture())
+    np.testing.assert_allclose(estimate, expected, rtol=0, atol=1e-6)
     assert len(asked) == 4
-    assert np.abs(found[:, :150] - expected[:, :150]).max() > 0  # by NumPy, which rounds otherwise
+    # By NumPy, which rounds differently.
+    assert np.abs(estimate[:, :150] - expected[:, :150]).max() > 0
 
 
-@pytest.mark.parametrize("name", ["lstm", "oscillators", "observer", "cnn-lstm", "layer norm"])
+@pytest.mark.parametrize("name", ["lstm", "lru", "observer", "cnn-lstm", "layer norm"])
 @pytest.mark.parametrize("selector", ["readout", "film"])
 def test_weights_that_do_not_fit_are_refused(name: str, selector: str) -> None:
-    torches = both(name, selector)[1]
-    whole = to_arrays(torches.network.state_dict())
-    assert as_compiled(whole, torches.config) is not None
-    for key in whole:
-        missing = {k: v for k, v in whole.items() if k != key}
-        longer = {**whole, key: np.concatenate([whole[key], whole[key]]) if whole[key].ndim else
-                  np.zeros(3, np.float32)}  # fmt: skip
+    reference = both(name, selector)[1]
+    tensors = to_arrays(reference.network.state_dict())
+    assert as_compiled(tensors, reference.config) is not None
+    for key in tensors:
+        missing = {k: v for k, v in tensors.items() if k != key}
+        tensor = tensors[key]
+        twice = np.concatenate([tensor, tensor]) if tensor.ndim else np.zeros(3, np.float32)
+        longer = {**tensors, key: twice}
         for broken in (missing, longer):
             with pytest.raises(UserError, match="do not fit"):
-                as_compiled(broken, torches.config)
+                as_compiled(broken, reference.config)
 
 
 def test_a_layer_as_wide_as_its_inputs_is_left_to_torch() -> None:
@@ -200,8 +203,8 @@ def test_gaps_are_the_mean(gap: float, monkeypatch: pytest.MonkeyPatch) -> None:
     for one, two in zip(broken[0], filled[0], strict=True):
         take(one)
         other(two)
-    np.testing.assert_array_equal(take.answers, other.answers)
-    monkeypatch.setattr(compiled_network, "compiled_core", lambda patience_s: None)
+    np.testing.assert_array_equal(take.estimates, other.estimates)
+    monkeypatch.setattr(compiled_network, "compiled_core", lambda wait_s: None)
     np.testing.assert_array_equal(network.extract(broken), network.extract(filled))
 
 
@@ -211,13 +214,13 @@ def test_strided_lanes_take_turns(selector: str) -> None:
     assert config is not None
     assert config.stride == 3
     network = build_network(config).eval()
-    packed = compile_network(to_arrays(network.state_dict()), config)
-    assert packed is not None
-    one, other = CompiledNetwork(packed, config), StatefulNetwork(network, config)
+    program = compile_network(to_arrays(network.state_dict()), config)
+    assert program is not None
+    one, other = CompiledNetwork(program, config), StatefulNetwork(network, config)
     np.testing.assert_allclose(one.extract(mixture()), other.extract(mixture()), rtol=0, atol=2e-6)
-    answer, state = one.step(mixture()[:, :4], one.initial_state(7))
-    rest, _ = one.step(mixture()[:, 4:], state)
-    np.testing.assert_array_equal(np.concatenate([answer, rest], axis=1), one.extract(mixture()))
+    estimate, state = one.step(mixture()[:, :4], one.initial_state(7))
+    later, _ = one.step(mixture()[:, 4:], state)
+    np.testing.assert_array_equal(np.concatenate([estimate, later], axis=1), one.extract(mixture()))
     with pytest.raises(ValueError, match="strided"):
         one.stepper()
 

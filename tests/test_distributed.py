@@ -1,4 +1,4 @@
-"""Several devices train what one does: against the plain loop, and streams by their counts."""
+"""Several devices train what one does: against a single process, and streams by their counts."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from lightning_fabric import Fabric
 import tonesieve
 from tonesieve.config.config import Config, make_config
 from tonesieve.errors import UserError
-from tonesieve.learning.data.batches import Batch
+from tonesieve.learning.data.features import Batch
 from tonesieve.learning.loop.history import History
-from tonesieve.learning.loop.training import TrainingDiverged, train, train_part
+from tonesieve.learning.loop.training import TrainingDiverged, train, train_worker
 from tonesieve.learning.network_files import load_network
 from tonesieve.learning.runtime.distributed import (
     Report,
@@ -28,7 +28,7 @@ from tonesieve.learning.runtime.distributed import (
 )
 from tonesieve.util.progress import Reporter, Task
 
-Answer = tuple[dict[str, np.ndarray], History]
+Trained = tuple[dict[str, np.ndarray], History]
 
 
 def tiny(**sections: dict[str, object]) -> Config:
@@ -43,9 +43,9 @@ def tiny(**sections: dict[str, object]) -> Config:
     return make_config(base)
 
 
-# Lanes and windows that do not divide: parts are unequal, and the last batch of 22 lanes or of
-# 100 windows leaves the second process nothing.
-WAYS = {
+# Lanes and windows that do not divide: shards are unequal, and the last batch of 22 lanes or of
+# 100 windows leaves the second process without streams.
+CASES = {
     "lanes": tiny(training={"chunk_samples": 20, "clip_norm": 0.05}),
     "strided": tiny(training={"batch_size": 22, "lanes": "strided", "chunk_samples": 1}),
     "windows": tiny(model={"window": 10}, training={"batch_size": 100}),
@@ -62,7 +62,7 @@ WAYS = {
     # Its learned start has no part in the batches that carry the state on.
     "initial state": tiny(model={"selector": "initial_state"}, training={"chunk_samples": 40}),
 }
-WILD = tiny(training={"optimizer": "sgd", "learning_rate": 1e12, "clip_norm": None})
+DIVERGING = tiny(training={"optimizer": "sgd", "learning_rate": 1e12, "clip_norm": None})
 
 
 class Killed(BaseException):
@@ -74,91 +74,94 @@ def kill_in_epoch_2(name: str, *values: Any) -> None:
         raise Killed
 
 
-def every_way(fabric: Fabric, tell: Report, config: Config, folder: Path) -> None:
-    """All ways in one group of processes, for each takes seconds to begin."""
-    for way in WAYS:
-        tell("trained", way, train_part(fabric, tell, WAYS[way], None))
+def train_all(fabric: Fabric, report: Report, config: Config, folder: Path) -> None:
+    """All cases in one group of processes, for each group takes seconds to start."""
+    for case in CASES:
+        report("trained", case, train_worker(fabric, report, CASES[case], None))
     with pytest.raises(Killed):
-        train_part(fabric, kill_in_epoch_2, config, folder / "checkpoint")
-    tell("trained", "resumed", train_part(fabric, tell, config, folder / "checkpoint"))
-    train_part(fabric, tell, WILD, None)
+        train_worker(fabric, kill_in_epoch_2, config, folder / "checkpoint")
+    report("trained", "resumed", train_worker(fabric, report, config, folder / "checkpoint"))
+    train_worker(fabric, report, DIVERGING, None)
 
 
 @pytest.fixture(scope="module")
-def heard(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What two processes answer: of every way, of a break, and how they end."""
-    answers: dict[str, Any] = {"batches": [], "epochs": []}
-    hear = {
-        "trained": answers.__setitem__,
-        "batch": lambda *done: answers["batches"].append(done),
-        "epoch": lambda history: answers["epochs"].append(len(history)),
+def reported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What two processes report: of every case, of a resumed one, and how they end."""
+    results: dict[str, Any] = {"batches": [], "epochs": []}
+    handlers = {
+        "trained": results.__setitem__,
+        "batch": lambda *done: results["batches"].append(done),
+        "epoch": lambda history: results["epochs"].append(len(history)),
     }
-    config = WAYS["lanes"].model_copy(
-        update={"training": WAYS["lanes"].training.model_copy(update={"devices": 2})}
+    config = CASES["lanes"].model_copy(
+        update={"training": CASES["lanes"].training.model_copy(update={"devices": 2})}
     )
     with pytest.raises(TrainingDiverged) as caught:
-        run_distributed(every_way, config, tmp_path_factory.mktemp("devices"), hear=hear)
-    return {**answers, "error": str(caught.value)}
+        run_distributed(train_all, config, tmp_path_factory.mktemp("devices"), handlers=handlers)
+    return {**results, "error": str(caught.value)}
 
 
-def distance(answer: Answer, network: torch.nn.Module) -> float:
-    own = network.state_dict()
-    return max(float(np.abs(array - own[n].numpy()).max()) for n, array in answer[0].items())
+def distance(trained: Trained, network: torch.nn.Module) -> float:
+    expected = network.state_dict()
+    return max(float(np.abs(a - expected[n].numpy()).max()) for n, a in trained[0].items())
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_two_devices_train_what_one_does(way: str, heard: dict[str, Any]) -> None:
-    one = train(WAYS[way])
-    assert distance(heard[way], one.network) < 1e-5
-    for epoch, expected in zip(heard[way][1], one.history, strict=True):
+@pytest.mark.parametrize("case", CASES)
+def test_two_devices_train_what_one_does(case: str, reported: dict[str, Any]) -> None:
+    one = train(CASES[case])
+    assert distance(reported[case], one.network) < 1e-5
+    for epoch, expected in zip(reported[case][1], one.history, strict=True):
         assert epoch.train_loss == pytest.approx(expected.train_loss, rel=1e-5)
         assert epoch.validation_loss == pytest.approx(expected.validation_loss, rel=1e-4)
 
 
-def test_another_seed_trains_something_else(heard: dict[str, Any]) -> None:
-    settings = WAYS["lanes"].training.model_copy(update={"seed": 1})
-    other = train(WAYS["lanes"].model_copy(update={"training": settings}))
-    assert distance(heard["lanes"], other.network) > 0.01
+def test_another_seed_trains_other_weights(reported: dict[str, Any]) -> None:
+    settings = CASES["lanes"].training.model_copy(update={"seed": 1})
+    other = train(CASES["lanes"].model_copy(update={"training": settings}))
+    assert distance(reported["lanes"], other.network) > 0.01
 
 
-def test_a_break_leaves_no_trace(heard: dict[str, Any]) -> None:
-    for name, array in heard["resumed"][0].items():
-        np.testing.assert_array_equal(array, heard["lanes"][0][name])
-    losses = [[epoch.train_loss for epoch in heard[way][1]] for way in ("resumed", "lanes")]
+def test_resuming_equals_one_run(reported: dict[str, Any]) -> None:
+    for name, array in reported["resumed"][0].items():
+        np.testing.assert_array_equal(array, reported["lanes"][0][name])
+    losses = [[epoch.train_loss for epoch in reported[case][1]] for case in ("resumed", "lanes")]
     assert losses[0] == losses[1]
 
 
-def test_progress_and_failure_come_out(heard: dict[str, Any]) -> None:
-    n_ways = len(WAYS)
-    assert heard["batches"][:2] == [(0, 1), (0, 2)]
-    assert heard["epochs"] == [1, 2] * n_ways + [1, 2]  # the resumed one: restored, then trained
-    assert "lower training.learning_rate" in heard["error"]
+def test_progress_and_failure_are_reported(reported: dict[str, Any]) -> None:
+    n_cases = len(CASES)
+    assert reported["batches"][:2] == [(0, 1), (0, 2)]
+    assert reported["epochs"] == [1, 2] * n_cases + [
+        1,
+        2,
+    ]  # the resumed one: restored, then trained
+    assert "lower training.learning_rate" in reported["error"]
     assert multiprocessing.active_children() == []
 
 
 @pytest.mark.parametrize("n_devices", [1, 2, 3, 5])
 @pytest.mark.parametrize("n_streams", [1, 2, 7, 8])
-def test_parts_make_the_whole(n_devices: int, n_streams: int) -> None:
+def test_shards_make_the_batch(n_devices: int, n_streams: int) -> None:
     config = tiny(training={"batch_size": 8})
     marks = torch.arange(n_streams)
-    whole = Batch(marks[:, None, None] * 1.0, marks[:, None, None] * 1.0, None, marks > 0, marks)
-    seen, shares = [], []
+    batch = Batch(marks[:, None, None] * 1.0, marks[:, None, None] * 1.0, None, marks > 0, marks)
+    sharded, fractions = [], []
     for rank in range(n_devices):
-        part, share = shard_batch(whole, config, rank, n_devices)
-        assert len(part) == max(1, round(share * n_streams))
-        assert part.selector is None
-        if share:
-            streams = part.inputs[:, 0, 0].int().tolist()
+        shard, fraction = shard_batch(batch, config, rank, n_devices)
+        assert len(shard) == max(1, round(fraction * n_streams))
+        assert shard.selector is None
+        if fraction:
+            streams = shard.inputs[:, 0, 0].int().tolist()
             assert all(8 * rank // n_devices <= s < 8 * (rank + 1) // n_devices for s in streams)
-            assert part.reset is not None
-            assert part.reset.tolist() == [s > 0 for s in streams]
-            seen += streams
-        shares.append(share)
-    assert seen == marks.tolist()
-    assert sum(shares) == pytest.approx(1)
+            assert shard.reset is not None
+            assert shard.reset.tolist() == [s > 0 for s in streams]
+            sharded += streams
+        fractions.append(fraction)
+    assert sharded == marks.tolist()
+    assert sum(fractions) == pytest.approx(1)
 
 
-def test_devices_that_are_not_there_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_devices_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     check_devices(tiny(training={"devices": 3}))
     with pytest.raises(UserError, match=r"training.devices: 8 for batches of 7; choose at most"):
         tiny(training={"devices": 8})
@@ -186,7 +189,7 @@ SHORT = (
 
 @pytest.mark.slow
 def test_a_run_on_two_devices(tmp_path: Path) -> None:
-    # Adam: where nothing is known of a direction yet, rounding chooses SOAP's bases.
+    # Adam: where gradients have had no part in a direction yet, rounding chooses SOAP's bases.
     short = (*SHORT, "training.optimizer=adam")
     result = tonesieve.run("sieve", (*short, "training.devices=2"), out=tmp_path / "two")
     one = train(tonesieve.load_config("sieve", short))
@@ -213,7 +216,7 @@ class Impatient(Reporter):
 
 
 @pytest.mark.slow
-def test_a_broken_run_on_two_devices_goes_on(tmp_path: Path) -> None:
+def test_an_interrupted_run_on_two_devices_resumes(tmp_path: Path) -> None:
     two = (*SHORT, "training.devices=2")
     with pytest.raises(Killed):
         tonesieve.run("sieve", two, out=tmp_path / "broken", reporter=Impatient())

@@ -1,4 +1,4 @@
-"""The family of signals: what its labels say is in its samples."""
+"""The family of scenes: its labels agree with its samples."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from scipy.signal import get_window
 
 from tonesieve.errors import UserError
 from tonesieve.signals.dynamics import DYNAMICS
-from tonesieve.signals.noise_models import LOUDEST_DB, NOISES, place_line
-from tonesieve.signals.scenes import MOST_SAMPLES, SNR_DB, Scene, draw_scene
+from tonesieve.signals.noise_models import MAX_NOISE_DB, NOISES, place_line
+from tonesieve.signals.scenes import MAX_SAMPLES, SNR_DB, Scene, draw_scene
 
 SEEDS = st.integers(0, 2**32 - 1)
 
 
-def rest(scene: Scene) -> np.ndarray:
-    """The noise: what is heard without the tones."""
+def noise_of(scene: Scene) -> np.ndarray:
+    """The mixture without the tones."""
     return scene.samples - scene.tones.sum(axis=1)
 
 
-def density(noise: np.ndarray, turn: float) -> float:
+def density(noise: np.ndarray, freq_cycles: float) -> float:
     """Power density about a frequency: 1 for white noise of variance 1, on average."""
     window = get_window("blackmanharris", len(noise))
     power = np.abs(np.fft.rfft(noise * window)) ** 2 / np.sum(window**2)
-    middle = round(turn * len(noise))
+    middle = round(freq_cycles * len(noise))
     return float(power[middle - 8 : middle + 9].mean())
 
 
 def test_the_same_seed_is_the_same_scene() -> None:
-    one, same, other = (draw_scene(seed, 500) for seed in ((7, 3), (7, 3), (7, 4)))
-    assert one.about == same.about
-    np.testing.assert_array_equal(one.samples, same.samples)
-    np.testing.assert_array_equal(one.phasors, same.phasors)
-    assert one.freq_cycles != other.freq_cycles
+    first, same, other = (draw_scene(seed, 500) for seed in ((7, 3), (7, 3), (7, 4)))
+    assert first.about == same.about
+    np.testing.assert_array_equal(first.samples, same.samples)
+    np.testing.assert_array_equal(first.phasors, same.phasors)
+    assert first.freq_cycles != other.freq_cycles
 
 
 def test_what_is_given_leaves_the_rest_as_drawn() -> None:
@@ -47,12 +47,12 @@ def test_what_is_given_leaves_the_rest_as_drawn() -> None:
 
 @given(SEEDS, st.sampled_from(DYNAMICS), st.sampled_from(NOISES), st.floats(-15.0, 30.0))
 @settings(max_examples=60)
-def test_labels_are_honoured(seed: int, dynamics: str, noise: str, snr_db: float) -> None:
+def test_labels_agree_with_the_samples(seed: int, dynamics: str, noise: str, snr_db: float) -> None:
     scene = draw_scene((1, seed), 300, snr_db=snr_db, dynamics=dynamics, noise=noise)
     assert (scene.dynamics, scene.noise, scene.snr_db) == (dynamics, noise, snr_db)
     assert scene.phasors.shape == (len(scene.samples), len(scene.freq_cycles))
-    assert len(scene.samples) == min(round(300 * scene.step), MOST_SAMPLES)
-    assert all(0 < turn < 0.5 for turn in scene.freq_cycles)
+    assert len(scene.samples) == min(round(300 * scene.step), MAX_SAMPLES)
+    assert all(0 < f < 0.5 for f in scene.freq_cycles)
     assert np.isfinite(scene.phasors).all()
     assert scene.noise_variance > 0
     assert np.isfinite(scene.samples).any()
@@ -84,18 +84,20 @@ def test_every_label_is_drawn() -> None:
 
 
 @pytest.mark.parametrize("noise", ["white", "red"])
-@pytest.mark.parametrize("turn", [0.2, 0.03])
-def test_the_snr_is_what_it_says(noise: str, turn: float) -> None:
+@pytest.mark.parametrize("freq_cycles", [0.2, 0.03])
+def test_the_snr_is_that_of_the_label(noise: str, freq_cycles: float) -> None:
     # A mean over 17 bins and 80 scenes scatters by about 4%, and a slope bends it by 2% more.
     ratios = []
     for seed in range(80):
-        scene = draw_scene((3, seed), 4096, noise=noise, turn=turn, plain=True, dynamics="steady")
-        ratios.append(density(rest(scene), turn) / scene.noise_variance)
+        scene = draw_scene(
+            (3, seed), 4096, noise=noise, freq_cycles=freq_cycles, plain=True, dynamics="steady"
+        )
+        ratios.append(density(noise_of(scene), freq_cycles) / scene.noise_variance)
     assert np.mean(ratios) == pytest.approx(1.0, abs=0.15)
 
 
 def test_full_bursts_have_the_power_of_the_label() -> None:
-    scene = draw_scene(1, 4096, dynamics="bursts", snr_db=10.0, turn=0.2, plain=True)
+    scene = draw_scene(1, 4096, dynamics="bursts", snr_db=10.0, freq_cycles=0.2, plain=True)
     power = np.abs(scene.phasors[:, 0]).max() ** 2 / 2
     assert power / scene.noise_variance == pytest.approx(10.0, rel=1e-6)
     assert 0 < np.mean(np.abs(scene.phasors[:, 0]) > 0) < 1
@@ -103,9 +105,9 @@ def test_full_bursts_have_the_power_of_the_label() -> None:
 
 def test_tones_are_phasors_on_their_carriers() -> None:
     scene = next(s for s in (draw_scene((4, n), 400) for n in range(100)) if len(s.freq_cycles) > 2)
-    at = np.arange(len(scene.samples))
-    for k, turn in enumerate(scene.freq_cycles):
-        carrier = np.exp(2j * np.pi * turn * at)
+    n = np.arange(len(scene.samples))
+    for k, freq_cycles in enumerate(scene.freq_cycles):
+        carrier = np.exp(2j * np.pi * freq_cycles * n)
         expected = np.imag(scene.phasors[:, k] * carrier)
         size = np.abs(scene.phasors[:, k]).max()
         np.testing.assert_allclose(scene.tones[:, k] / size, expected / size, atol=1e-8)
@@ -121,7 +123,7 @@ def test_a_clean_scene_is_its_tone() -> None:
 @pytest.mark.parametrize("dynamics", DYNAMICS)
 def test_walk_variance_is_that_of_the_increments(dynamics: str) -> None:
     seeds = range(40)
-    scenes = [draw_scene((8, n), 800, dynamics=dynamics, turn=0.15) for n in seeds]
+    scenes = [draw_scene((8, n), 800, dynamics=dynamics, freq_cycles=0.15) for n in seeds]
     exact = [scene for scene in scenes if scene.about["detuning"] == "none"]
     if dynamics in ("steady", "drift"):
         assert all(scene.walk_variance == 0 for scene in scenes)
@@ -129,13 +131,13 @@ def test_walk_variance_is_that_of_the_increments(dynamics: str) -> None:
         return
     assert 10 < len(exact) < 40
     for scene in exact:
-        gained = np.abs(np.diff(scene.phasors[:, 0])) ** 2
-        expected = np.mean(gained) / 2
+        increments = np.abs(np.diff(scene.phasors[:, 0])) ** 2
+        expected = np.mean(increments) / 2
         assert scene.walk_variance == pytest.approx(expected, rel=1e-6, abs=1e-30)
 
 
-def test_a_detuned_tone_turns_by_what_was_drawn() -> None:
-    scenes = [draw_scene((9, n), 2000, dynamics="drift", turn=0.02) for n in range(60)]
+def test_a_detuned_phasor_rotates_by_what_was_drawn() -> None:
+    scenes = [draw_scene((9, n), 2000, dynamics="drift", freq_cycles=0.02) for n in range(60)]
     for scene in scenes:
         angles = np.diff(np.unwrap(np.angle(scene.phasors[:, 0]))) / (2 * np.pi)
         excursion = float(scene.about["excursion"])
@@ -149,10 +151,10 @@ def test_noise_stays_within_its_bounds() -> None:
     for seed in range(150):
         scene = draw_scene((10, seed), 1000, noise="red", plain=True, dynamics="steady")
         tone = np.mean(np.abs(scene.phasors[:, 0]) ** 2) / 2
-        over.append(10 * np.log10(np.mean(rest(scene) ** 2) / tone))
-    assert max(over) < LOUDEST_DB + 6
+        over.append(10 * np.log10(np.mean(noise_of(scene) ** 2) / tone))
+    assert max(over) < MAX_NOISE_DB + 6
     assert max(over) > 50
-    assert np.mean(np.array(over) > LOUDEST_DB) < 0.1
+    assert np.mean(np.array(over) > MAX_NOISE_DB) < 0.1
 
 
 def test_gaps_are_lost_samples() -> None:
@@ -183,15 +185,15 @@ def test_plain_scenes_have_nothing_else() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "says"),
+    ("wrong", "message"),
     [
         ({"n_steps": 3}, "n_steps 3: must be 16"),
         ({"dynamics": "jumps"}, "dynamics jumps: must be one of steady"),
         ({"noise": "pink"}, "noise pink: must be one of white"),
-        ({"turn": 0.5}, "turn 0.5: must lie between"),
+        ({"freq_cycles": 0.5}, "freq_cycles 0.5: must lie between"),
         ({"plain": True, "dynamics": "drift"}, "plain: there is no plain drift"),
     ],
 )
-def test_wrong_words_are_refused(wrong: dict, says: str) -> None:
-    with pytest.raises(UserError, match=says):
+def test_unknown_words_are_refused(wrong: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         draw_scene(1, **{"n_steps": 100, **wrong})

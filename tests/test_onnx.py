@@ -133,7 +133,7 @@ def test_every_recurrent_and_convolutional_kind_is_exported() -> None:
 
 
 @pytest.mark.parametrize(("name", "selector"), CASES)
-def test_answers_what_torch_answers_in_any_chunks(name: str, selector: str) -> None:
+def test_estimates_what_torch_estimates_in_any_chunks(name: str, selector: str) -> None:
     session, torches = both(name, selector, 1)
     rng = np.random.default_rng(len(name))
     expected = torches.extract(mixture())
@@ -208,7 +208,7 @@ def test_a_window_of_any_learned_length(span: float) -> None:
 
 REFUSED = {
     "attention": ["attention, weighted", "attention, pooled", "attention, memory", "transformer",
-                  "attention, 4 heads", "oscillators, norm, attention", "every option"],
+                  "attention, 4 heads", "lru, norm, attention", "every option"],
     "fitted by least squares": ["bank"],
     "begins anew at every sample": ["multi-scale"],
     "reads both ways": ["bidirectional lstm", "bidirectional gru, 2 layers"],
@@ -225,7 +225,7 @@ def test_the_others_say_why_not() -> None:
     assert refused == {name for name in ZOO if unsupported_reason(configured(name) or Config())}
     taps = make_config({"model": {"taps": 2, "window": 5}})
     mean = make_config({"model": {"window": 5}, "evaluation": {"join": "mean"}})
-    assert "hears 2 samples to come" in str(unsupported_reason(taps))
+    assert "needs 2 samples to come" in str(unsupported_reason(taps))
     assert "mean over windows" in str(unsupported_reason(mean))
 
 
@@ -251,7 +251,7 @@ def test_one_graph_of_standard_operators(name: str, window: int) -> None:
     assert len(given) > 1
 
 
-@pytest.mark.parametrize("name", ["lstm", "gru", "residual", "oscillators", "observer", "tcn",
+@pytest.mark.parametrize("name", ["lstm", "gru", "residual", "lru", "observer", "tcn",
                                   "adaptive", "feed-forward", "cnn-lstm"])  # fmt: skip
 def test_weights_that_do_not_fit_are_refused(name: str) -> None:
     config = configured(name, model={"selector": "film"})
@@ -288,7 +288,7 @@ def finished(tmp_path: Path) -> Path:
     return saved(tmp_path / "run", model=SMALL)
 
 
-def test_the_file_tells_all_about_itself(finished: Path, tmp_path: Path) -> None:
+def test_the_file_describes_itself(finished: Path, tmp_path: Path) -> None:
     file = tmp_path / "a.onnx"
     result = tonesieve.export(finished, onnx=file)
     assert result["bytes"] == file.stat().st_size
@@ -385,7 +385,7 @@ def test_windows_are_tried_where_there_is_torch(
     def missing(run: Path) -> None:
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
-    monkeypatch.setattr(export, "_by_torch", missing)
+    monkeypatch.setattr(export, "_torch_extractor", missing)
     folder = saved(tmp_path / "run", model={**SMALL, "window": 5})
     assert tonesieve.export(folder, onnx=tmp_path / "a.onnx")["difference"] is None
 

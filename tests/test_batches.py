@@ -1,4 +1,4 @@
-"""Layouts against plain loops, which say what is meant and are too slow to use."""
+"""Batches against plain loops, which are readable and too slow to use."""
 
 from __future__ import annotations
 
@@ -10,13 +10,8 @@ from hypothesis import strategies as st
 
 from tonesieve.config.config import Config, make_config
 from tonesieve.config.presets import load_config
-from tonesieve.learning.data.batches import (
-    Batch,
-    count_batches,
-    epoch_batches,
-    tap_features,
-    training_record,
-)
+from tonesieve.learning.data.batches import count_batches, epoch_batches, training_record
+from tonesieve.learning.data.features import Batch, tap_features
 from tonesieve.learning.data.lanes import lanes, row_order, segments
 
 CPU = torch.device("cpu")
@@ -40,25 +35,24 @@ def batches(config: Config, epoch: int = 1) -> list[Batch]:
 
 @given(st.integers(1, 200), st.integers(1, 20), st.booleans())
 def test_lanes_hold_every_row_once(n_rows: int, n_lanes: int, strided: bool) -> None:
-    placed = lanes(n_rows, n_lanes, strided=strided)
-    kept = placed[placed >= 0]
-    assert sorted(kept) == list(range(n_rows))
+    lane_rows = lanes(n_rows, n_lanes, strided=strided)
+    present = lane_rows[lane_rows >= 0]
+    assert sorted(present) == list(range(n_rows))
     # only the last step is smaller, and what is left are the first lanes
-    alive = placed >= 0
+    alive = lane_rows >= 0
     assert alive[:, :-1].all() or n_rows < n_lanes
     n_last = int(alive[:, -1].sum())
     assert alive[:n_last, -1].all()
     step = n_lanes if strided else 1
-    for lane in placed:
-        own = lane[lane >= 0]
-        assert (np.diff(own) == step).all()
+    for lane in lane_rows:
+        assert (np.diff(lane[lane >= 0]) == step).all()
 
 
 def test_strided_lanes_are_what_an_unshuffled_loader_gives() -> None:
-    placed = lanes(10, 4, strided=True)
+    lane_rows = lanes(10, 4, strided=True)
     loader = torch.utils.data.DataLoader(list(range(10)), batch_size=4)
     for step, expected in enumerate(loader):
-        assert placed[: len(expected), step].tolist() == expected.tolist()
+        assert lane_rows[: len(expected), step].tolist() == expected.tolist()
 
 
 def test_interleaved_rows_by_a_loop() -> None:
@@ -81,17 +75,17 @@ def test_segments_by_a_loop(
     interleave: int | None,
 ) -> None:  # fmt: skip
     rows = row_order(n_blocks, n_times, interleave=interleave)
-    placed = lanes(len(rows.time), n_lanes, strided=strided)
-    shown = np.where(placed < 0, np.roll(placed, 1, axis=1), placed)
-    component = rows.component[shown]
-    cuts = segments(placed, component, chunk=chunk, reset_on_change=reset)
+    lane_rows = lanes(len(rows.time), n_lanes, strided=strided)
+    index = np.where(lane_rows < 0, np.roll(lane_rows, 1, axis=1), lane_rows)
+    component = rows.component[index]
+    cuts = segments(lane_rows, component, chunk=chunk, reset_on_change=reset)
     # every step once, in order, in chunks that are not too long
-    assert [t for c in cuts for t in range(c.start, c.stop)] == list(range(placed.shape[1]))
+    assert [t for c in cuts for t in range(c.start, c.stop)] == list(range(lane_rows.shape[1]))
     assert all(c.stop - c.start <= chunk for c in cuts)
     resets = {(lane, c.start) for c in cuts for lane in np.flatnonzero(c.reset)}
     for cut in cuts:
         for t in range(cut.start, cut.stop):
-            assert cut.n_lanes == (placed[:, t] >= 0).sum()
+            assert cut.n_lanes == (lane_rows[:, t] >= 0).sum()
             for lane in range(cut.n_lanes):
                 changed = t > 0 and component[lane, t] != component[lane, t - 1]
                 assert not (changed and t != cut.start)
@@ -99,7 +93,7 @@ def test_segments_by_a_loop(
 
 
 def test_guide_counts_1125_batches() -> None:
-    # SPEC, section 2: 36,000 training rows in batches of 32
+    # docs/exercise.md, "Layouts of the data": 36,000 training rows in batches of 32
     config = load_config("guide")
     n_samples = sum(len(b) for b in batches(config))
     assert n_samples == 36_000
@@ -114,7 +108,7 @@ def test_deep50_counts_its_windows() -> None:
     assert count_batches(config) == -(-35_820 // 64)
 
 
-def test_an_epoch_may_be_cut_after_so_many_batches() -> None:
+def test_an_epoch_may_be_cut_after_a_number_of_batches() -> None:
     whole = load_config("deep50", ["data.duration_s=0.2"])
     cut = load_config("deep50", ["data.duration_s=0.2", "training.batches_per_epoch=3"])
     assert count_batches(cut) == len(batches(cut)) == 3 < count_batches(whole)
@@ -236,7 +230,7 @@ def test_every_component_gets_its_turn_whatever_the_batch(size: int) -> None:
     assert ((counts - expected).abs() < 5 * np.sqrt(expected)).all()
 
 
-def test_fresh_windows_with_fixed_start_lie_within_the_record() -> None:
+def test_online_windows_with_fixed_start_lie_within_the_record() -> None:
     config = small(
         data={"noise": "fresh", "phase_scale": 0, "amplitude_range": (1, 1), "duration_s": 0.25},
         model={"window": 20, "selector": "readout"},
