@@ -17,6 +17,7 @@ from tonesieve.kernels.kalman_bank.decimator import MIN_COVERAGE, N_STAGES, cic_
 from tonesieve.kernels.simd import (
     WIDTH,
     any_above,
+    dot,
     horizontal_sum,
     lane_shift,
     load,
@@ -65,6 +66,16 @@ def test_vectors_are_computed_lane_by_lane(a: np.ndarray, b: np.ndarray, x: floa
         assert (out[0], out[-1]) == (7.0, 7.0)
         np.testing.assert_array_equal(total, halves[0])
         assert above == (a > x).any()
+
+
+@njit(error_model="numpy")
+def compute_dot(a: np.ndarray, b: np.ndarray) -> float:
+    return dot(load(a, 0), load(b, 0))
+
+
+def test_dot_is_the_sum_of_products() -> None:
+    a, b = np.random.default_rng(0).normal(size=(2, WIDTH))
+    assert compute_dot(a, b) == pytest.approx(float(a @ b), abs=1e-14)
 
 
 SHAPES = ((3,), (2, WIDTH), (2, 3, WIDTH), (1, 0), (2,))

@@ -140,23 +140,52 @@ _overload_operator(
 )
 
 
+def _halves(builder: Any, value: Any, width: int) -> tuple[Any, Any]:
+    """The lower and the upper half of a vector's lanes."""
+    mask = ir.VectorType(_INT, width // 2)
+    parts = (range(width // 2), range(width // 2, width))
+    low, high = (
+        builder.shuffle_vector(value, value, ir.Constant(mask, list(part))) for part in parts
+    )
+    return low, high
+
+
+def _sum(builder: Any, value: Any, width: int) -> Any:
+    """The sum over all lanes: the upper half is added to the lower until one number is left."""
+    while width > 1:
+        low, high = _halves(builder, value, width)
+        value, width = builder.fadd(low, high), width // 2
+    return builder.extract_element(value, ir.Constant(_INT, 0))
+
+
 @intrinsic
 def horizontal_sum(typing: Any, a: Any) -> Any:
-    """The sum over all lanes: the upper half is added to the lower until one number is left."""
+    """The sum over all lanes."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        value, width = args[0], WIDTH
-        while width > 1:
-            width //= 2
-            kind = ir.VectorType(_INT, width)
-            low = builder.shuffle_vector(value, value, ir.Constant(kind, list(range(width))))
-            high = builder.shuffle_vector(
-                value, value, ir.Constant(kind, list(range(width, 2 * width)))
-            )
-            value = builder.fadd(low, high)
-        return builder.extract_element(value, ir.Constant(_INT, 0))
+        return _sum(builder, args[0], WIDTH)
 
     return types.float64(a), generate
+
+
+@intrinsic
+def dot(typing: Any, a: Any, b: Any) -> Any:
+    """The sum of the products of all lanes, rounded the same whatever code is around it.
+
+    Of ``horizontal_sum(a * b)`` the compiler may fuse either half of the products with the first
+    addition. Here it is the lower half.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        (a_low, a_high), (b_low, b_high) = (_halves(builder, arg, WIDTH) for arg in args)
+        high = builder.fmul(a_high, b_high, flags=("nsz",))  # not to be fused
+        kind = ir.FunctionType(high.type, [high.type] * 3)
+        fused = cgutils.get_or_insert_function(
+            builder.module, kind, f"llvm.fmuladd.v{WIDTH // 2}f64"
+        )
+        return _sum(builder, builder.call(fused, [a_low, b_low, high]), WIDTH // 2)
+
+    return types.float64(a, b), generate
 
 
 @intrinsic

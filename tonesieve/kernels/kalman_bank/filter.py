@@ -69,6 +69,7 @@ from tonesieve.kernels.kalman_bank.whitening import update_ar_moments
 from tonesieve.kernels.pll import PLL_GAIN_RATIO, PLL_PROCESS_NOISE, UNINFORMED_RATIO
 from tonesieve.kernels.simd import (
     WIDTH,
+    dot,
     horizontal_sum,
     load,
     maximum,
@@ -177,7 +178,7 @@ def _step(
     predicted_mean = horizontal_sum(weight * predicted)
     z_predicted = _ar_predict(predicted_mean, state)
     innovation_mean = z - z_predicted
-    S_mean = max(horizontal_sum(load(state.weight, 0) * S), R)
+    S_mean = max(dot(load(state.weight, 0), S), R)
     is_observed, innovation_mean = _gate_innovation(scalars, is_observed, innovation_mean, S_mean)
     if is_observed:
         scalars[PEAK] = max(scalars[PEAK], abs(z))
