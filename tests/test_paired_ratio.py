@@ -53,7 +53,7 @@ def test_a_known_excess_is_found() -> None:
 
 
 def test_a_precision_out_of_reach_is_refused() -> None:
-    with pytest.raises(UserError, match="ask for less"):
+    with pytest.raises(UserError, match="ask for a larger one"):
         paired_ratio(
             Scaled(0.5),
             SHIFTED,
