@@ -61,6 +61,7 @@ WORDS = {
     "STATE": "stream --hz 50 --rate 1000 --state $OUT/state.safetensors",
     "LRU": "stream --with train_lru/run --remove --hz 5 --state $OUT/state.safetensors",
 }
+MOST_SHOWN = 3  # files of a case that differ
 CASES = Path(__file__).with_name("unchanged_cases.txt")
 
 # Loads the compiled core of trained networks by a thread, and waits until that thread has ended.
@@ -287,6 +288,8 @@ def compare(one: Path, other: Path) -> int:
             elif (one / path).read_bytes() != (other / path).read_bytes():
                 equal.append(path.name)
         n_differ += bool(bad)
+        if len(bad) > MOST_SHOWN:
+            bad[MOST_SHOWN:] = [f"and {len(bad) - MOST_SHOWN} files more"]
         text = f"numerically identical ({', '.join(equal)})" if equal else "identical bytes"
         print(f"{case:<22}{'DIFFERS: ' + '; '.join(bad) if bad else text}")
     print(f"{n_differ} of {len(cases)} cases differ")

@@ -14,6 +14,8 @@ import pandas as pd
 # Keys of JSON and of metadata, and columns of tables, that are not compared.
 IGNORED = {
     "seconds": "wall time",
+    "wall_s": "wall time",
+    "worker": "machine and process that did a run of a sweep",
     "us_per_sample": "wall time",
     "commit": "two commits differ in it by definition",
     "tonesieve": "version of the package",
@@ -110,7 +112,18 @@ def _values(path: Path) -> Mapping[str, np.ndarray]:
             return {
                 f"column {i}": np.array(column) for i, column in enumerate(zip(*rows, strict=True))
             }
-    return {"bytes": np.frombuffer(raw, np.uint8)}
+    return {"bytes": np.frombuffer(_without_dates(raw, path.suffix), np.uint8)}
+
+
+def _without_dates(raw: bytes, ending: str) -> bytes:
+    """A file without the time at which it was written."""
+    if ending == ".edf":  # the header's recording identification, start date and time
+        return raw[:88] + raw[184:]
+    if ending == ".wav" and b"PEAK" in raw[: raw.find(b"data")]:
+        # What libsndfile adds to floating-point samples: a time 12 bytes behind the chunk's name.
+        begin = raw.find(b"PEAK") + 12
+        return raw[:begin] + raw[begin + 4 :]
+    return raw
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
