@@ -46,6 +46,7 @@ from tonesieve.kernels.kalman_bank.state import (
     BankModel,
     BankState,
 )
+from tonesieve.kernels.linalg import cholesky_row
 from tonesieve.kernels.simd import WIDTH
 
 NOISE_MEMORY = 2000.0  # samples that the moments are averaged over; chosen, not tuned
@@ -117,14 +118,8 @@ def _fit_ar(state: BankState) -> float:
     L = np.zeros((v, v))
     n_eff = min(0.75 * scalars[N_OBSERVED], NOISE_MEMORY)
     for i in range(v):
-        for j in range(i + 1):
-            rest = moments[i, j]
-            for k in range(j):
-                rest -= L[i, k] * L[j, k]
-            if i == j:
-                L[i, i] = math.sqrt(max(rest, FLOOR * moments[i, i]) + TINY)
-            else:
-                L[i, j] = rest / L[j, j]
+        pivot = cholesky_row(moments, L, i, 0.0)
+        L[i, i] = math.sqrt(max(pivot, FLOOR * moments[i, i]) + TINY)
     # The variance left with the constant and the tones, then with 1, 2, ... past residuals.
     unexplained = moments[v - 1, v - 1]
     for k in range(d):
