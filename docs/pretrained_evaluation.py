@@ -360,7 +360,7 @@ def limits_results(weights: str, n_scenes: int = 12) -> list[dict[str, Any]]:
     rows = []
     for what, cases in (
         ("the frequency is wrong by", wrong),
-        ("a tone 20 dB louder that nobody named, away by", beside),
+        ("an unnamed tone 20 dB stronger, at a distance of", beside),
         ("the SNR is", quiet),
         ("the frequency swings by ±0.5% of itself within", swing),
     ):

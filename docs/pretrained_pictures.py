@@ -145,7 +145,7 @@ def _detailed(
 
 def _band(axes: Axes, t: np.ndarray, tone: np.ndarray, half: np.ndarray, colour: str) -> None:
     axes.fill_between(
-        t, tone - half, tone + half, color=colour, alpha=0.25, linewidth=0, label="band (9 in 10)"
+        t, tone - half, tone + half, color=colour, alpha=0.25, linewidth=0, label="90% band"
     )
 
 
@@ -164,7 +164,7 @@ def hum(weights: str) -> Figure:
     thin = slice(500, None, 20)
     upper.plot(t[thin], estimate.hz[0, thin, 0], color=ORANGE, linewidth=1, label="tracked")
     upper.set(xlabel="time (s)", ylabel="frequency (Hz)", ylim=(49.8, 50.2))
-    upper.set_title("A hum that drifts between 49.9 and 50.1 Hz, asked for as 50 Hz; SNR 0 dB")
+    upper.set_title("A hum that drifts between 49.9 and 50.1 Hz, nominal frequency 50 Hz; SNR 0 dB")
     upper.legend(frameon=False, loc="lower left", ncols=2)
     upper.grid(alpha=0.3)
     near = slice(50_000, 50_120)
