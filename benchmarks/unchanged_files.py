@@ -59,7 +59,8 @@ def _difference(one: np.ndarray, other: np.ndarray) -> str:
         pair = [np.where(x == "", "nan", x) if x.dtype.kind == "U" else x for x in (one, other)]
         a, b = (x.astype(complex) for x in pair)
     except ValueError:
-        return f"is {one.ravel()[:1]} and {other.ravel()[:1]}"
+        pairs = zip(one.ravel().tolist(), other.ravel().tolist(), strict=True)
+        return next((f"is {a!r} and {b!r}" for a, b in pairs if a != b), "is of another type")
     if (np.isnan(a) != np.isnan(b)).any():
         return "has NaN at other places"
     apart = np.where((a == b) | np.isnan(a), 0.0, np.abs(a - b))
