@@ -103,7 +103,7 @@ if __name__ == "__main__":
     size = inspect.signature(tonesieve.pretrain).parameters["sizes"].default[0]
     result = tonesieve.pretrain(
         "pretrain/weights.safetensors", n_steps=3, n_hidden=4, n_calibrating=1, n_validating=1,
-        sizes=[size._replace(frames=64, records=8, share=1.0)],
+        sizes=[type(size)(64, 8, 1.0)],  # by position: the names of the fields may change
     )
     open("pretrain/1.json", "w").write(json.dumps(result))
 """

@@ -34,6 +34,8 @@ PROSE = {
 IGNORED_FILES = {
     ".lock": "empty",
     "sweep.log": "progress of worker processes, with times",
+    "pull.py": "a script of `unchanged.py` itself",
+    "pretrain.py": "a script of `unchanged.py` itself",
 }
 
 
