@@ -89,7 +89,7 @@ def test_a_stream_writes_all_columns_line_by_line() -> None:
     command = [sys.executable, "-m", "tonesieve", "stream", "--hz", "50", "--rate", "1000"]
     text = "".join(f"{x!r}\n" for x in SAMPLES.tolist())
     done = subprocess.run([*command, "--full"], input=text, capture_output=True, text=True,
-                          check=True, timeout=60)  # fmt: skip
+                          check=True, timeout=180)  # fmt: skip
     rows = np.array([list(map(float, line.split(","))) for line in done.stdout.splitlines()])
     tone, amplitude, phase, hz, low, high = rows.T
     late = slice(3000, None)
@@ -101,7 +101,7 @@ def test_a_stream_writes_all_columns_line_by_line() -> None:
         tone[late], (amplitude * np.sin(2 * np.pi * 50 * T + phase))[late], atol=1e-6
     )
     refused = subprocess.run([*command, "--full", "--with", "kalman"], input="1\n",
-                             capture_output=True, text=True, check=False, timeout=60)  # fmt: skip
+                             capture_output=True, text=True, check=False, timeout=180)  # fmt: skip
     assert refused.returncode == 2
     assert "estimates the tone alone" in refused.stderr
 

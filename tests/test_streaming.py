@@ -315,7 +315,7 @@ TEXT = "".join(f"{v!r}\n" for v in holed(30_000, 1)[0].tolist())
 
 def run_stream_command(text: str, *more: str) -> tuple[str, str]:
     done = subprocess.run(
-        [*COMMAND, *more], input=text, capture_output=True, text=True, check=True, timeout=60
+        [*COMMAND, *more], input=text, capture_output=True, text=True, check=True, timeout=180
     )
     return done.stdout, done.stderr
 
@@ -385,7 +385,7 @@ def test_a_reader_that_leaves_ends_it_cleanly(tmp_path: Path) -> None:
         ["bash", "-c", f"yes 1.5 | head -200000 | {command}; echo ${{PIPESTATUS[2]}}"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=True,
         cwd=tmp_path,
     )
