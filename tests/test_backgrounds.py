@@ -288,7 +288,7 @@ def test_settings_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=message):
             make_config({**values, "data": {**values["data"], **change}})
     many = [1.0 + n for n in range(9)]
-    with pytest.raises(UserError, match="at most 8 tones apart"):
+    with pytest.raises(UserError, match="separates at most 8 tones"):
         make_config({**values, "data": {**values["data"], "frequencies_hz": many}})
     with pytest.raises(UserError, match="low <= high"):
         drawing(tmp_path, tone_range=[2.0, 1.0])

@@ -225,7 +225,7 @@ def test_a_bank_finds_a_steady_tone_whatever_its_weights(untrained, trained: Con
 
 
 CALLS = {
-    "--recording: name the tone": ["--recording", "hum.csv"],
+    "--recording: give the nominal frequency": ["--recording", "hum.csv"],
     "--hz, --column, --rate, --time: are for a --recording": ["--hz", "10"],
     "no such file": ["--recording", "none.csv", "--hz", "10"],
     "half the rate": ["--recording", "hum.csv", "--hz", "70"],
@@ -257,4 +257,4 @@ def test_the_command_line_shows_the_table(
     assert not caught.value.code
     assert "NMSE, dB" in out
     assert "result:" in out
-    assert "dB over the noise" in out
+    assert "dB above the noise" in out

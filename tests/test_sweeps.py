@@ -21,7 +21,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 import tonesieve
 from tonesieve.cli import app
-from tonesieve.commands import train
+from tonesieve.commands import evaluate, train
 from tonesieve.config.config import to_yaml
 from tonesieve.config.presets import shipped_experiments
 from tonesieve.errors import UserError
@@ -82,7 +82,8 @@ def engine_and_pictures(monkeypatch: pytest.MonkeyPatch) -> InProcess:
 @pytest.fixture
 def engine(engine_and_pictures: InProcess, monkeypatch: pytest.MonkeyPatch) -> InProcess:
     # A run's pictures take most of the time of one so small.
-    monkeypatch.setattr(train, "_save_picture", lambda folder, name, figure, config: None)
+    for module in (train, evaluate):
+        monkeypatch.setattr(module, "save_figure", lambda folder, name, figure, config: None)
     return engine_and_pictures
 
 
