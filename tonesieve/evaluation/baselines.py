@@ -15,7 +15,14 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Float
 
-from tonesieve.extractors.filters.bandpass import Butterworth, FftMask, ZeroPhaseButterworth
+from tonesieve.extractors.filters.bandpass import (
+    CAUSAL_FRACTION,
+    MASK_FRACTION,
+    ZERO_PHASE_FRACTION,
+    Butterworth,
+    FftMask,
+    ZeroPhaseButterworth,
+)
 from tonesieve.extractors.filters.base import ToneFilter
 from tonesieve.extractors.filters.baseband import LockIn
 from tonesieve.extractors.filters.kalman import OscillatorKalman
@@ -121,8 +128,11 @@ def _time(built: ToneFilter) -> float:
 
 
 def _width(built: ToneFilter) -> float:
-    # Derived: the filters' own defaults, in extractors/filters/bandpass.py.
-    fractions = {Butterworth: 0.45, ZeroPhaseButterworth: 0.25, FftMask: 0.2}
+    fractions = {
+        Butterworth: CAUSAL_FRACTION,
+        ZeroPhaseButterworth: ZERO_PHASE_FRACTION,
+        FftMask: MASK_FRACTION,
+    }
     return built.default_width_hz(0, fractions[type(built)])
 
 
