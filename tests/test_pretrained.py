@@ -22,7 +22,7 @@ from tonesieve.extractors.pretrained.smoother import smooth_blocks
 from tonesieve.extractors.protocol import ToneEstimate
 from tonesieve.extractors.source import Source
 from tonesieve.extractors.streaming import Stream
-from tonesieve.kernels.kalman_bank.filter import GATING_INTERVAL
+from tonesieve.kernels.kalman_bank.state import GATING_INTERVAL
 
 RATE = 200.0
 # Every sample a step; many samples a step; one group; several groups.

@@ -27,7 +27,7 @@ from tonesieve.inference.weights import (
     save_pretrained,
     write_tensors,
 )
-from tonesieve.kernels.kalman_bank.filter import GATING_INTERVAL
+from tonesieve.kernels.kalman_bank.state import GATING_INTERVAL
 from tonesieve.learning.data.prefetch import prefetch_processes
 from tonesieve.learning.pretraining import dataset, gating_network
 from tonesieve.learning.pretraining.dataset import BatchSpec, draw_batch

@@ -273,16 +273,13 @@ class PretrainedExtractor(ToneFilter):
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, GroupState]:
         """Phasors, bands and frequency offsets (Hz) of one group's tones, and its state."""
         parameters, hz_per_rad = self._parameters[g]
-        (start, memory, sums, banks), hidden, weights, log_std, phasor, rotation_sum, peak = state
-        states = (
-            memory.copy(), sums.copy(), banks.copy(), hidden.copy(), weights.copy(),
-            log_std.copy(), phasor.copy(), rotation_sum.copy(), peak.copy(),
-        )  # fmt: skip
+        start, *front_end = state.front_end
+        states = tuple(array.copy() for array in (*front_end, *state[1:]))
         outputs = _empty_outputs((*samples.shape, phasor.shape[1]))
         process_block(np.ascontiguousarray(samples), start, states, parameters, outputs)
         outputs[2][:] *= hz_per_rad
-        after = ToneGroupState(start + samples.shape[1], *states[:3])
-        return *outputs, GroupState(after, *states[3:])
+        after = ToneGroupState(start + samples.shape[1], *states[:4])
+        return *outputs, GroupState(after, *states[4:])
 
 
 def _empty_outputs(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,8 +1,9 @@
 """Front end of the pretrained extractor: groups of tones, decimation, bank of Kalman filters.
 
 Tones less than three octaves apart form a group: one bank estimates them jointly, so that none
-leaks into another. A group of slow tones is decimated, so that its highest tone always has a dozen
-steps a period or more.
+leaks into another. A group is decimated until its highest tone has six to twelve steps a period, so
+that the whitening has only the neighbourhood of the tones to whiten, and the cost of a sample falls
+with the rate. Of tones above a twelfth of the rate, every sample is a step.
 
 Axes: B streams, T samples, N steps, K tones of a group, M filters, R gating intervals that end,
 F features, S numbers of a bank's state.
@@ -28,15 +29,19 @@ from tonesieve.kernels.kalman_bank.decimator import (
     decimate,
 )
 from tonesieve.kernels.kalman_bank.features import n_features
+from tonesieve.kernels.kalman_bank.impulse_rejection import rejection_size
 from tonesieve.kernels.kalman_bank.state import AGE, init_state, state_size, unpack
 from tonesieve.kernels.simd import WIDTH
 
-# Steps per period of a group's highest tone, at least, which the decimator passes with 0.97 of its
+# Steps per period of a group's highest tone, at least, which the decimator passes with 0.83 of its
 # amplitude; and the largest ratio of two frequencies of a group. Chosen, not tuned.
-STEPS_PER_PERIOD, MAX_FREQUENCY_RATIO = 12, 8
-# The largest frequency offset that a filter follows, over the nominal frequency. Chosen, not tuned:
-# the pretraining family has offsets up to 0.001 cycles a step, which is less.
-MAX_OFFSET_RATIO = 0.03
+STEPS_PER_PERIOD, MAX_FREQUENCY_RATIO = 6, 8
+# The largest frequency offset that a filter follows, over the nominal frequency, where the user
+# states none: the drifts of the pretraining family, 0.03 at most, lie inside. Chosen, not tuned.
+MAX_OFFSET_RATIO = 0.035
+# Largest offset over the distance to the nearest other tone of the group; chosen, not tuned: neither
+# of two tones follows the other one's line.
+MAX_OFFSET_SPACING = 0.4
 # Memories in steps, chosen about a factor of three apart, not tuned: of filters of fixed frequency;
 # of such that never restart, which a strong line beside the tone cannot make follow the beat; of
 # filters that track the frequency.
@@ -81,15 +86,18 @@ class ToneGroupState(NamedTuple):
         Samples so far.
     decimator : ndarray, shape (B, 6)
         The decimator's memory.
-    sums : ndarray, shape (B, 3, 2)
+    sums : ndarray, shape (B, 4, 2)
         Its partial sums.
+    rejection : ndarray, shape (B, N)
+        State of the rejection of impulses before it.
     banks : ndarray, shape (B, S)
         States of the filter banks (`kernels.kalman_bank.state`).
     """
 
     n_samples: int
     decimator: Float[np.ndarray, "B 6"]
-    sums: Float[np.ndarray, "B 3 2"]
+    sums: Float[np.ndarray, "B 4 2"]
+    rejection: Float[np.ndarray, "B N"]
     banks: Float[np.ndarray, "B S"]
 
 
@@ -124,10 +132,14 @@ class ToneGroup:
         Nominal frequencies in cycles a sample.
     gain : complex, default 1
         Complex amplitude, in the samples, of a tone of amplitude 1.
+    within_cycles : float, optional
+        Largest offset of a tone from its nominal frequency, cycles a sample. By default
+        `MAX_OFFSET_RATIO` of the frequency.
     """
 
     freq_cycles: tuple[float, ...]
     gain: complex = 1.0
+    within_cycles: float | None = None
 
     @cached_property
     def factor(self) -> int:
@@ -142,21 +154,57 @@ class ToneGroup:
     @cached_property
     def gains(self) -> Complex[np.ndarray, " K"]:
         """Complex gain of each tone in the steps, the first of which ends at sample factor - 1."""
+        return self.gain * self._decimator_gain(0)
+
+    @cached_property
+    def gain_slope(self) -> Complex[np.ndarray, " K"]:
+        """Derivative of the gains' logarithms by the frequency in rad a step."""
+        return self._decimator_gain(1) / self._decimator_gain(0)
+
+    def _decimator_gain(self, order: int) -> Complex[np.ndarray, " K"]:
+        """The decimator's frequency response at the tones, or its first derivative."""
         weights = cic_response(self.factor)
         lags = self.factor - 1 - np.arange(len(weights))
         angles = 2 * np.pi * np.array(self.freq_cycles)[:, None]
-        return self.gain * (np.exp(1j * angles * lags) @ weights)
+        derivative: Complex[np.ndarray, " W"] = (1j * lags / self.factor) ** order
+        return (np.exp(1j * angles * lags) * derivative) @ weights
+
+    @cached_property
+    def max_offset(self) -> Float[np.ndarray, " K"]:
+        """Largest frequency offset of each tone, rad a step."""
+        freq_cycles = np.array(self.freq_cycles)
+        largest = MAX_OFFSET_RATIO * freq_cycles
+        if self.within_cycles is not None:
+            largest = np.full(len(freq_cycles), self.within_cycles)
+        spacing = np.abs(freq_cycles[:, None] - freq_cycles)
+        spacing[spacing == 0] = np.inf
+        largest = np.minimum(largest, MAX_OFFSET_SPACING * spacing.min(axis=1))
+        return 2 * np.pi * self.factor * largest
+
+    def bank_parameters(self, *, backwards: bool = False) -> tuple[np.ndarray, ...]:
+        """Return the fields of `kernels.kalman_bank.state.BankModel`.
+
+        Parameters
+        ----------
+        backwards : bool, default False
+            Whether the bank runs from the last step to the first.
+
+        Returns
+        -------
+        tuple of ndarray
+            The fields.
+        """
+        gains, slope = self.gains, self.gain_slope
+        if backwards:
+            gains, slope = gains.conj(), slope.conj()
+        return self.omega, _real_imaginary(gains), _real_imaginary(slope), self.max_offset, TABLE
 
     @cached_property
     def parameters(self) -> tuple[np.ndarray, ...]:
         """The first fields of `kernels.kalman_bank.process.GroupModel`."""
         return (
-            cic_response(self.factor),
-            np.array(self.freq_cycles),
-            _real_imaginary(self.gains),
-            MAX_OFFSET_RATIO * self.omega,
-            TABLE,
-        )
+            cic_response(self.factor), np.array(self.freq_cycles), *self.bank_parameters()[1:],
+        )  # fmt: skip
 
     def initial_state(self, n_streams: int, *, backwards: bool = False) -> ToneGroupState:
         """Return the state before the first sample.
@@ -173,11 +221,14 @@ class ToneGroup:
         ToneGroupState
             The state of B streams.
         """
-        banks = np.zeros((n_streams, state_size(len(self.freq_cycles))))
-        init_state(banks, _real_imaginary(self.gains.conj() if backwards else self.gains))
+        k = len(self.freq_cycles)
+        banks = np.zeros((n_streams, state_size(k)))
+        omega, gains, *_ = self.bank_parameters(backwards=backwards)
+        init_state(banks, omega, gains)
         memory = np.zeros((n_streams, N_MEMORY))
         memory[:, ORIGIN] = np.nan
-        return ToneGroupState(0, memory, np.zeros((n_streams, N_STAGES, 2)), banks)
+        sums, rejection = np.zeros((n_streams, N_STAGES, 2)), np.zeros((n_streams, rejection_size(k)))
+        return ToneGroupState(0, memory, sums, rejection, banks)
 
     def decimate(
         self, samples: Float[np.ndarray, "B T"], state: ToneGroupState
@@ -198,21 +249,25 @@ class ToneGroup:
         state : ToneGroupState
             State after it.
         """
-        n_before, memory, sums, banks = state
+        n_before, memory, sums, rejection, banks = state
         n = samples.shape[1]
         samples = np.ascontiguousarray(samples)
         if self.factor == 1:
-            return samples, ToneGroupState(n_before + n, memory, sums, banks)
-        memory, sums = memory.copy(), sums.copy()
+            return samples, ToneGroupState(n_before + n, *state[1:])
+        memory, sums, rejection = memory.copy(), sums.copy(), rejection.copy()
         steps = np.empty((len(samples), (n_before + n) // self.factor - n_before // self.factor))
-        decimate(samples, n_before, memory, sums, cic_response(self.factor), self.factor, steps)
-        return steps, ToneGroupState(n_before + n, memory, sums, banks)
+        decimate(
+            samples, n_before, memory, sums, rejection, np.array(self.freq_cycles),
+            cic_response(self.factor), self.factor, steps,
+        )  # fmt: skip
+        return steps, ToneGroupState(n_before + n, memory, sums, rejection, banks)
 
     def run_bank(
         self,
         steps: Float[np.ndarray, "B N"],
         banks: Float[np.ndarray, "B S"],
         *,
+        course: Float[np.ndarray, "B N K"] | None = None,
         backwards: bool = False,
     ) -> tuple[BankOutput, Float[np.ndarray, "B S"]]:
         """Run the filter bank over some steps.
@@ -223,6 +278,9 @@ class ToneGroup:
             Decimated samples, NaN in gaps; in reverse order if ``backwards``.
         banks : ndarray, shape (B, S)
             States before them; left as they are.
+        course : ndarray, shape (B, N, K), optional
+            Frequencies of the carriers minus the nominal ones, from the step before (in the order
+            of the run) to each, rad a step.
         backwards : bool, default False
             Whether time runs backwards.
 
@@ -242,11 +300,13 @@ class ToneGroup:
         phasors = np.empty((n_streams, n_steps, k, 2, WIDTH))
         features = np.empty((n_streams, len(ends), k, n_features()))
         variances = np.empty((n_streams, len(ends), k, WIDTH))
-        gains = self.gains.conj() if backwards else self.gains
+        if course is None:
+            course = np.empty((n_streams, 0, k))
         kernel.run_kalman_bank(
             np.ascontiguousarray(steps),
+            np.ascontiguousarray(course),
             banks,
-            (self.omega, _real_imaginary(gains), MAX_OFFSET_RATIO * self.omega, TABLE),
+            self.bank_parameters(backwards=backwards),
             (phasors, features, variances),
         )
         return BankOutput(phasors, features, variances, ends), banks

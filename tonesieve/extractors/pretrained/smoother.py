@@ -27,7 +27,7 @@ from tonesieve.extractors.pretrained.extractor import PhasorEstimate, Pretrained
 from tonesieve.extractors.pretrained.front_end import ToneGroup, ToneGroupState
 from tonesieve.extractors.pretrained.gate import GateOutput, by_stream, weighted_phasors
 from tonesieve.extractors.protocol import ToneBlock
-from tonesieve.kernels.kalman_bank.filter import GATING_INTERVAL
+from tonesieve.kernels.kalman_bank.state import GATING_INTERVAL
 from tonesieve.kernels.kalman_bank.gating import MIN_VARIANCE, fuse_directions
 from tonesieve.kernels.simd import WIDTH
 

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Complex, Float, Float32, Int64
 
 from tonesieve.extractors.pretrained.front_end import BankOutput, ToneGroup, group_by_span
-from tonesieve.kernels.kalman_bank.filter import GATING_INTERVAL
+from tonesieve.kernels.kalman_bank.state import GATING_INTERVAL
 from tonesieve.signals.distributions import log_uniform
 from tonesieve.signals.dynamics import DYNAMICS
 from tonesieve.signals.noise_models import NOISES
