@@ -30,7 +30,7 @@ from tonesieve.kernels.kalman_bank.decimator import (
 )
 from tonesieve.kernels.kalman_bank.features import n_features
 from tonesieve.kernels.kalman_bank.impulse_rejection import rejection_size
-from tonesieve.kernels.kalman_bank.state import AGE, init_state, state_size, unpack
+from tonesieve.kernels.kalman_bank.state import AGE, init_state, state_size, unpack, warm_start
 from tonesieve.kernels.simd import WIDTH
 
 # Steps per period of a group's highest tone, at least, which the decimator passes with 0.83 of its
@@ -229,6 +229,28 @@ class ToneGroup:
         memory[:, ORIGIN] = np.nan
         sums, rejection = np.zeros((n_streams, N_STAGES, 2)), np.zeros((n_streams, rejection_size(k)))
         return ToneGroupState(0, memory, sums, rejection, banks)
+
+    def warm_banks(
+        self, learned: Float[np.ndarray, "B S"], *, backwards: bool = False
+    ) -> Float[np.ndarray, "B S"]:
+        """Return states before the first step that know the noise of the record.
+
+        Parameters
+        ----------
+        learned : ndarray, shape (B, S)
+            States after a pass over the same record, in either direction.
+        backwards : bool, default False
+            Whether the bank is going to run from the last step to the first.
+
+        Returns
+        -------
+        ndarray, shape (B, S)
+            States without any tone.
+        """
+        banks = np.empty_like(learned)
+        omega, gains, *_ = self.bank_parameters(backwards=backwards)
+        warm_start(banks, learned, omega, gains)
+        return banks
 
     def decimate(
         self, samples: Float[np.ndarray, "B T"], state: ToneGroupState

@@ -6,7 +6,7 @@ squared distance from the mixture over its variance. Per tone: age, rejected and
 AR order, SNR of the mixture, frequency, the DC gain of the whitening filter, whether there are
 several tones, the log-likelihood ratio of the tone to none over two windows, how much the rejected
 samples recur at one phase, the density of the noise at the tone over its variance, the statistic of
-the line search and the offset that it found. All are ratios or their logarithms, so that neither
+the line search and the offset that it found, the samples that the noise model rests on. All are ratios or their logarithms, so that neither
 unit nor phase matters.
 Axes: K tones, M filters, F features, D = 2 K + 2 states of a filter.
 """
@@ -27,6 +27,7 @@ from tonesieve.kernels.kalman_bank.state import (
     DENSITY_RATIO,
     GATING_INTERVAL,
     MISSING_RATE,
+    N_OBSERVED,
     NOISE_VAR,
     ORDER,
     REJECT_ENERGY,
@@ -38,7 +39,7 @@ from tonesieve.kernels.kalman_bank.state import (
 )
 from tonesieve.kernels.simd import WIDTH, lane_shift, load, maximum, minimum, store
 
-N_SHARED = 14  # derived: features that belong to no filter, written last in `gating_features`
+N_SHARED = 15  # derived: features that belong to no filter, written last in `gating_features`
 # The factors and bounds of the features (0.25, 0.5, 30, 6, 4, 1e-7, ...) bring them to the order of
 # 1 for the network; chosen, not tuned, and part of what the weights were trained on.
 
@@ -116,4 +117,5 @@ def gating_features(
     shared[10] = 0.2 * math.sqrt((x * x + y * y) / (scalars[REJECT_ENERGY] + TINY))
     shared[11] = 0.5 * math.log(scalars[DENSITY_RATIO])
     shared[12] = 0.3 * math.log1p(state.found[k, 1])
+    shared[14] = math.log(scalars[N_OBSERVED] + 1.0) / 6
     shared[13] = state.found[k, 0] / (model.max_offset[k] + TINY)

@@ -54,6 +54,7 @@ from tonesieve.kernels.kalman_bank.state import (
     TINY,
     BankModel,
     BankState,
+    tone_response,
 )
 from tonesieve.kernels.linalg import cholesky_row
 from tonesieve.kernels.simd import WIDTH
@@ -117,16 +118,9 @@ def _tone_response(state: BankState, model: BankModel) -> None:
     for k in range(len(model.omega)):
         for j in range(WIDTH):
             omega = model.omega[k] + state.course[k] + state.freq_offset[k, j]
-            c, s = math.cos(omega), math.sin(omega)
-            x, y = 1.0, 0.0
-            real, imaginary = 0.0, 0.0
-            for i in range(ORDER + 1):
-                real += ar[i] * x
-                imaginary += ar[i] * y
-                x, y = x * c + y * s, y * c - x * s
-            g_real, g_imaginary = state.gains[k, 0], state.gains[k, 1]
-            response[k, 0, j] = g_real * real - g_imaginary * imaginary
-            response[k, 1, j] = g_real * imaginary + g_imaginary * real
+            response[k, 0, j], response[k, 1, j] = tone_response(
+                ar, omega, state.gains[k, 0], state.gains[k, 1]
+            )
 
 
 @njit(**JIT_OPTIONS)

@@ -1,11 +1,12 @@
 """Training data of the gating network: the filter bank's output on scenes with known tones.
 
-A record is one tone of a scene, filtered forwards and backwards over the same steps. Causal weights
+A record is one tone of a scene, filtered forwards, and again forwards and backwards with the noise
+model of the first pass (`ToneGroup.warm_banks`), as a whole recording is. Causal weights
 of a gating interval count for the steps after it; weights of both directions, at a place between
 two intervals, for the steps about it. All is over the tone's rms. There is no PyTorch here, so that
 the processes that draw batches start sooner.
 
-Axes: B records, D directions (forwards, backwards), R gating intervals, F features, M filters, P
+Axes: B records, D passes (forwards; forwards and backwards with the noise known), R gating intervals, F features, M filters, P
 points, N steps, K tones of a group; the axis of 2 before M, or last, is real and imaginary part.
 """
 
@@ -36,8 +37,8 @@ MIN_INTERVALS = 32  # guard: records with fewer gating intervals are left out
 # Steps before a record counts as settled, as in `evaluation.benchmark`; at most this part of it.
 SETTLING_STEPS, SETTLING_PART = 200, 4
 # Derived: a scene has this many times the samples that a record needs. Scenes count 16 steps a
-# period for slow tones, the front end 12.
-SCENE_LENGTH_RATIO = 4 / 3
+# period for slow tones, the front end 6 to 12.
+SCENE_LENGTH_RATIO = 16 / 6
 # Frequencies (cycles a sample) and their share of the scenes; chosen, not tuned. Most need no
 # decimation, some are slow enough for it but cost no more time, the rest is as in the family.
 FAST, FAST_SHARE, SLOW, SLOW_SHARE = (0.01, 0.49), 0.78, (0.003, 0.02), 0.14
@@ -69,7 +70,7 @@ class Batch(NamedTuple):
     variances: Float32[np.ndarray, "B D R M"]
     causal_phasors: Float32[np.ndarray, "B D R P 2 M"]  # after the interval, in its direction
     causal_targets: Float32[np.ndarray, "B D R P 2"]
-    smoothing_phasors: Float32[np.ndarray, "B D R P 2 M"]  # about the place after each interval
+    smoothing_phasors: Float32[np.ndarray, "B 2 R P 2 M"]  # about the place after each interval
     smoothing_targets: Float32[np.ndarray, "B R P 2"]
     n_intervals: Int64[np.ndarray, " B"]  # without padding
     settled: Int64[np.ndarray, " B"]  # index of the first settled interval
@@ -116,13 +117,13 @@ def records_of(scene: Scene, n_intervals: int) -> list[Batch]:
     steps = np.ascontiguousarray(steps[:, :n])
     # A step is at its last sample.
     targets = scene.phasors[factor - 1 :: factor, tones][:n]
-    directions = run_both_directions(group, steps)
+    passes = run_all_passes(group, steps)
     records = []
     for k, tone in enumerate(tones):
         power = np.mean(np.abs(targets[:, k]) ** 2)
         if power < 1e-300:  # a burst that lies outside
             continue
-        sides = [_of_tone(output, k, float(power)) for output in directions]
+        sides = [_of_tone(output, k, float(power)) for output in passes]
         settling = (
             SETTLING_STEPS * samples_per_step(scene.freq_cycles[tone]) / factor / GATING_INTERVAL
         )
@@ -139,16 +140,21 @@ class _Direction(NamedTuple):
     variances: Float[np.ndarray, "R M"]
 
 
-def run_both_directions(
+def run_all_passes(
     group: ToneGroup, steps: Float[np.ndarray, "1 N"]
-) -> tuple[BankOutput, BankOutput]:
-    """Run the bank forwards and backwards; phasors are forward ones, in the order of the steps."""
-    forward, _ = group.run_bank(steps, group.initial_state(1).banks)
-    banks = group.initial_state(1, backwards=True).banks
+) -> tuple[BankOutput, BankOutput, BankOutput]:
+    """Run the bank forwards, and forwards and backwards with the noise known.
+
+    Phasors are forward ones, in the order of the steps.
+    """
+    cold, learned = group.run_bank(steps, group.initial_state(1).banks)
     reversed_steps = np.ascontiguousarray(steps[:, ::-1])
-    backward, _ = group.run_bank(reversed_steps, banks, backwards=True)
+    backward, learned = group.run_bank(
+        reversed_steps, group.warm_banks(learned, backwards=True), backwards=True
+    )
+    forward, _ = group.run_bank(steps, group.warm_banks(learned))
     backward = group.to_forward_phasors(backward, steps.shape[1])
-    return forward, backward._replace(phasors=backward.phasors[:, ::-1])
+    return cold, forward, backward._replace(phasors=backward.phasors[:, ::-1])
 
 
 def _of_tone(output: BankOutput, k: int, power: float) -> _Direction:
@@ -160,7 +166,7 @@ def _of_tone(output: BankOutput, k: int, power: float) -> _Direction:
 def _record(
     sides: Sequence[_Direction], target: Complex[np.ndarray, " N"], settled: int, n_intervals: int
 ) -> Batch:
-    past, future = sides
+    cold, past, future = sides
     last = len(target) - 1
     ends = np.arange(GATING_INTERVAL - 1, len(target), GATING_INTERVAL)
     # Backwards an interval ends at its first step.
@@ -174,17 +180,24 @@ def _record(
         full[: len(array)] = array
         return full
 
-    def both(a: np.ndarray, b: np.ndarray) -> Float32[np.ndarray, ...]:
-        return np.stack([padded(a), padded(b)])
+    def all_of(*parts: np.ndarray) -> Float32[np.ndarray, ...]:
+        return np.stack([padded(part) for part in parts])
 
+    forwards = (cold, past)
     return Batch(
-        features=both(past.features, future.features),
-        phasors=both(_parts(past.phasors[ends]), _parts(future.phasors[ends_back])),
-        variances=both(past.variances, future.variances),
-        causal_phasors=both(_parts(past.phasors[later]), _parts(future.phasors[earlier])),
-        causal_targets=both(*(_parts(target[i][..., None])[..., 0] for i in (later, earlier))),
+        features=all_of(*(side.features for side in sides)),
+        phasors=all_of(
+            *(_parts(side.phasors[ends]) for side in forwards), _parts(future.phasors[ends_back])
+        ),
+        variances=all_of(*(side.variances for side in sides)),
+        causal_phasors=all_of(
+            *(_parts(side.phasors[later]) for side in forwards), _parts(future.phasors[earlier])
+        ),
+        causal_targets=all_of(
+            *(_parts(target[i][..., None])[..., 0] for i in (later, later, earlier))
+        ),
         # Backwards, the phasors that exclude a step's own sample are those of the step after it.
-        smoothing_phasors=both(_parts(past.phasors[about]), _parts(future.phasors[about + 1])),
+        smoothing_phasors=all_of(_parts(past.phasors[about]), _parts(future.phasors[about + 1])),
         smoothing_targets=padded(_parts(target[about][..., None])[..., 0]),
         n_intervals=np.array(len(ends)),
         settled=np.array(settled),
