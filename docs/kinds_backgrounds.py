@@ -1,4 +1,4 @@
-"""Disturbances like those of real recordings, drawn by seed: what the tones of docs/kinds.py lie in.
+"""Disturbances like those of real recordings, drawn by seed, for docs/kinds.py.
 
 Each is the sum of known parts, so that the tone added to it is known exactly. All parameters are
 chosen, not tuned. Axes: T samples.
@@ -77,8 +77,8 @@ def ecg(
         angle = 2 * np.pi * (t[near] - begins) / interval
         height = 1 + 0.05 * rng.standard_normal()
         for name, (degrees, part, spread) in WAVES.items():
-            spread = spread * width if name in "QRS" else spread
-            x[near] += height * part * np.exp(-((angle - np.deg2rad(degrees)) ** 2) / 2 / spread**2)
+            wide = spread * width if name in "QRS" else spread
+            x[near] += height * part * np.exp(-((angle - np.deg2rad(degrees)) ** 2) / 2 / wide**2)
     peaks = np.round(at * rate_hz).astype(int)
     margin = int(0.1 * rate_hz)
     wander = 0.1 * np.sin(2 * np.pi * rng.uniform(0.15, 0.35) * t + rng.uniform(0, 2 * np.pi))
@@ -132,7 +132,7 @@ def hydrophone(n: int, rate_hz: float, at_hz: float, rng: Rng) -> np.ndarray:
 
 
 def narrow_band(n: int, rate_hz: float, hz: float, width_hz: float, rng: Rng) -> np.ndarray:
-    """Gaussian noise of variance 1 about a frequency, ``width_hz`` between the points of half power."""
+    """Gaussian noise of variance 1 about a frequency, so wide between the points of half power."""
 
     def density(f: np.ndarray) -> np.ndarray:
         return np.exp(-np.log(2) * ((f - hz) / (width_hz / 2)) ** 2)

@@ -1,4 +1,4 @@
-"""Members of docs/kinds.py whose tones are steady and whose rest is not: kinds 1, 2, 4, 5, 6, 9, 12.
+"""Members of docs/kinds.py with steady tones in unsteady rests: kinds 1, 2, 4, 5, 6, 9, 12.
 
 Rates, frequencies, powers and lengths are chosen after the cases that each kind comes from, not
 tuned.

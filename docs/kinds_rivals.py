@@ -141,10 +141,12 @@ def known_course(x: np.ndarray, rate_hz: float, phase_rad: np.ndarray) -> np.nda
 
 
 def _at_course(x: np.ndarray, rate_hz: float, phase_rad: np.ndarray) -> np.ndarray:
-    smooth = butter(2, ORDER_WIDTH_HZ, fs=rate_hz, output="sos")
-    mixed = x * np.exp(-1j * phase_rad)
-    slow = sosfiltfilt(smooth, mixed.real) + 1j * sosfiltfilt(smooth, mixed.imag)
-    return 2 * (slow * np.exp(1j * phase_rad)).real
+    """Mean over a Hann window of twice the width's inverse; shorter at the ends."""
+    window = np.hanning(2 * int(rate_hz / ORDER_WIDTH_HZ / 2) + 1)
+    trend = np.polynomial.Polynomial.fit(np.arange(len(x)), x, 1)(np.arange(len(x)))
+    mixed = fftconvolve((x - trend) * np.exp(-1j * phase_rad), window, mode="same")
+    weight = fftconvolve(np.ones(len(x)), window, mode="same")
+    return 2 * (mixed / weight * np.exp(1j * phase_rad)).real
 
 
 Estimator = Callable[..., np.ndarray]
