@@ -23,7 +23,7 @@ from tonesieve.kernels.kalman_bank.state import GATING_INTERVAL
 from tonesieve.signals.distributions import log_uniform
 from tonesieve.signals.dynamics import DYNAMICS
 from tonesieve.signals.noise_models import NOISES
-from tonesieve.signals.scenes import Scene, draw_scene, samples_per_step
+from tonesieve.signals.scenes import MIN_STEPS, Scene, draw_scene, samples_per_step
 
 # Guard: the first numbers of every seed, of scenes and of choices. Test scenes have another one
 # (`evaluation.benchmark`), so no training seed draws any of them.
@@ -36,12 +36,10 @@ SMOOTHING_STEPS = (-2, 2)
 MIN_INTERVALS = 32  # guard: records with fewer gating intervals are left out
 # Steps before a record counts as settled, as in `evaluation.benchmark`; at most this part of it.
 SETTLING_STEPS, SETTLING_PART = 200, 4
-# Derived: a scene has this many times the samples that a record needs. Scenes count 16 steps a
-# period for slow tones, the front end 6 to 12.
-SCENE_LENGTH_RATIO = 16 / 6
-# Frequencies (cycles a sample) and their share of the scenes; chosen, not tuned. Most need no
-# decimation, some are slow enough for it but cost no more time, the rest is as in the family.
-FAST, FAST_SHARE, SLOW, SLOW_SHARE = (0.01, 0.49), 0.78, (0.003, 0.02), 0.14
+# Frequencies (cycles a sample) and their share of the scenes; chosen, not tuned. Slower tones cost
+# more time, and after decimation are what faster ones are.
+FAST, FAST_SHARE, SLOW, SLOW_SHARE = (0.02, 0.49), 0.8, (0.008, 0.02), 0.18
+OTHER = (0.001, 0.008)
 # Share of steady tones in white noise at their nominal frequency; chosen, not tuned. They are rare
 # in the family, but the first that users try.
 PLAIN_SHARE = 0.1
@@ -84,18 +82,19 @@ def draw_batch(seed: Sequence[int], sizes: Sequence[BatchSpec] = SIZES) -> Batch
     records: list[Batch] = []
     number = 0
     while len(records) < n_records:
-        n_steps = round(n_intervals * GATING_INTERVAL * SCENE_LENGTH_RATIO)
-        records += records_of(draw_training_scene((*seed, number), n_steps), n_intervals)
+        records += records_of(draw_training_scene((*seed, number), n_intervals), n_intervals)
         number += 1
     return Batch(*(np.stack(parts) for parts in zip(*records[:n_records], strict=True)))
 
 
-def draw_training_scene(seed: Sequence[int], n_steps: int) -> Scene:
-    """Draw a scene of the pretraining family."""
+def draw_training_scene(seed: Sequence[int], n_intervals: int) -> Scene:
+    """Draw a scene of the pretraining family, as long as a record of so many intervals needs."""
     rng = np.random.default_rng((CHOICES, *seed))
     speed, plain = rng.random(2)
-    fast, slow = log_uniform(FAST, rng), log_uniform(SLOW, rng)
-    freq = fast if speed < FAST_SHARE else slow if speed < FAST_SHARE + SLOW_SHARE else None
+    fast, slow, other = (log_uniform(limits, rng) for limits in (FAST, SLOW, OTHER))
+    freq = fast if speed < FAST_SHARE else slow if speed < FAST_SHARE + SLOW_SHARE else other
+    samples = n_intervals * GATING_INTERVAL * ToneGroup((freq,)).factor
+    n_steps = max(round(samples / samples_per_step(freq)), MIN_STEPS)
     if plain < PLAIN_SHARE:
         return draw_scene(
             (SCENES, *seed), n_steps, plain=True, dynamics=DYNAMICS[0], noise=NOISES[0],
