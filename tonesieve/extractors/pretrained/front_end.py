@@ -164,10 +164,11 @@ class ToneGroup:
     def _decimator_gain(self, order: int) -> Complex[np.ndarray, " K"]:
         """The decimator's frequency response at the tones, or its first derivative."""
         weights = cic_response(self.factor)
-        lags = self.factor - 1 - np.arange(len(weights))
+        delays = np.arange(len(weights))
         angles = 2 * np.pi * np.array(self.freq_cycles)[:, None]
-        derivative: Complex[np.ndarray, " W"] = (1j * lags / self.factor) ** order
-        return (np.exp(1j * angles * lags) * derivative) @ weights
+        # The carrier of a step is that of its last sample.
+        derivative: Complex[np.ndarray, " W"] = (-1j * delays / self.factor) ** order
+        return (np.exp(1j * angles * (self.factor - 1 - delays)) * derivative) @ weights
 
     @cached_property
     def max_offset(self) -> Float[np.ndarray, " K"]:
@@ -333,7 +334,9 @@ class ToneGroup:
         )
         return BankOutput(phasors, features, variances, ends), banks
 
-    def to_forward_phasors(self, output: BankOutput, end: int) -> BankOutput:
+    def to_forward_phasors(
+        self, output: BankOutput, end: int, course_rad: Float[np.ndarray, "B K"] | float = 0.0
+    ) -> BankOutput:
         """Convert phasors of a backward run to the carrier of a forward run.
 
         Im(Z exp(i theta)) is Im(-conj(Z) exp(-i theta)).
@@ -344,6 +347,8 @@ class ToneGroup:
             Output of a backward run that began at step ``end`` - 1.
         end : int
             Steps from the recording's start to where it began.
+        course_rad : ndarray, shape (B, K), default 0
+            Phase of the course at step ``end`` - 1, from the first step on.
 
         Returns
         -------
@@ -351,7 +356,8 @@ class ToneGroup:
             The same with other phasors, still in the order of the run.
         """
         cycles = self.factor * np.array(self.freq_cycles) * (end - 1) % 1
-        rotation = -np.exp(-2j * np.pi * cycles)[:, None]
+        rotation = -np.exp(-1j * (2 * np.pi * cycles + course_rad))
+        rotation = rotation.reshape(-1, 1, len(cycles), 1)  # B or 1 streams
         forward = rotation * (output.phasors[..., 0, :] - 1j * output.phasors[..., 1, :])
         return output._replace(phasors=np.stack([forward.real, forward.imag], axis=-2))
 

@@ -3,8 +3,15 @@
 Forward-backward smoothing in two-filter form (Fraser and Potter 1969): at every place between two
 gating intervals a bank has filtered the past forwards and another the future backwards, with the
 same filters and the same gating network. A second small network fuses both
-(`kernels.kalman_bank.gating.fuse_directions`). A recording is read backwards twice, a block at a
-time: the first pass keeps only the states between blocks.
+(`kernels.kalman_bank.gating.fuse_directions`).
+
+Passes over a recording, block by block:
+
+1. forwards, for the noise model that the others begin with (`ToneGroup.warm_banks`);
+2. backwards, keeping only the states between blocks;
+3. forwards and once more backwards in each block, and both are fused.
+
+Where the course of a tone's line is given (`signals.line_course`), its carrier follows it.
 
 Reference: D. C. Fraser, J. E. Potter, The optimum linear smoother as a combination of two optimum
 linear filters, IEEE Trans. Automatic Control 14 (1969) 387-390.
@@ -15,29 +22,33 @@ Axes: B streams, T samples, K tones, N steps, M filters, S numbers of a bank's s
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Complex, Float
 
 from tonesieve.extractors.pretrained.extractor import PhasorEstimate, PretrainedExtractor
-from tonesieve.extractors.pretrained.front_end import ToneGroup, ToneGroupState
+from tonesieve.extractors.pretrained.front_end import ToneGroup
 from tonesieve.extractors.pretrained.gate import GateOutput, by_stream, weighted_phasors
 from tonesieve.extractors.protocol import ToneBlock
-from tonesieve.kernels.kalman_bank.state import GATING_INTERVAL
 from tonesieve.kernels.kalman_bank.gating import MIN_VARIANCE, fuse_directions
+from tonesieve.kernels.kalman_bank.state import GATING_INTERVAL
 from tonesieve.kernels.simd import WIDTH
+from tonesieve.recordings.spool import Spool
+from tonesieve.signals.line_course import LineCourse
 
 # Guards, of memory: steps of a block at least, and blocks at most, between which states are kept.
-BLOCK, MAX_BLOCKS = 2**14, 2**11
-# Steps before a block that the decimator begins at, so that it knows the samples' correlation;
-# chosen, not tuned.
-DECIMATOR_WARM_UP = 128
+BLOCK, MAX_BLOCKS = 2**11, 2**14
+# Guard, of memory: samples that are decimated at once.
+DECIMATED_AT_ONCE = 2**16
 
 Read = Callable[[int, int], Float[np.ndarray, "B T"]]
+Courses = Sequence[Sequence[LineCourse]]  # of B streams, of K tones
 
 
 class _DirectionState(NamedTuple):
@@ -66,6 +77,8 @@ def smooth_blocks(
     n_streams: int,
     *,
     ahead: int | None = None,
+    courses: Courses | None = None,
+    scratch: Path | None = None,
     on_samples: Callable[[int], None] = lambda n: None,
 ) -> Iterator[tuple[int, PhasorEstimate]]:
     """Estimate the tones of a recording from the past and the future, block by block.
@@ -83,6 +96,10 @@ def smooth_blocks(
     ahead : int, optional
         Samples of the future that each estimate uses at least; it uses at most twice as many. By
         default it uses all.
+    courses : sequence of sequence of LineCourse, optional
+        Of each stream the course of each tone. By default tones are at their nominal frequencies.
+    scratch : Path, optional
+        Folder for steps that do not fit into memory; by default the system's.
     on_samples : callable, optional
         Called with the number of samples done so far, of twice as many as there are.
 
@@ -91,13 +108,15 @@ def smooth_blocks(
     start : int
         Index of a block's first sample.
     estimate : PhasorEstimate
-        Phasors and bands of the block.
+        Phasors and bands of the block, relative to the nominal frequencies.
     """
     groups = [
-        _Group(extractor, group, read, n_samples, n_streams, ahead) for _, group in extractor.groups
+        _Group(extractor, group, _course_phase(courses, tones), read, n_samples, n_streams, ahead)
+        for tones, group in extractor.groups
     ]
+    folder = Path(tempfile.gettempdir()) if scratch is None else scratch
     for i, group in enumerate(groups):
-        group.prepare(partial(_report, on_samples, i, len(groups), n_samples))
+        group.prepare(folder, partial(_report, on_samples, i, len(groups), n_samples))
     block_iterators = [group.blocks() for group in groups]
     # Blocks of different groups have different lengths; what is left of each waits here.
     pending: list[PhasorEstimate | None] = [None for _ in groups]
@@ -125,6 +144,24 @@ def _report(on_samples: Callable[[int], None], i: int, n: int, n_samples: int, d
     on_samples((i * n_samples + done) // n)
 
 
+PhaseOf = Callable[[Float[np.ndarray, " T"]], Float[np.ndarray, "B T K"]]
+
+
+def _course_phase(courses: Courses | None, tones: Sequence[int]) -> PhaseOf | None:
+    """Phase of some tones' courses by the time in s, in rad; none where no line is off its name."""
+    if courses is None:
+        return None
+    chosen = [[stream[k] for k in tones] for stream in courses]
+    if all(course.kind == "nominal" for stream in chosen for course in stream):
+        return None
+
+    def phase_rad(t_s: Float[np.ndarray, " T"]) -> Float[np.ndarray, "B T K"]:
+        cycles = [[one.phase_cycles(t_s) for one in stream] for stream in chosen]
+        return 2 * np.pi * np.array(cycles).transpose(0, 2, 1)
+
+    return phase_rad
+
+
 class _Group:
     """A group of tones over a whole recording."""
 
@@ -132,12 +169,14 @@ class _Group:
         self,
         extractor: PretrainedExtractor,
         group: ToneGroup,
+        phase_of: PhaseOf | None,
         read: Read,
         n_samples: int,
         n_streams: int,
         ahead: int | None,
     ) -> None:
         self._gating, self._group, self._read = extractor.gating, group, read
+        self._phase_of, self._rate_hz = phase_of, extractor.rate_hz
         self._n_samples, self._n_streams = n_samples, n_streams
         self._n_steps = n_samples // group.factor
         # Whole intervals, two at least; what is beyond the end is a gap.
@@ -149,19 +188,39 @@ class _Group:
             n_intervals = max(1, -(-ahead // (group.factor * GATING_INTERVAL)))
             self._ahead = self._block = n_intervals * GATING_INTERVAL
         self._saved: dict[int, _DirectionState] = {}
+        self._decimated: Spool | None = None
+        self._learned: Float[np.ndarray, "B S"] | None = None  # banks that know the noise
 
-    def prepare(self, on_samples: Callable[[int], None]) -> None:
-        """Run backwards over the recording, and keep the states between blocks."""
+    def prepare(self, scratch: Path, on_samples: Callable[[int], None]) -> None:
+        """Decimate, learn the noise, run backwards, and keep the states between blocks."""
+        if self._group.factor > 1:
+            self._decimate(scratch)
         if self._ahead is not None:
             on_samples(self._n_samples)
             return
+        starts = range(0, self._n_padded, self._block)
+        banks = self._initial_state().banks
+        for start in starts:
+            stop = min(start + self._block, self._n_padded)
+            course = self._course(start, stop)
+            _, banks = self._group.run_bank(self._steps(start, stop), banks, course=course)
+            on_samples(stop * self._n_samples // (2 * self._n_padded))
+        self._learned = banks
         state = self._initial_state(self._n_padded)
-        for start in reversed(range(0, self._n_padded, self._block)):
+        for start in reversed(starts):
             stop = min(start + self._block, self._n_padded)
             self._saved[stop] = state
-            if start:
-                _, state = self._run_backwards(start, stop, state)
-            on_samples((self._n_padded - start) * self._n_samples // self._n_padded)
+            _, state = self._run_backwards(start, stop, state)
+            on_samples((2 * self._n_padded - start) * self._n_samples // (2 * self._n_padded))
+        self._learned = state.banks
+
+    def _decimate(self, scratch: Path) -> None:
+        self._decimated = Spool(self._n_streams, scratch)
+        state = self._group.initial_state(self._n_streams)
+        for start in range(0, self._n_samples, DECIMATED_AT_ONCE):
+            samples = self._read(start, min(start + DECIMATED_AT_ONCE, self._n_samples))
+            steps, state = self._group.decimate(samples, state)
+            self._decimated.append(steps.T)
 
     def blocks(self) -> Iterator[PhasorEstimate]:
         """Phasors and bands, block by block."""
@@ -179,7 +238,27 @@ class _Group:
             nearest = (samples + 1 + factor // 2) // factor - 1 - start
             nearest = np.clip(nearest, 0, stop - start - 1)
             done = end
-            yield PhasorEstimate(phasors[:, nearest], band[:, nearest])
+            at_samples = phasors[:, nearest]
+            if self._phase_of is not None:
+                phase_rad = self._phase_of(samples / self._rate_hz) - self._phase_at(0)
+                at_samples = at_samples * np.exp(1j * phase_rad)
+            yield PhasorEstimate(at_samples, band[:, nearest])
+
+    def _phase_at(self, step: int) -> Float[np.ndarray, "B 1 K"]:
+        """Phase of the courses at a step, in rad."""
+        assert self._phase_of is not None
+        return self._phase_of(np.array([((step + 1) * self._group.factor - 1) / self._rate_hz]))
+
+    def _course(
+        self, start: int, stop: int, *, backwards: bool = False
+    ) -> Float[np.ndarray, "B N K"] | None:
+        """Offsets of the carriers from the step before (in the order of the run) to each."""
+        if self._phase_of is None:
+            return None
+        steps = np.arange(start, stop + 1) if backwards else np.arange(start - 1, stop)
+        phase_rad = self._phase_of(((steps + 1) * self._group.factor - 1) / self._rate_hz)
+        offsets = np.diff(phase_rad, axis=1)
+        return offsets[:, ::-1] if backwards else offsets
 
     def _first_sample(self, step: int) -> int:
         """The first sample whose nearest step this is."""
@@ -188,22 +267,24 @@ class _Group:
 
     def _initial_state(self, end: int | None = None) -> _DirectionState:
         """Before the first step, forwards; or, at step ``end``, backwards."""
-        k = len(self._group.freq_cycles)
-        front_end = self._group.initial_state(self._n_streams, backwards=end is not None)
+        k, backwards = len(self._group.freq_cycles), end is not None
+        if self._learned is None:
+            banks = self._group.initial_state(self._n_streams, backwards=backwards).banks
+        else:
+            banks = self._group.warm_banks(self._learned, backwards=backwards)
         gate = self._gating.initial_output(self._n_streams * k)
         phasors = np.zeros((self._n_streams, 1, k, 2, WIDTH))
-        return _DirectionState(front_end.banks, gate, phasors, end or 0)
+        return _DirectionState(banks, gate, phasors, end or 0)
 
     def _steps(self, start: int, stop: int) -> Float[np.ndarray, "B N"]:
         """Steps of the recording; gaps beyond its end."""
-        factor, end = self._group.factor, max(start, min(stop, self._n_steps))
+        end = max(start, min(stop, self._n_steps))
         steps = np.full((self._n_streams, stop - start), np.nan)
-        begin = max(0, start - DECIMATOR_WARM_UP) * factor if factor > 1 else start
         if end > start:
-            samples = self._read(begin, end * factor)
-            _, *initial = self._group.initial_state(self._n_streams)
-            decimated, _ = self._group.decimate(samples, ToneGroupState(begin, *initial))
-            steps[:, : end - start] = decimated[:, decimated.shape[1] - (end - start) :]
+            if self._decimated is None:
+                steps[:, : end - start] = self._read(start, end)
+            else:
+                steps[:, : end - start] = self._decimated.read(start, end).T
         return steps
 
     def _future_state(self, stop: int) -> _DirectionState:
@@ -217,7 +298,9 @@ class _Group:
     def _run_forwards(
         self, start: int, stop: int, state: _DirectionState
     ) -> tuple[_DirectionOutput, _DirectionState]:
-        output, banks = self._group.run_bank(self._steps(start, stop), state.banks)
+        output, banks = self._group.run_bank(
+            self._steps(start, stop), state.banks, course=self._course(start, stop)
+        )
         gate = self._gating.run(output, state.gate)
         after = _DirectionState(banks, _last(gate), output.phasors[:, -1:].copy(), state.end)
         return _DirectionOutput(output.phasors, gate), after
@@ -227,13 +310,23 @@ class _Group:
     ) -> tuple[_DirectionOutput, _DirectionState]:
         """The phasors at a step are those of the samples after it."""
         steps = np.ascontiguousarray(self._steps(start, stop)[:, ::-1])
-        output, banks = self._group.run_bank(steps, state.banks, backwards=True)
-        output = self._group.to_forward_phasors(output, state.end)
+        output, banks = self._group.run_bank(
+            steps,
+            state.banks,
+            course=self._course(start, stop, backwards=True),
+            backwards=True,
+        )
+        course_rad = 0.0 if self._phase_of is None else self._course_rad(state.end - 1)
+        output = self._group.to_forward_phasors(output, state.end, course_rad)
         gate = self._gating.run(output, state.gate)
         after = _DirectionState(banks, _last(gate), output.phasors[:, -1:].copy(), state.end)
         previous = np.concatenate([state.phasors, output.phasors[:, :-1]], axis=1)
         in_order = GateOutput(*(part[:, ::-1] for part in gate))
         return _DirectionOutput(previous[:, ::-1], in_order), after
+
+    def _course_rad(self, step: int) -> Float[np.ndarray, "B K"]:
+        """Phase of the courses from the first step to another."""
+        return (self._phase_at(step) - self._phase_at(0))[:, 0]
 
     def _fuse(
         self, start: int, stop: int, past: _DirectionOutput, future: _DirectionOutput
@@ -303,6 +396,8 @@ class PretrainedSmoother:
         n_samples: int,
         n_streams: int,
         *,
+        courses: Courses | None = None,
+        scratch: Path | None = None,
         on_samples: Callable[[int], None],
     ) -> Iterator[ToneBlock]:
         """Yield tones and bands of blocks in turn, each from both directions."""
@@ -310,7 +405,8 @@ class PretrainedSmoother:
         if self.ahead_s is not None:
             ahead = round(min(self.ahead_s * self.extractor.rate_hz, n_samples))
         blocks = smooth_blocks(
-            self.extractor, read, n_samples, n_streams, ahead=ahead, on_samples=on_samples
-        )
+            self.extractor, read, n_samples, n_streams, ahead=ahead, courses=courses,
+            scratch=scratch, on_samples=on_samples,
+        )  # fmt: skip
         for start, block in blocks:
             yield ToneBlock(start, self.extractor.tones(block.phasors, start), block.band)
