@@ -1,6 +1,9 @@
 """A spectral line near its nominal frequency, and its course: its frequency over time.
 
-Axes: N steps of a baseband, T any times.
+A path through spectrograms of many window lengths finds the line; the phase of the demodulated line
+is smoothed as far as the noise requires. Of the nominal frequency, a constant one and the course,
+that is chosen whose demodulated line has the most evidence, less the cost of its parameters. Axes:
+N steps of a baseband, J blocks of steps, T any times.
 """
 
 from __future__ import annotations
@@ -9,7 +12,35 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import scipy
 from jaxtyping import Bool, Complex, Float
+
+from tonesieve.signals.baseband import PASS
+from tonesieve.signals.phase_smoother import SmoothPhase, smooth_phase, straight_phase
+from tonesieve.signals.ridge import (
+    Ridge,
+    best_ridge,
+    level_weights,
+    noise_floor,
+    ridge_path,
+    spectrogram,
+    whitened,
+    window_lengths,
+)
+
+# Chosen: a line is found at this bound of its probability in noise.
+FOUND_P = 0.01
+# Chosen, not tuned: blocks in a window of the ridge, whose phases are smoothed.
+BLOCKS_PER_WINDOW = 8
+# Chosen: blocks of a record in which a constant frequency is fitted.
+CONSTANT_BLOCKS = 64
+# Guard: lines beside the range that are removed before the search, at most; a removed line's score.
+MAX_NEIGHBOURS, NEIGHBOUR_SCORE = 4, 12.0
+# Guard: the fewest steps in which a line is searched.
+MIN_STEPS = 8
+# Derived: of the smoother's equivalent kernel 1 / (1 + (omega tau)^4), the integral of
+# omega^2 / (1 + (omega tau)^4)^2 over frequency is this over tau^3.
+SLOPE_VARIANCE = 0.0884
 
 
 @dataclass(frozen=True)
@@ -49,15 +80,30 @@ class LineCourse:
 
     def offset_hz(self, t_s: Float[np.ndarray, " T"]) -> Float[np.ndarray, " T"]:
         """Offset from the nominal frequency at times in s after the first sample."""
-        raise NotImplementedError
+        return np.interp(t_s, self.step_s * np.arange(len(self.steps_hz)), self.steps_hz)
 
     def phase_cycles(self, t_s: Float[np.ndarray, " T"]) -> Float[np.ndarray, " T"]:
         """Integral of the offset from time 0 on, in cycles; continuous with its derivative."""
-        raise NotImplementedError
+        hz, last = self.steps_hz, len(self.steps_hz) - 1
+        at_steps = np.concatenate([[0.0], np.cumsum((hz[1:] + hz[:-1]) / 2)]) * self.step_s
+        place = np.asarray(t_s) / self.step_s
+        below = np.clip(np.floor(place).astype(np.int64), 0, max(last - 1, 0))
+        above = np.minimum(below + 1, last)
+        # Beyond both ends the frequency is constant.
+        inside = np.clip(place - below, 0.0, 1.0)
+        outside = place - below - inside
+        slope = hz[above] - hz[below]
+        cycles = hz[below] * inside + slope * inside**2 / 2
+        cycles += np.where(outside < 0, hz[below], hz[above]) * outside
+        return np.asarray(at_steps[below] + cycles * self.step_s)
 
     def lost_s(self) -> list[tuple[float, float]]:
         """Stretches (start, end), in s, in which the line is lost."""
-        raise NotImplementedError
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], ~self.is_on, [False]]).astype(int)))
+        return [
+            (float(a) * self.step_s, float(b) * self.step_s)
+            for a, b in zip(edges[::2], edges[1::2], strict=True)
+        ]
 
 
 def find_course(
@@ -84,4 +130,162 @@ def find_course(
     LineCourse
         The line's frequency over time.
     """
-    raise NotImplementedError
+    n = len(phasors)
+    nothing = LineCourse(
+        step_s, within_hz, np.zeros(n), "nominal", False, 1.0, np.zeros(n, bool),
+        np.full(n, within_hz),
+    )  # fmt: skip
+    power = float(np.sum(weights * np.abs(phasors) ** 2))
+    if n < MIN_STEPS or not power > 0:
+        return nothing
+    phasors = phasors / np.sqrt(power / np.sum(weights))
+    line = _Search(phasors, level_weights(phasors, weights, step_s, within_hz), step_s, within_hz)
+    ridge = line.ridge(within_hz)
+    candidates = [line.nominal(), line.constant(ridge), line.course(ridge)]
+    score = max(ridge.score, candidates[0].score) - np.log(2.0)
+    p_value = float(np.exp(-max(score, 0.0)))
+    if p_value > FOUND_P:
+        return nothing.__class__(**{**nothing.__dict__, "p_value": p_value})
+    best = candidates[0]
+    for candidate in candidates[1:]:
+        if candidate.score > best.score:
+            best = candidate
+    return LineCourse(
+        step_s, within_hz, best.hz, best.kind, True, p_value, best.is_on, best.std_hz
+    )
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    kind: Literal["nominal", "constant", "course"]
+    hz: np.ndarray
+    score: float
+    is_on: np.ndarray
+    std_hz: np.ndarray
+
+
+class _Search:
+    """The line in one baseband, its noise of density 1."""
+
+    def __init__(
+        self, phasors: np.ndarray, weights: np.ndarray, step_s: float, within_hz: float
+    ) -> None:
+        self.weights, self.step_s, self.within_hz = weights, step_s, within_hz
+        self.n = len(phasors)
+        floor = noise_floor(phasors, weights, step_s, within_hz)
+        self.phasors = whitened(phasors, weights, step_s, floor)
+        self._remove_neighbours()
+
+    def ridge(self, limit_hz: float) -> Ridge:
+        return best_ridge(self.phasors, self.weights, self.step_s, limit_hz)
+
+    def nominal(self) -> _Candidate:
+        return self._candidate("nominal", np.zeros(self.n), 0.0, np.zeros(self.n))
+
+    def constant(self, ridge: Ridge) -> _Candidate:
+        """The best constant frequency: the highest peak of the periodogram, or the ridge's mean."""
+        frames = spectrogram(self.phasors, self.weights, self.step_s, self.n, self.within_hz)
+        peak = frames.hz[int(np.argmax(frames.power[0]))]
+        starts = [float(peak)]
+        if ridge.is_on.any():
+            starts.append(float(np.median(ridge.hz[ridge.is_on])))
+        made = []
+        for hz in starts:
+            smooth, centres = self._smoothed(np.full(self.n, hz), self.n // CONSTANT_BLOCKS, True)
+            slope = (smooth.radians[-1] - smooth.radians[0]) / (centres[-1] - centres[0])
+            fitted = float(slope) / (2 * np.pi * self.step_s)
+            fitted = fitted if abs(fitted) <= self.within_hz * 1.05 else hz
+            # Derived: the Cramer-Rao bound of a frequency, of information by block.
+            spread = np.sum((centres - centres.mean()) ** 2) * self.step_s**2
+            std = 1 / (2 * np.pi * np.sqrt(max(smooth.information * spread, 1e-300)))
+            made.append(self._candidate(
+                "constant", np.full(self.n, fitted), self._place_cost, np.full(self.n, std)
+            ))  # fmt: skip
+        return max(made, key=lambda candidate: candidate.score)
+
+    def course(self, ridge: Ridge) -> _Candidate:
+        """The ridge, with its phase smoothed."""
+        hz, smooth, block = self._refined(ridge)
+        tau = smooth.time_blocks * block * self.step_s
+        rate = max(smooth.information / (block * self.step_s), 1e-300)
+        std = np.sqrt(SLOPE_VARIANCE / (rate * tau**3)) / (2 * np.pi)
+        return self._candidate(
+            "course", hz, self._place_cost + smooth.cost, np.full(self.n, std)
+        )
+
+    @property
+    def _place_cost(self) -> float:
+        """Logarithm of the number of frequencies that differ in the range."""
+        return float(np.log(1 + 4 * self.within_hz * self.n * self.step_s))
+
+    def _phase(self, hz: np.ndarray) -> np.ndarray:
+        """Radians by step."""
+        cycles = np.concatenate([[0.0], np.cumsum((hz[1:] + hz[:-1]) / 2)]) * self.step_s
+        return np.asarray(2 * np.pi * cycles)
+
+    def _smoothed(
+        self, hz: np.ndarray, block: int, straight: bool = False
+    ) -> tuple[SmoothPhase, np.ndarray]:
+        """Smoothed phase of a line near a course, by block, and the blocks' centres in steps."""
+        block = max(1, min(block, self.n // 4))
+        phase = self._phase(hz)
+        n_blocks = -(-self.n // block)
+        padding = n_blocks * block - self.n
+
+        def sums(values: np.ndarray) -> np.ndarray:
+            return np.pad(values, (0, padding)).reshape(n_blocks, block).sum(axis=1)
+
+        weight = sums(self.weights)
+        line = sums(self.weights * self.phasors * np.exp(-1j * phase))
+        means = np.divide(line, weight, out=np.zeros_like(line), where=weight > 0)
+        centres = block * np.arange(n_blocks) + (block - 1) / 2
+        reference = np.interp(centres, np.arange(self.n), phase)
+        if centres[-1] > self.n - 1:
+            reference[-1] += 2 * np.pi * hz[-1] * self.step_s * (centres[-1] - self.n + 1)
+        smooth = (straight_phase if straight else smooth_phase)(means, weight, reference)
+        return smooth, centres
+
+    def _refined(self, ridge: Ridge) -> tuple[np.ndarray, SmoothPhase, int]:
+        """Frequency by step, the smoothed phase and its block."""
+        block = max(1, min(ridge.window // BLOCKS_PER_WINDOW, self.n // 4))
+        smooth, centres = self._smoothed(ridge.hz, block)
+        steps = np.clip(np.arange(self.n), centres[0], centres[-1])
+        slope = scipy.interpolate.CubicSpline(centres, smooth.radians).derivative()(steps)
+        return slope / (2 * np.pi * self.step_s), smooth, block
+
+    def _candidate(
+        self, kind: Literal["nominal", "constant", "course"], hz: np.ndarray, cost: float,
+        std_hz: np.ndarray,
+    ) -> _Candidate:  # fmt: skip
+        """Evidence of a course: of the demodulated line, at the best window length."""
+        line = self.phasors * np.exp(-1j * self._phase(hz))
+        best, is_on = -np.inf, np.zeros(self.n, bool)
+        lengths = window_lengths(self.n)
+        for window in lengths:
+            frames = spectrogram(line, self.weights, self.step_s, window, 0.0)
+            _, on, score = ridge_path(frames)
+            if score > best:
+                best = score
+                nearest = (np.arange(self.n) + frames.hop // 2) // frames.hop
+                is_on = on[np.minimum(nearest, len(on) - 1)] & (self.weights > 0)
+        return _Candidate(kind, hz, best - float(np.log(len(lengths))) - cost, is_on, std_hz)
+
+    def _remove_neighbours(self) -> None:
+        """Subtract lines beside the range, whose skirts would be taken for lines in it."""
+        limit_hz = min(PASS * self.within_hz, 0.5 / self.step_s)
+        for _ in range(MAX_NEIGHBOURS):
+            ridge = self.ridge(limit_hz)
+            if ridge.score < NEIGHBOUR_SCORE or not ridge.is_on.any():
+                return
+            if np.median(np.abs(ridge.hz[ridge.is_on])) <= self.within_hz:
+                return
+            phase = self._phase(self._refined(ridge)[0])
+            turned = self.phasors * np.exp(-1j * phase)
+            taper = np.hanning(min(ridge.window, self.n) + 2)[1:-1]
+            if ridge.window >= self.n:
+                taper = np.ones(2 * self.n - 1)
+            norm = scipy.signal.oaconvolve(self.weights, taper, mode="same")
+            mean = scipy.signal.oaconvolve(self.weights * turned, taper, mode="same")
+            usable = norm > 1e-6 * norm.max()
+            mean = np.divide(mean, norm, out=np.zeros_like(mean), where=usable)
+            self.phasors = self.phasors - mean * np.exp(1j * phase)
