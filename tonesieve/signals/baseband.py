@@ -71,6 +71,13 @@ class Baseband:
         aliases, and what is 4.9 times as far away is suppressed by 80 dB.
     n_channels : int
         Number of channels.
+
+    Attributes
+    ----------
+    step_s : float
+        Time between two steps, 1 / (8 within_hz) at most.
+    shifts_s : ndarray, shape (C, N)
+        After `finish`: the centre of mass of each step's samples, relative to the step.
     """
 
     def __init__(self, hz: float, rate_hz: float, within_hz: float, n_channels: int = 1) -> None:
@@ -90,6 +97,8 @@ class Baseband:
         self._place, self._n_steps = 0, 1 - N_STAGES
         self._phasors: list[np.ndarray] = []
         self._weights: list[np.ndarray] = []
+        self._shifts: list[np.ndarray] = []
+        self.shifts_s = np.zeros((n_channels, 0))
         self._append(np.full((n_channels, self._half), np.nan))
 
     def update(self, samples: Float[np.ndarray, "C T"]) -> None:
@@ -102,7 +111,7 @@ class Baseband:
         """Steps (C, N) up to the last sample, and their weights (C, N).
 
         A weight is the precision of a step over that of one with all its samples, 0 in gaps.
-        Nothing may be updated afterwards.
+        Nothing may be updated afterwards. `shifts_s` is then known, too.
         """
         n_samples = self._place - self._half
         n_steps = -(-n_samples // self.factor)
@@ -112,6 +121,8 @@ class Baseband:
         shape = (len(self._moments), 0)
         phasors = np.concatenate([np.zeros(shape, complex), *self._phasors], axis=1)
         weights = np.concatenate([np.zeros(shape), *self._weights], axis=1)
+        shifts = np.concatenate([np.zeros(shape), *self._shifts], axis=1)
+        self.shifts_s = shifts[:, : max(n_steps, 0)]
         return phasors[:, : max(n_steps, 0)], weights[:, : max(n_steps, 0)]
 
     def response(self, offset_hz: Float[np.ndarray, " T"]) -> Float[np.ndarray, " T"]:
@@ -134,9 +145,13 @@ class Baseband:
         self._n_steps += n_steps
         n_skipped = int(np.sum(numbers < 0))  # those centred before the first sample
         if n_steps > n_skipped:
+            lost = missing[:, n_skipped:n_steps]
             phasors, weights = self._solved(
-                moments[:, n_skipped:n_steps], missing[:, n_skipped:n_steps], numbers[n_skipped:]
+                moments[:, n_skipped:n_steps], lost, numbers[n_skipped:]
             )
+            # The windows have unit sum, and their centre of mass in the middle.
+            centres = (self._complete[1] - lost[..., 1]) / np.maximum(1 - lost[..., 0], _ROUNDING)
+            self._shifts.append(np.where(weights > 0, centres * self._half / self.rate_hz, 0.0))
             self._phasors.append(phasors)
             self._weights.append(weights)
 

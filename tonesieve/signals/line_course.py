@@ -38,9 +38,8 @@ CONSTANT_BLOCKS = 64
 MAX_NEIGHBOURS, NEIGHBOUR_SCORE = 4, 12.0
 # Guard: the fewest steps in which a line is searched.
 MIN_STEPS = 8
-# Derived: of the smoother's equivalent kernel 1 / (1 + (omega tau)^4), the integral of
-# omega^2 / (1 + (omega tau)^4)^2 over frequency is this over tau^3.
-SLOPE_VARIANCE = 0.0884
+# Chosen, not tuned: evidence that a course has to have over a constant frequency.
+COURSE_COST = 2.0
 
 
 @dataclass(frozen=True)
@@ -111,6 +110,7 @@ def find_course(
     weights: Float[np.ndarray, " N"],
     step_s: float,
     within_hz: float,
+    shifts_s: Float[np.ndarray, " N"] | None = None,
 ) -> LineCourse:
     """Find a line within ``within_hz`` of the nominal frequency, and its course.
 
@@ -124,6 +124,8 @@ def find_course(
         Time between two steps.
     within_hz : float
         Half-width of the range to search.
+    shifts_s : ndarray, shape (N,), optional
+        `Baseband.shifts_s`; 0 by default. Without it, steps beside gaps and ends are biased.
 
     Returns
     -------
@@ -139,7 +141,9 @@ def find_course(
     if n < MIN_STEPS or not power > 0:
         return nothing
     phasors = phasors / np.sqrt(power / np.sum(weights))
-    line = _Search(phasors, level_weights(phasors, weights, step_s, within_hz), step_s, within_hz)
+    shifts_s = np.zeros(n) if shifts_s is None else shifts_s
+    weights = level_weights(phasors, weights, step_s, within_hz)
+    line = _Search(phasors, weights, shifts_s, step_s, within_hz)
     ridge = line.ridge(within_hz)
     candidates = [line.nominal(), line.constant(ridge), line.course(ridge)]
     score = max(ridge.score, candidates[0].score) - np.log(2.0)
@@ -168,8 +172,10 @@ class _Search:
     """The line in one baseband, its noise of density 1."""
 
     def __init__(
-        self, phasors: np.ndarray, weights: np.ndarray, step_s: float, within_hz: float
-    ) -> None:
+        self, phasors: np.ndarray, weights: np.ndarray, shifts_s: np.ndarray, step_s: float,
+        within_hz: float,
+    ) -> None:  # fmt: skip
+        self.shifts_s = shifts_s
         self.weights, self.step_s, self.within_hz = weights, step_s, within_hz
         self.n = len(phasors)
         floor = noise_floor(phasors, weights, step_s, within_hz)
@@ -191,27 +197,18 @@ class _Search:
             starts.append(float(np.median(ridge.hz[ridge.is_on])))
         made = []
         for hz in starts:
-            smooth, centres = self._smoothed(np.full(self.n, hz), self.n // CONSTANT_BLOCKS, True)
-            slope = (smooth.radians[-1] - smooth.radians[0]) / (centres[-1] - centres[0])
-            fitted = float(slope) / (2 * np.pi * self.step_s)
-            fitted = fitted if abs(fitted) <= self.within_hz * 1.05 else hz
-            # Derived: the Cramer-Rao bound of a frequency, of information by block.
-            spread = np.sum((centres - centres.mean()) ** 2) * self.step_s**2
-            std = 1 / (2 * np.pi * np.sqrt(max(smooth.information * spread, 1e-300)))
-            made.append(self._candidate(
-                "constant", np.full(self.n, fitted), self._place_cost, np.full(self.n, std)
-            ))  # fmt: skip
+            smooth, block = self._smoothed(np.full(self.n, hz), self.n // CONSTANT_BLOCKS, True)
+            fitted, std_hz = self._frequency(smooth, block)
+            fitted = fitted if abs(fitted[0]) <= self.within_hz * 1.05 else np.full(self.n, hz)
+            made.append(self._candidate("constant", fitted, self._place_cost, std_hz))
         return max(made, key=lambda candidate: candidate.score)
 
     def course(self, ridge: Ridge) -> _Candidate:
         """The ridge, with its phase smoothed."""
-        hz, smooth, block = self._refined(ridge)
-        tau = smooth.time_blocks * block * self.step_s
-        rate = max(smooth.information / (block * self.step_s), 1e-300)
-        std = np.sqrt(SLOPE_VARIANCE / (rate * tau**3)) / (2 * np.pi)
-        return self._candidate(
-            "course", hz, self._place_cost + smooth.cost, np.full(self.n, std)
-        )
+        smooth, block = self._refined(ridge)
+        hz, std_hz = self._frequency(smooth, block)
+        cost = self._place_cost + smooth.cost + COURSE_COST
+        return self._candidate("course", hz, cost, std_hz)
 
     @property
     def _place_cost(self) -> float:
@@ -219,15 +216,16 @@ class _Search:
         return float(np.log(1 + 4 * self.within_hz * self.n * self.step_s))
 
     def _phase(self, hz: np.ndarray) -> np.ndarray:
-        """Radians by step."""
+        """Radians by step, where its samples have their centre."""
         cycles = np.concatenate([[0.0], np.cumsum((hz[1:] + hz[:-1]) / 2)]) * self.step_s
+        cycles += hz * self.shifts_s
         return np.asarray(2 * np.pi * cycles)
 
     def _smoothed(
         self, hz: np.ndarray, block: int, straight: bool = False
-    ) -> tuple[SmoothPhase, np.ndarray]:
-        """Smoothed phase of a line near a course, by block, and the blocks' centres in steps."""
-        block = max(1, min(block, self.n // 4))
+    ) -> tuple[SmoothPhase, int]:
+        """Smoothed phase of a line near a course, by block, and the steps in a block."""
+        block = max(1, min(block, self.n // 8))
         phase = self._phase(hz)
         n_blocks = -(-self.n // block)
         padding = n_blocks * block - self.n
@@ -239,19 +237,23 @@ class _Search:
         line = sums(self.weights * self.phasors * np.exp(-1j * phase))
         means = np.divide(line, weight, out=np.zeros_like(line), where=weight > 0)
         centres = block * np.arange(n_blocks) + (block - 1) / 2
-        reference = np.interp(centres, np.arange(self.n), phase)
-        if centres[-1] > self.n - 1:
-            reference[-1] += 2 * np.pi * hz[-1] * self.step_s * (centres[-1] - self.n + 1)
-        smooth = (straight_phase if straight else smooth_phase)(means, weight, reference)
-        return smooth, centres
+        beyond = np.maximum(centres - self.n + 1, 0.0)
+        unshifted = phase - 2 * np.pi * hz * self.shifts_s
+        reference = np.interp(centres, np.arange(self.n), unshifted)
+        reference += 2 * np.pi * self.step_s * hz[-1] * beyond
+        if straight:
+            return straight_phase(means, weight, reference), block
+        return smooth_phase(means, weight, reference, self._place_cost), block
 
-    def _refined(self, ridge: Ridge) -> tuple[np.ndarray, SmoothPhase, int]:
-        """Frequency by step, the smoothed phase and its block."""
-        block = max(1, min(ridge.window // BLOCKS_PER_WINDOW, self.n // 4))
-        smooth, centres = self._smoothed(ridge.hz, block)
-        steps = np.clip(np.arange(self.n), centres[0], centres[-1])
-        slope = scipy.interpolate.CubicSpline(centres, smooth.radians).derivative()(steps)
-        return slope / (2 * np.pi * self.step_s), smooth, block
+    def _refined(self, ridge: Ridge) -> tuple[SmoothPhase, int]:
+        """The smoothed phase of a ridge, and the steps in a block."""
+        return self._smoothed(ridge.hz, ridge.window // BLOCKS_PER_WINDOW)
+
+    def _frequency(self, smooth: SmoothPhase, block: int) -> tuple[np.ndarray, np.ndarray]:
+        """Frequency (N) and its standard error (N)."""
+        unit = 1 / (2 * np.pi * self.step_s * block)
+        hz = smooth.slope((np.arange(self.n) - (block - 1) / 2) / block) * unit
+        return hz, np.full(self.n, smooth.slope_std() * unit)
 
     def _candidate(
         self, kind: Literal["nominal", "constant", "course"], hz: np.ndarray, cost: float,
@@ -279,7 +281,7 @@ class _Search:
                 return
             if np.median(np.abs(ridge.hz[ridge.is_on])) <= self.within_hz:
                 return
-            phase = self._phase(self._refined(ridge)[0])
+            phase = self._phase(self._frequency(*self._refined(ridge))[0])
             turned = self.phasors * np.exp(-1j * phase)
             taper = np.hanning(min(ridge.window, self.n) + 2)[1:-1]
             if ridge.window >= self.n:
