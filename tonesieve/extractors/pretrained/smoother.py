@@ -43,7 +43,7 @@ from tonesieve.recordings.spool import Spool
 from tonesieve.signals.line_course import LineCourse
 
 # Guards, of memory: steps of a block at least, and blocks at most, between which states are kept.
-BLOCK, MAX_BLOCKS = 2**11, 2**14
+BLOCK, MAX_BLOCKS = 2**11, 2**9
 # Guard, of memory: samples that are decimated at once.
 DECIMATED_AT_ONCE = 2**16
 
