@@ -32,10 +32,21 @@ Tones = Annotated[
 ]
 
 
+Within = Annotated[
+    float | None,
+    typer.Option(
+        "--within",
+        metavar="HZ",
+        help="Largest offset of a tone from its nominal frequency (default: 3.5% of it).",
+    ),
+]
+
+
 def extract(
     recording: Annotated[Path, typer.Argument(help="CSV, Parquet, WAV, FLAC, EDF or NPZ file.")],
     with_: With = PRETRAINED,
     hz: Tones = None,
+    within: Within = None,
     causal: Annotated[
         bool, typer.Option("--causal", help="Estimate each sample from the past alone.")
     ] = False,
@@ -86,6 +97,7 @@ def extract(
         recording,
         hz or (),
         with_=with_,
+        within_hz=within,
         causal=causal,
         columns=column or (),
         rate_hz=rate,
@@ -104,6 +116,7 @@ def extract(
 def stream(
     with_: With = PRETRAINED,
     hz: Tones = None,
+    within: Within = None,
     rate: Annotated[
         float | None, typer.Option(help="Samples per second (default: the run's, or the source's).")
     ] = None,
@@ -145,6 +158,7 @@ def stream(
         hz or (),
         rate_hz=rate,
         with_=with_,
+        within_hz=within,
         channels=channels,
         from_=from_,
         state=state,

@@ -18,7 +18,7 @@ from tonesieve.kernels.mixdown import N_MISSING, N_MOMENTS, accumulate
 
 # Chosen, not tuned: the search range by default, over the frequency and over the inverse duration;
 # derived: the window has two periods at least for offset, slope and oscillation to differ.
-RANGE_RATIO, RANGE_BINS, MAX_RANGE_RATIO = 0.02, 3.0, 0.25
+RANGE_RATIO, RANGE_BINS, MAX_RANGE_RATIO = 0.035, 3.0, 0.25
 # Derived: a Kaiser window of this beta has sidelobes 80 dB below its main lobe, which ends at
 # sqrt(1 + (beta / pi)^2) = 3.7 inverse lengths. The window has 6 steps, and steps have a rate of 8
 # ranges: the main lobe ends at 4.9 ranges, and what it folds lands beyond 3.1.
@@ -46,7 +46,7 @@ def default_within_hz(hz: float, duration_s: float) -> float:
     Returns
     -------
     float
-        2% of the frequency, but at least 3 inverse durations, and at most a quarter of the
+        3.5% of the frequency, but at least 3 inverse durations, and at most a quarter of the
         frequency.
     """
     return min(max(RANGE_RATIO * hz, RANGE_BINS / duration_s), MAX_RANGE_RATIO * hz)

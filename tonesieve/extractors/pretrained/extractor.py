@@ -103,6 +103,8 @@ class PretrainedExtractor(ToneFilter):
         For `extractors.pretrained.smoother` alone: seconds of the future that each estimate uses
         at least. It uses at most twice as many, and always whole gating intervals of eight steps.
         By default the smoother uses all of the recording.
+    within_hz : float, optional
+        Largest offset of a tone from its nominal frequency; by default 3.5% of it.
 
     Raises
     ------
@@ -114,9 +116,12 @@ class PretrainedExtractor(ToneFilter):
 
     weights: str = ""
     ahead_s: float | None = None
+    within_hz: float | None = None
 
     def __post_init__(self) -> None:
         check(self.ahead_s is None or self.ahead_s > 0, "ahead_s", self.ahead_s, "must be above 0")
+        within_hz = self.within_hz
+        check(within_hz is None or within_hz > 0, "within_hz", within_hz, "must be above 0")
 
     @cached_property
     def gating(self) -> GatingWeights:
@@ -132,8 +137,9 @@ class PretrainedExtractor(ToneFilter):
     def groups(self) -> list[tuple[list[int], ToneGroup]]:
         """Groups of tones that are estimated jointly: indices of the tones, and the group."""
         freq_cycles = [f / self.rate_hz for f in self.frequencies_hz]
+        within = None if self.within_hz is None else self.within_hz / self.rate_hz
         return [
-            (tones, ToneGroup(tuple(freq_cycles[k] for k in tones), self.gain))
+            (tones, ToneGroup(tuple(freq_cycles[k] for k in tones), self.gain, within))
             for tones in group_by_span(freq_cycles)
         ]
 

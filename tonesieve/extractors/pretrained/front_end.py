@@ -32,13 +32,14 @@ from tonesieve.kernels.kalman_bank.features import n_features
 from tonesieve.kernels.kalman_bank.impulse_rejection import rejection_size
 from tonesieve.kernels.kalman_bank.state import AGE, init_state, state_size, unpack, warm_start
 from tonesieve.kernels.simd import WIDTH
+from tonesieve.signals.baseband import RANGE_RATIO
 
 # Steps per period of a group's highest tone, at least, which the decimator passes with 0.83 of its
 # amplitude; and the largest ratio of two frequencies of a group. Chosen, not tuned.
 STEPS_PER_PERIOD, MAX_FREQUENCY_RATIO = 6, 8
 # The largest frequency offset that a filter follows, over the nominal frequency, where the user
 # states none: the drifts of the pretraining family, 0.03 at most, lie inside. Chosen, not tuned.
-MAX_OFFSET_RATIO = 0.035
+MAX_OFFSET_RATIO = RANGE_RATIO
 # Largest offset over the distance to the nearest other tone of the group; chosen, not tuned: neither
 # of two tones follows the other one's line.
 MAX_OFFSET_SPACING = 0.4
@@ -358,8 +359,11 @@ class ToneGroup:
         cycles = self.factor * np.array(self.freq_cycles) * (end - 1) % 1
         rotation = -np.exp(-1j * (2 * np.pi * cycles + course_rad))
         rotation = rotation.reshape(-1, 1, len(cycles), 1)  # B or 1 streams
-        forward = rotation * (output.phasors[..., 0, :] - 1j * output.phasors[..., 1, :])
-        return output._replace(phasors=np.stack([forward.real, forward.imag], axis=-2))
+        real, imaginary = output.phasors[..., 0, :], output.phasors[..., 1, :]
+        forward = np.empty_like(output.phasors)
+        forward[..., 0, :] = rotation.real * real + rotation.imag * imaginary
+        forward[..., 1, :] = rotation.imag * real - rotation.real * imaginary
+        return output._replace(phasors=forward)
 
 
 def group_by_span(freq_cycles: Sequence[float]) -> list[list[int]]:

@@ -12,6 +12,7 @@ points, N steps, K tones of a group; the axis of 2 before M, or last, is real an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -135,8 +136,15 @@ class _Direction(NamedTuple):
     """One tone in one direction, over its rms; phasors in the order of the recording."""
 
     features: Float[np.ndarray, "R F"]
-    phasors: Complex[np.ndarray, "N M"]
+    phasors: Float[np.ndarray, "N 2 M"]  # times ``unit``
     variances: Float[np.ndarray, "R M"]
+    unit: float
+
+    def at(self, steps: np.ndarray) -> Float32[np.ndarray, "*R 2 M"]:
+        """Phasors at some steps, clipped; NaN is 0."""
+        chosen = (self.phasors[steps] / self.unit).astype(np.float32)
+        np.clip(chosen, -MAX_PHASOR, MAX_PHASOR, out=chosen)
+        return np.nan_to_num(chosen, copy=False)
 
 
 def run_all_passes(
@@ -157,9 +165,10 @@ def run_all_passes(
 
 
 def _of_tone(output: BankOutput, k: int, power: float) -> _Direction:
-    phasors = (output.phasors[0, :, k, 0] + 1j * output.phasors[0, :, k, 1]) / np.sqrt(power)
     variances = np.clip(output.variances[0, :, k] / power, MIN_VARIANCE, MAX_VARIANCE)
-    return _Direction(output.features[0, :, k], phasors, variances)
+    return _Direction(
+        output.features[0, :, k], output.phasors[0, :, k], variances, math.sqrt(power)
+    )
 
 
 def _record(
@@ -186,24 +195,23 @@ def _record(
     return Batch(
         features=all_of(*(side.features for side in sides)),
         phasors=all_of(
-            *(_parts(side.phasors[ends]) for side in forwards), _parts(future.phasors[ends_back])
+            *(side.at(ends) for side in forwards), future.at(ends_back)
         ),
         variances=all_of(*(side.variances for side in sides)),
         causal_phasors=all_of(
-            *(_parts(side.phasors[later]) for side in forwards), _parts(future.phasors[earlier])
+            *(side.at(later) for side in forwards), future.at(earlier)
         ),
         causal_targets=all_of(
-            *(_parts(target[i][..., None])[..., 0] for i in (later, later, earlier))
+            *(_parts(target[i]) for i in (later, later, earlier))
         ),
         # Backwards, the phasors that exclude a step's own sample are those of the step after it.
-        smoothing_phasors=all_of(_parts(past.phasors[about]), _parts(future.phasors[about + 1])),
-        smoothing_targets=padded(_parts(target[about][..., None])[..., 0]),
+        smoothing_phasors=all_of(past.at(about), future.at(about + 1)),
+        smoothing_targets=padded(_parts(target[about])),
         n_intervals=np.array(len(ends)),
         settled=np.array(settled),
     )
 
 
-def _parts(phasors: Complex[np.ndarray, "*R M"]) -> Float[np.ndarray, "*R 2 M"]:
-    """Real and imaginary parts, clipped; NaN is 0."""
-    parts = np.stack([phasors.real, phasors.imag], axis=-2)
-    return np.nan_to_num(np.clip(parts, -MAX_PHASOR, MAX_PHASOR))
+def _parts(phasors: Complex[np.ndarray, "*R"]) -> Float[np.ndarray, "*R 2"]:
+    """Real and imaginary parts."""
+    return np.stack([phasors.real, phasors.imag], axis=-1)
