@@ -281,7 +281,7 @@ class PretrainedExtractor(ToneFilter):
         parameters, hz_per_rad = self._parameters[g]
         start, *front_end = state.front_end
         states = tuple(array.copy() for array in (*front_end, *state[1:]))
-        outputs = _empty_outputs((*samples.shape, phasor.shape[1]))
+        outputs = _empty_outputs((*samples.shape, state.phasor.shape[1]))
         process_block(np.ascontiguousarray(samples), start, states, parameters, outputs)
         outputs[2][:] *= hz_per_rad
         after = ToneGroupState(start + samples.shape[1], *states[:4])
