@@ -28,7 +28,7 @@ from tonesieve.kernels.kalman_bank.state import unpack
 from tonesieve.kernels.kalman_bank.whitening import NOISE_MEMORY
 from tonesieve.kernels.simd import WIDTH
 
-FREQ = 0.047  # cycles a sample: every sample is a step
+FREQ = 0.12  # cycles a sample: every sample is a step
 # Indices of filters.
 FIXED, INFINITE = (
     FIXED_MEMORIES.index(300.0),

@@ -26,12 +26,16 @@ Axes: K tones.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import njit
 from numba.extending import register_jitable
 
 from tonesieve.kernels.fastmath import JIT_OPTIONS
+
+# Compiler options of functions that get a state: see `state.BORROWING`.
+BORROWING: Any = {**JIT_OPTIONS, "_nrt": False}
 
 ORDER = 8  # stages; chosen, not tuned
 # Chosen, not tuned: samples that the predictor's averages and the innovation's variance run over.
@@ -47,17 +51,20 @@ MAX_RUN, MAX_REJECT_RATE, RATE_MEMORY = 8.0, 0.2, 64.0
 # random phases 7 in 1000 exceed 5; five crests at one phase reach it.
 COHERENCE_MEMORY, COHERENCE = 16.0, 5.0
 
-# A stream's scalars: samples so far; variance of the innovation and of the samples; the present run
-# of rejected samples, and their recent fraction; the sum of nu^2 over the last rejected samples.
+# A stream's state is one row: scalars; backward errors of the last sample, C, D and k of all stages
+# from 0 on; sums of the rejected innovations over each tone's phase, real and imaginary.
+# Scalars: samples so far; variance of the innovation and of the samples; the present run of
+# rejected samples, and their recent fraction; the sum of nu^2 over the last rejected samples.
 N_SEEN, INNOVATION_VAR, SAMPLE_VAR, RUN, RATE, ENERGY, N_SCALARS = range(7)
-# Rows of the lattice: backward errors of the last sample; C, D and k of the stages.
-BACKWARD, CROSS, POWER, REFLECTION, N_ROWS = range(5)
+BACKWARD, CROSS, POWER, REFLECTION, PHASES = (
+    N_SCALARS + row * (ORDER + 1) for row in range(5)
+)
 
 
 @register_jitable
 def rejection_size(n_tones: int) -> int:
     """Numbers in a stream's state."""
-    return N_SCALARS + N_ROWS * (ORDER + 1) + 2 * n_tones
+    return PHASES + 2 * n_tones
 
 
 @njit(inline="always", **JIT_OPTIONS)
@@ -66,7 +73,52 @@ def is_coherent(x: float, y: float, energy: float) -> bool:
     return x * x + y * y > COHERENCE * energy
 
 
-@njit(**JIT_OPTIONS)
+@njit(inline="always", **JIT_OPTIONS)
+def _predict_error(z: float, state: np.ndarray) -> float:
+    """The forward error of the last stage."""
+    for m in range(1, ORDER + 1):
+        z += state[REFLECTION + m] * state[BACKWARD + m - 1]
+    return z
+
+
+@njit(inline="always", **JIT_OPTIONS)
+def _update_lattice(z: float, alpha: float, state: np.ndarray) -> None:
+    """Pass a sample through all stages, and average its errors."""
+    forward, previous = z, state[BACKWARD]
+    state[BACKWARD] = z
+    for m in range(1, ORDER + 1):
+        reflection = state[REFLECTION + m]
+        state[CROSS + m] += alpha * (forward * previous - state[CROSS + m])
+        power = forward * forward + previous * previous
+        state[POWER + m] += alpha * (power - state[POWER + m])
+        backward = previous + reflection * forward
+        forward += reflection * previous
+        previous = state[BACKWARD + m]
+        state[BACKWARD + m] = backward
+    # One stage's coefficient a sample: the averages change slowly.
+    m = int(state[N_SEEN]) % ORDER + 1
+    if state[POWER + m] > 0:
+        state[REFLECTION + m] = -2 * state[CROSS + m] / state[POWER + m]
+
+
+@njit(**BORROWING)
+def _recurs_at_one_phase(
+    innovation: float, number: int, state: np.ndarray, freq_cycles: np.ndarray
+) -> bool:
+    """Whether the last innovations outside the gate lie at one phase of a tone, this one added."""
+    decay, coherent = 1.0 - 1.0 / COHERENCE_MEMORY, False
+    state[ENERGY] = decay * state[ENERGY] + innovation * innovation
+    for k in range(len(freq_cycles)):
+        cycles = number * freq_cycles[k]
+        angle = 2 * np.pi * (cycles - math.floor(cycles))
+        x = decay * state[PHASES + 2 * k] + innovation * math.cos(angle)
+        y = decay * state[PHASES + 2 * k + 1] - innovation * math.sin(angle)
+        state[PHASES + 2 * k], state[PHASES + 2 * k + 1] = x, y
+        coherent = coherent or is_coherent(x, y, state[ENERGY])
+    return coherent
+
+
+@njit(**BORROWING)
 def reject_impulse(
     z: float, number: int, state: np.ndarray, freq_cycles: np.ndarray
 ) -> tuple[float, float]:
@@ -74,52 +126,27 @@ def reject_impulse(
 
     ``number`` counts the samples before it; ``state`` (`rejection_size`) is updated in place.
     """
-    n = state[N_SEEN] + 1.0
-    alpha = max(1.0 / n, 1.0 / LATTICE_MEMORY)
-    lattice = state[N_SCALARS : N_SCALARS + N_ROWS * (ORDER + 1)].reshape(N_ROWS, ORDER + 1)
-    phases = state[N_SCALARS + N_ROWS * (ORDER + 1) :].reshape(-1, 2)
-    f = z
-    for m in range(1, ORDER + 1):
-        f += lattice[REFLECTION, m] * lattice[BACKWARD, m - 1]
-    var, rejected = state[INNOVATION_VAR], False
-    inside = n <= N_WARM_UP or f * f <= GATE_SIGMA * GATE_SIGMA * var
+    n, var, certainty = state[N_SEEN] + 1.0, state[INNOVATION_VAR], 1.0
+    innovation, alpha = _predict_error(z, state), max(1.0 / n, 1.0 / LATTICE_MEMORY)
+    squared = innovation * innovation
+    inside = n <= N_WARM_UP or squared <= GATE_SIGMA * GATE_SIGMA * var
+    rejected = False
     if not inside:
-        decay = 1.0 - 1.0 / COHERENCE_MEMORY
-        state[ENERGY] = decay * state[ENERGY] + f * f
-        coherent = False
-        for k in range(len(freq_cycles)):
-            cycles = number * freq_cycles[k]
-            angle = 2 * np.pi * (cycles - math.floor(cycles))
-            phases[k, 0] = decay * phases[k, 0] + f * math.cos(angle)
-            phases[k, 1] = decay * phases[k, 1] - f * math.sin(angle)
-            coherent = coherent or is_coherent(phases[k, 0], phases[k, 1], state[ENERGY])
+        coherent = _recurs_at_one_phase(innovation, number, state, freq_cycles)
         rejected = not coherent and state[RUN] < MAX_RUN and state[RATE] < MAX_REJECT_RATE
     state[RATE] += ((0.0 if inside else 1.0) - state[RATE]) / RATE_MEMORY
-    certainty = 1.0
     if rejected:
         state[RUN] += 1
         if state[SAMPLE_VAR] > 0:
             certainty = max(0.0, 1.0 - var / state[SAMPLE_VAR])
-        z -= f
+        z -= innovation
     elif inside:
         state[RUN] = 0
-    weight = max(1.0 / n, 1.0 / VARIANCE_MEMORY)
-    squared = f * f
     if n > N_WARM_UP and (inside or rejected):
         # Clipped at 3 sigma; 1.02 restores the mean of a Gaussian's squares.
         squared = min(squared, 9.0 * var) * 1.02
-    state[INNOVATION_VAR] += weight * (squared - var)
+    state[INNOVATION_VAR] += max(1.0 / n, 1.0 / VARIANCE_MEMORY) * (squared - var)
     state[SAMPLE_VAR] += alpha * (z * z - state[SAMPLE_VAR])
-    forward, previous = z, lattice[BACKWARD, 0]
-    lattice[BACKWARD, 0] = z
-    for m in range(1, ORDER + 1):
-        reflection = lattice[REFLECTION, m]
-        lattice[CROSS, m] += alpha * (forward * previous - lattice[CROSS, m])
-        lattice[POWER, m] += alpha * (forward * forward + previous * previous - lattice[POWER, m])
-        if lattice[POWER, m] > 0:
-            lattice[REFLECTION, m] = -2 * lattice[CROSS, m] / lattice[POWER, m]
-        backward = previous + reflection * forward
-        forward += reflection * previous
-        previous, lattice[BACKWARD, m] = lattice[BACKWARD, m], backward
+    _update_lattice(z, alpha, state)
     state[N_SEEN] = n
     return z, certainty
