@@ -38,9 +38,10 @@ APART, APART_BINS, N_TRIALS, MAX_FREQ_CYCLES = 0.02, 8, 20, 0.495
 
 # Mixtures: fraction of speech; rms over the tone's.
 SPEECH, MIXTURE_LEVEL = 0.5, (0.3, 30.0)
-# Speech: pitch over the tone's frequency, and a guard (cycles a sample); standard deviation of its
-# logarithm; length of a syllable (periods of the pitch).
-PITCH, MAX_PITCH, INTONATION, SYLLABLE = (0.05, 4.0), 0.1, (0.03, 0.2), (6.0, 40.0)
+# Speech: pitch over the tone's frequency, and guards (in 1 / T and in cycles a sample); standard
+# deviation of its logarithm; length of a syllable (periods of the pitch).
+PITCH, MIN_PITCH_BINS, MAX_PITCH = (0.05, 4.0), 20, 0.1
+INTONATION, SYLLABLE = (0.03, 0.2), (6.0, 40.0)
 # Vowels: how many, their formants over the pitch, bandwidth of these over their frequency.
 N_VOWELS, FORMANTS, FORMANT_WIDTH = 3, ((1.0, 3.0), (3.0, 9.0), (9.0, 25.0)), (0.05, 0.2)
 # Fraction of the syllables that are pauses, and of the pauses that are fricatives; loudness.
@@ -95,12 +96,13 @@ def draw_comb(
     if ratio is None:
         ratio = float(_number(freq_cycles, rng))
         # The first crest of the fundamental is one of the tone.
-        angle = 2 * np.pi * ((cycles - 0.25) / ratio)
+        turns = (cycles - 0.25) / ratio
         level = 1.0 if rng.random() < EQUAL else log_uniform(COMB_LEVEL, rng)
     else:
-        angle = 2 * np.pi * (freq_cycles / ratio * np.arange(n) + rng.random())
+        turns = freq_cycles / ratio * np.arange(n) + rng.random()
         level = log_uniform(COMB_LEVEL, rng)
     fundamental = freq_cycles / ratio
+    angle: Float[np.ndarray, " T"] = 2 * np.pi * turns
     about |= {"comb": fundamental, "comb_ratio": ratio, "comb_level": level}
 
     def is_clear(number: int) -> bool:
@@ -209,7 +211,7 @@ def draw_mixture(
 
 def _speech(n: int, freq_cycles: float, rng: Rng) -> tuple[Float[np.ndarray, " T"], About]:
     """Glottal pulses of moving pitch through formants that change from vowel to vowel."""
-    pitch = min(freq_cycles * log_uniform(PITCH, rng), MAX_PITCH)
+    pitch = min(max(freq_cycles * log_uniform(PITCH, rng), MIN_PITCH_BINS / n), MAX_PITCH)
     intonation, pauses = rng.uniform(*INTONATION), rng.uniform(*PAUSES)
     syllable = min(log_uniform(SYLLABLE, rng) / pitch, n / 2)
     n_knots = math.ceil(n / syllable) + 2
