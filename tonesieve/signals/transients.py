@@ -285,7 +285,7 @@ def _burst(left: int, freq_cycles: float, rng: Rng) -> _Event:
     n = np.arange(min(left, round(length)))
     part = (n + 0.5) / length
     if shape == "ringing":
-        envelope = np.minimum(20 * part, 1.0) * np.exp(-5 * part)
+        envelope = np.minimum(20 * part, 1.0) * np.exp(5 * (0.05 - part))
     elif shape == "bell":
         envelope = np.exp(-0.5 * ((part - 0.5) / 0.15) ** 2)
     else:
