@@ -51,8 +51,9 @@ PAUSES, FRICATIVES, LOUDNESS = (0.15, 0.5), 0.3, (0.2, 1.0)
 # over length, loudness.
 SCALE, VOICES, MAX_NOTES, PARTIALS, ROLL_OFF = (0.2, 4.0), (1, 3), 24, (2, 8), (0.5, 2.0)
 NOTE_LENGTH, NOTE_DECAY, ATTACK = (10.0, 1000.0), (0.2, 3.0), (0.005, 0.1)
-# Semitones about the fundamental; guard: distance of partials from tones over their frequency.
-SEMITONES, PARTIAL_APART = 12, 0.015
+# Semitones about the fundamental; guards: its highest frequency (cycles a sample), distance of
+# partials from tones over their frequency.
+SEMITONES, MAX_SCALE, PARTIAL_APART = 12, 0.2, 0.015
 
 
 def draw_comb(
@@ -263,7 +264,8 @@ def _music(
     n: int, freq_cycles: float, tones: Sequence[float], rng: Rng
 ) -> tuple[Float[np.ndarray, " T"], About]:
     """Notes of several partials, none of them near a known tone."""
-    base, length = freq_cycles * log_uniform(SCALE, rng), log_uniform(NOTE_LENGTH, rng)
+    base = min(freq_cycles * log_uniform(SCALE, rng), MAX_SCALE)
+    length = log_uniform(NOTE_LENGTH, rng)
     n_voices, n_partials = (int(rng.integers(a, b + 1)) for a, b in (VOICES, PARTIALS))
     roll_off = rng.uniform(*ROLL_OFF)
     mean_length = max(length / freq_cycles, n * n_voices / MAX_NOTES, 4.0)
