@@ -116,7 +116,8 @@ def family_results(weights: str, cache: Path) -> dict[str, Any]:
     covered: dict[str, list[pd.DataFrame]] = {way: [] for way in WAYS}
     clipped = set()
     began = time.monotonic()
-    n_compared = N_PER_CELL * len(benchmark.cell_grid())
+    n_cells = len(benchmark.cell_grid())
+    n_compared = N_PER_CELL * n_cells
     for case in benchmark.test_scenes(N_COVERED, seed=SEED):
         if case.number < n_compared:
             parts.append(benchmark.run_benchmark(baselines, [case]))
@@ -124,7 +125,7 @@ def family_results(weights: str, cache: Path) -> dict[str, Any]:
             clipped.add(case.number)
         for way, build in ways.items():
             covered[way].append(benchmark.coverage(build, [case]))
-        if case.number % 96 == 95:
+        if (case.number + 1) % n_cells == 0:
             print(f"{case.number + 1} scenes, {time.monotonic() - began:.0f} s", flush=True)
     bands = {way: pd.concat(found) for way, found in covered.items()}
     return family_figures(pd.concat([references, *parts], ignore_index=True), bands, clipped)

@@ -324,8 +324,8 @@ def test_the_model_card_lists_all_that_the_family_draws() -> None:
     assert [name for name, _ in card._listed(dynamics)] == list(dynamics.DYNAMICS)
     assert [name for name, _ in card._listed(noise_models)] == list(noise_models.NOISES)
     rows = dict(card._listed(scenes))
-    assert len(rows) == 11
-    assert rows["SNR"].endswith("impulses are not counted")
+    assert len(rows) == 13
+    assert rows["SNR"].endswith("only the stationary floor is counted")
 
 
 @pytest.mark.usefixtures("makers")

@@ -127,9 +127,10 @@ def test_walk_variance_is_that_of_the_increments(dynamics: str) -> None:
     exact = [scene for scene in scenes if scene.about["detuning"] == "none"]
     if dynamics in ("steady", "drift"):
         assert all(scene.walk_variance == 0 for scene in scenes)
-        assert len(exact) == (40 if dynamics == "steady" else 0)
+    if dynamics == "drift":
+        assert not exact
         return
-    assert 10 < len(exact) < 40
+    assert 5 < len(exact) < 40
     for scene in exact:
         increments = np.abs(np.diff(scene.phasors[:, 0])) ** 2
         expected = np.mean(increments) / 2
@@ -187,7 +188,7 @@ def test_plain_scenes_have_nothing_else() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"n_steps": 3}, "n_steps 3: must be 16"),
+        ({"n_steps": 3}, "n_steps 3: must be 4"),
         ({"dynamics": "jumps"}, "dynamics jumps: must be one of steady"),
         ({"noise": "pink"}, "noise pink: must be one of white"),
         ({"freq_cycles": 0.5}, "freq_cycles 0.5: must lie between"),

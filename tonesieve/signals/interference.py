@@ -38,9 +38,10 @@ APART, APART_BINS, N_TRIALS, MAX_FREQ_CYCLES = 0.02, 8, 20, 0.495
 
 # Mixtures: fraction of speech; rms over the tone's.
 SPEECH, MIXTURE_LEVEL = 0.5, (0.3, 30.0)
-# Speech: pitch over the tone's frequency, and a guard (cycles a sample); standard deviation of its
-# logarithm; length of a syllable (periods of the pitch).
-PITCH, MAX_PITCH, INTONATION, SYLLABLE = (0.05, 4.0), 0.1, (0.03, 0.2), (6.0, 40.0)
+# Speech: pitch over the tone's frequency, and guards (in 1 / T and in cycles a sample); standard
+# deviation of its logarithm; length of a syllable (periods of the pitch).
+PITCH, MIN_PITCH_BINS, MAX_PITCH = (0.05, 4.0), 20, 0.1
+INTONATION, SYLLABLE = (0.03, 0.2), (6.0, 40.0)
 # Vowels: how many, their formants over the pitch, bandwidth of these over their frequency.
 N_VOWELS, FORMANTS, FORMANT_WIDTH = 3, ((1.0, 3.0), (3.0, 9.0), (9.0, 25.0)), (0.05, 0.2)
 # Fraction of the syllables that are pauses, and of the pauses that are fricatives; loudness.
@@ -50,8 +51,9 @@ PAUSES, FRICATIVES, LOUDNESS = (0.15, 0.5), 0.3, (0.2, 1.0)
 # over length, loudness.
 SCALE, VOICES, MAX_NOTES, PARTIALS, ROLL_OFF = (0.2, 4.0), (1, 3), 24, (2, 8), (0.5, 2.0)
 NOTE_LENGTH, NOTE_DECAY, ATTACK = (10.0, 1000.0), (0.2, 3.0), (0.005, 0.1)
-# Semitones about the fundamental; guard: distance of partials from tones over their frequency.
-SEMITONES, PARTIAL_APART = 12, 0.015
+# Semitones about the fundamental; guards: its highest frequency (cycles a sample), distance of
+# partials from tones over their frequency.
+SEMITONES, MAX_SCALE, PARTIAL_APART = 12, 0.2, 0.015
 
 
 def draw_comb(
@@ -95,12 +97,13 @@ def draw_comb(
     if ratio is None:
         ratio = float(_number(freq_cycles, rng))
         # The first crest of the fundamental is one of the tone.
-        angle = 2 * np.pi * ((cycles - 0.25) / ratio)
+        turns = (cycles - 0.25) / ratio
         level = 1.0 if rng.random() < EQUAL else log_uniform(COMB_LEVEL, rng)
     else:
-        angle = 2 * np.pi * (freq_cycles / ratio * np.arange(n) + rng.random())
+        turns = freq_cycles / ratio * np.arange(n) + rng.random()
         level = log_uniform(COMB_LEVEL, rng)
     fundamental = freq_cycles / ratio
+    angle: Float[np.ndarray, " T"] = 2 * np.pi * turns
     about |= {"comb": fundamental, "comb_ratio": ratio, "comb_level": level}
 
     def is_clear(number: int) -> bool:
@@ -209,7 +212,7 @@ def draw_mixture(
 
 def _speech(n: int, freq_cycles: float, rng: Rng) -> tuple[Float[np.ndarray, " T"], About]:
     """Glottal pulses of moving pitch through formants that change from vowel to vowel."""
-    pitch = min(freq_cycles * log_uniform(PITCH, rng), MAX_PITCH)
+    pitch = min(max(freq_cycles * log_uniform(PITCH, rng), MIN_PITCH_BINS / n), MAX_PITCH)
     intonation, pauses = rng.uniform(*INTONATION), rng.uniform(*PAUSES)
     syllable = min(log_uniform(SYLLABLE, rng) / pitch, n / 2)
     n_knots = math.ceil(n / syllable) + 2
@@ -261,7 +264,8 @@ def _music(
     n: int, freq_cycles: float, tones: Sequence[float], rng: Rng
 ) -> tuple[Float[np.ndarray, " T"], About]:
     """Notes of several partials, none of them near a known tone."""
-    base, length = freq_cycles * log_uniform(SCALE, rng), log_uniform(NOTE_LENGTH, rng)
+    base = min(freq_cycles * log_uniform(SCALE, rng), MAX_SCALE)
+    length = log_uniform(NOTE_LENGTH, rng)
     n_voices, n_partials = (int(rng.integers(a, b + 1)) for a, b in (VOICES, PARTIALS))
     roll_off = rng.uniform(*ROLL_OFF)
     mean_length = max(length / freq_cycles, n * n_voices / MAX_NOTES, 4.0)

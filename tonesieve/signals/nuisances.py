@@ -66,7 +66,7 @@ def add_nuisances(
         mixture = mixture + about["trend"] * time**power
     slope = float(signs[2] * amplitude * freq_cycles * log_uniform(RAMP_SLOPE, rng))
     if chances[5] < RAMP:
-        about["ramp"] = slope
+        about["slope"] = slope
         mixture = mixture + slope * np.arange(len(mixture))
     if chances[6] < LEVEL_STEPS:
         mixture = mixture + _level_steps(len(mixture), amplitude, about, rng)

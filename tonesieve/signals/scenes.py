@@ -9,7 +9,8 @@ property        what is drawn (the ranges are in `dynamics`, `noise_models` and 
 ==============  =================================================================================
 frequency       3 in 4: log-uniform 0.01 to 0.49 cycles a sample; else 0.0001 to 0.01
 SNR             -15 to 30 dB: the tone's power (bursts: where on) over that of white noise as
-                strong as the noise at the tone, averaged over a step; impulses are not counted
+                strong as the noise at the tone, averaged over a step; only the stationary
+                floor is counted
 dynamics        steady, walk, rhythm, steps, fades, bursts, drift; the frequency is wrong by a
                 constant in half of the steady scenes, and in 3 of 5 of all others without drift
 noise           white, red, low-passed, lines, comb, impulses, pulses, transients, mixture; what is

@@ -38,7 +38,7 @@ REACH = 5.0
 
 # Transients: mean distance (periods) and most of them, height (amplitudes) of the highest, height
 # of each over that.
-TRANSIENT_DISTANCE, MAX_TRANSIENTS = (10.0, 300.0), 24
+TRANSIENT_DISTANCE, MAX_TRANSIENTS = (5.0, 200.0), 24
 TRANSIENT_HEIGHT, TRANSIENT_SPREAD = (1.0, 50.0), (0.2, 1.0)
 MAX_FORMS = 3
 # Clicks: decay (periods) and frequency over the tone's. Pops: decay (periods), rise over decay.
@@ -285,7 +285,7 @@ def _burst(left: int, freq_cycles: float, rng: Rng) -> _Event:
     n = np.arange(min(left, round(length)))
     part = (n + 0.5) / length
     if shape == "ringing":
-        envelope = np.minimum(20 * part, 1.0) * np.exp(-5 * part)
+        envelope = np.minimum(20 * part, 1.0) * np.exp(5 * (0.05 - part))
     elif shape == "bell":
         envelope = np.exp(-0.5 * ((part - 0.5) / 0.15) ** 2)
     else:
