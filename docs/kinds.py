@@ -17,6 +17,7 @@ from typing import Any
 
 import kinds_courses  # enters members
 import kinds_disturbances  # enters members
+import kinds_impulses  # enters members
 import kinds_metrics as metrics
 import kinds_records  # enters members
 import numpy as np
@@ -26,7 +27,7 @@ from kinds_rivals import RIVALS, known_course
 import tonesieve
 from tonesieve.util.files import write_text
 
-MAKERS = (kinds_courses, kinds_disturbances, kinds_records)
+MAKERS = (kinds_courses, kinds_disturbances, kinds_impulses, kinds_records)
 KEPT = Path(__file__).parent / "results" / "kinds.json"
 WAYS = ("whole", "causal")
 # Rivals whose damage and own metrics are kept too.

@@ -93,12 +93,12 @@ def _rhythm(rng: Rng, hz: float, width: float, rate: float, over: float) -> Memb
 
 @member(7, "alpha 0.5 Hz wide")
 def _(rng: Rng) -> Member:
-    return _rhythm(rng, rng.uniform(9, 11), 0.5, 250.0, 0.8)
+    return _rhythm(rng, rng.uniform(9, 11), 0.5, 250.0, 0.5)
 
 
 @member(7, "alpha 1 Hz wide")
 def _(rng: Rng) -> Member:
-    return _rhythm(rng, rng.uniform(9, 11), 1.0, 250.0, 0.8)
+    return _rhythm(rng, rng.uniform(9, 11), 1.0, 250.0, 0.5)
 
 
 @member(7, "theta a tenth wide", quick=False)
@@ -167,12 +167,12 @@ def _(rng: Rng) -> Member:
     return _reference(rng, 0.0)
 
 
-@member(10, "reference that wanders by 0.1%", draws=6)
+@member(10, "reference that wanders by 0.1%", draws=6, quick=False)
 def _(rng: Rng) -> Member:
     return _reference(rng, 0.001)
 
 
-@member(10, "reference that wanders by 0.3%", draws=6, quick=False)
+@member(10, "reference that wanders by 0.3%", draws=6)
 def _(rng: Rng) -> Member:
     return _reference(rng, 0.003)
 
