@@ -254,3 +254,24 @@ def _(rng: Rng) -> Member:
     rest = 0.5 * rng.standard_normal(n)
     own = {"expected": "found, lost, found"}
     return Member(rate, (hz,), tones, rest, FOLLOWERS, phase, own=own)
+
+
+# Also 11: what the band cannot know.
+@member(11, "clipped at half its height", quick=False)
+def _(rng: Rng) -> Member:
+    rate, hz, n = 500.0, rng.uniform(20, 80), 15_000
+    tones, phase = steady(n, rate, hz, 1.0, rng)
+    clipped = np.clip(tones[:, 0] + 0.1 * rng.standard_normal(n), -0.5, 0.5)
+    rest = clipped - tones[:, 0]
+    own = {"expected": "found, and a warning"}
+    return Member(rate, (hz,), tones, rest, FOLLOWERS, phase, own=own)
+
+
+@member(11, "an unresolved neighbour", quick=False)
+def _(rng: Rng) -> Member:
+    rate, hz, n = 500.0, rng.uniform(20, 80), 5_000
+    tones, phase = steady(n, rate, hz, 1.0, rng)
+    line, _ = steady(n, rate, hz + sign(rng) * 0.4 * rate / n, 0.7, rng)
+    own = {"expected": "found, and a warning"}
+    rest = line[:, 0] + 0.3 * rng.standard_normal(n)
+    return Member(rate, (hz,), tones, rest, FOLLOWERS, phase, own=own)

@@ -156,7 +156,7 @@ def _(rng: Rng) -> Member:
     rate = 4000.0
     rest = backgrounds.music(int(20 * rate), rate, rng, bass_hz=49.0)
     tones, phase = steady(len(rest), rate, 50.0, 0.3, rng)
-    return Member(rate, (50.0,), tones, rest, CANCELLERS, phase)
+    return Member(rate, (50.0,), tones, rest, CANCELLERS, phase, within_hz=0.3)
 
 
 # 6: combs and pulses, of which the first line alone is named, or all are.
