@@ -53,6 +53,7 @@ def evaluate(member: Member) -> dict[str, Any]:
         seconds = time.perf_counter() - began
         row[way] = {
             **measure(member, result.tones),
+            "settled_db": metrics.settled_db(member, result.tones),
             "covered": metrics.covered(member, result.tones, result.bands),
             "stated": stated(result),
             "us_a_sample": 1e6 * seconds / len(member.rest) / len(member.hz),
@@ -73,7 +74,6 @@ def measure(member: Member, tones: np.ndarray) -> dict[str, Any]:
     """Metrics of an estimate."""
     return {
         "nmse_db": metrics.nmse_db(member, tones),
-        "settled_db": metrics.settled_db(member, tones),
         "damage_db": metrics.damage_db(member, tones),
         **metrics.own_metrics(member, tones),
     }
@@ -220,14 +220,23 @@ def _median_and_worst(values: list[float]) -> list[float]:
 
 
 def _rounded(tree: Any) -> Any:
-    """Five digits are enough to read; JSON has no infinite numbers."""
+    """Four digits are enough to read; JSON has no infinite numbers."""
     if isinstance(tree, dict):
         return {key: _rounded(value) for key, value in tree.items()}
     if isinstance(tree, list):
         return [_rounded(value) for value in tree]
     if isinstance(tree, float):
-        return float(f"{tree:.5g}") if np.isfinite(tree) else None
+        return float(f"{tree:.4g}") if np.isfinite(tree) else None
     return tree
+
+
+def as_text(kept: dict[str, Any]) -> str:
+    """JSON with a line a row, which keeps the file small and its changes readable."""
+    parts = []
+    for key, value in kept.items():
+        rows = ",\n ".join(json.dumps(one) for one in value) if isinstance(value, list) else None
+        parts.append(f"{json.dumps(key)}: {json.dumps(value) if rows is None else f'[{rows}]'}")
+    return "{" + ",\n".join(parts) + "}\n"
 
 
 def main() -> None:
@@ -249,7 +258,7 @@ def main() -> None:
         print({key: value for key, value in _rounded(one).items() if key != "rivals"})
     for one in kept["worked_examples"]:
         print(_rounded(one))
-    write_text(words.out, json.dumps(_rounded(kept), indent=1) + "\n")
+    write_text(words.out, as_text(_rounded(kept)))
 
 
 if __name__ == "__main__":
