@@ -3,8 +3,9 @@
 ``PYTHONPATH=. python docs/kinds.py`` writes docs/results/kinds.json; ``--only KIND ...`` (a number
 or a name) leaves the other kinds away, ``--quick`` draws few members once, ``--out FILE`` writes
 elsewhere. A line a member: error of the tone (NMSE in dB) from the whole record and causal, that of
-the causal estimate's second half, fractions inside the 90% bands, the tools' errors, and the
-metrics of the kind.
+the causal estimate's second half, how much worse each is than the best tool (positive: worse; a
+causal tool for the causal estimate), fractions inside the 90% bands, the tools' errors, and the
+metrics of the kind. The worked examples' rows are those of docs/results/examples.json.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import kinds_courses  # enters members
 import kinds_disturbances  # enters members
+import kinds_impulses  # enters members
 import kinds_metrics as metrics
 import kinds_records  # enters members
 import numpy as np
@@ -26,24 +29,31 @@ from kinds_rivals import RIVALS, known_course
 import tonesieve
 from tonesieve.util.files import write_text
 
-MAKERS = (kinds_courses, kinds_disturbances, kinds_records)
-KEPT = Path(__file__).parent / "results" / "kinds.json"
+MAKERS = (kinds_courses, kinds_disturbances, kinds_impulses, kinds_records)
+RESULTS = Path(__file__).parent / "results"
+KEPT, EXAMPLES = RESULTS / "kinds.json", RESULTS / "examples.json"
 WAYS = ("whole", "causal")
 # Rivals whose damage and own metrics are kept too.
 COMPARED = ("tracker", "notch", "FIR notch", "spectrum interpolation", "least squares")
 # What a result may state of its tones beside the tones themselves.
-STATED = ("verdicts", "warnings")
+STATED = ("verdict", "verdicts", "warnings")
 
 
 def evaluate(member: Member) -> dict[str, Any]:
     """All metrics of one member, by way and by rival."""
     row: dict[str, Any] = {}
+    given = {}
+    if member.within_hz is not None and "within_hz" in signature(tonesieve.pull).parameters:
+        given["within_hz"] = member.within_hz
     for way in WAYS:
         began = time.perf_counter()
-        result = tonesieve.pull(member.samples, member.rate_hz, member.hz, causal=way == "causal")
+        result = tonesieve.pull(
+            member.samples, member.rate_hz, member.hz, causal=way == "causal", **given
+        )
         seconds = time.perf_counter() - began
         row[way] = {
             **measure(member, result.tones),
+            "settled_db": metrics.settled_db(member, result.tones),
             "covered": metrics.covered(member, result.tones, result.bands),
             "stated": stated(result),
             "us_a_sample": 1e6 * seconds / len(member.rest) / len(member.hz),
@@ -52,6 +62,8 @@ def evaluate(member: Member) -> dict[str, Any]:
         name: measure(member, RIVALS[name][0](member.samples, member.rate_hz, member.hz))
         for name in member.rivals
     }
+    for way in WAYS:
+        row[way]["gap_db"] = gap_db(row, way)
     if member.phase_rad is not None:
         made = known_course(member.samples, member.rate_hz, member.phase_rad)
         row["known_course_db"] = metrics.nmse_db(member, made)
@@ -62,10 +74,18 @@ def measure(member: Member, tones: np.ndarray) -> dict[str, Any]:
     """Metrics of an estimate."""
     return {
         "nmse_db": metrics.nmse_db(member, tones),
-        "settled_db": metrics.settled_db(member, tones),
         "damage_db": metrics.damage_db(member, tones),
         **metrics.own_metrics(member, tones),
     }
+
+
+def gap_db(row: dict[str, Any], way: str) -> float | None:
+    """Error over that of the best rival that is causal too, or of the best of all."""
+    rivals = [name for name in row["rivals"] if way == "whole" or RIVALS[name][1]]
+    errors = [row["rivals"][name]["nmse_db"] for name in rivals]
+    if row[way]["nmse_db"] is None or not errors:
+        return None
+    return row[way]["nmse_db"] - min(errors)
 
 
 def stated(result: Any) -> dict[str, Any]:
@@ -127,6 +147,7 @@ def line(entry: Entry, rows: list[dict[str, Any]]) -> str:
         f"{entry.kind:2d} {entry.name:44.44s}",
         f"whole {_mean(whole, 'nmse_db'):6.1f}",
         f"causal {_mean(causal, 'nmse_db'):6.1f} ({_mean(causal, 'settled_db'):6.1f})",
+        f"gap {_mean(whole, 'gap_db'):+5.1f} {_mean(causal, 'gap_db'):+5.1f}",
         f"in band {_mean(whole, 'covered'):4.2f} {_mean(causal, 'covered'):4.2f} |",
     ]
     for name in rows[0]["rivals"]:
@@ -164,7 +185,7 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         one: dict[str, Any] = {"number": number, "kind": name, "records": len(mine)}
         for way in WAYS:
             own = [row[way] for row in mine]
-            for key in ("nmse_db", "damage_db"):
+            for key in ("nmse_db", "gap_db", "damage_db"):
                 values = [row[key] for row in own if row[key] is not None]
                 one[f"{way}_{key}"] = _median_and_worst(values)
             one[f"{way}_covered"] = _mean(own, "covered")
@@ -183,19 +204,39 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return made
 
 
+def worked_examples() -> list[dict[str, Any]]:
+    """Error of the default over the tracker's in each row of the kept worked examples."""
+    rows = []
+    for name, example in json.loads(EXAMPLES.read_text(encoding="utf-8")).items():
+        by = {(row["method"], row["causal"]): row["nmse_db"] for row in example["rows"]}
+        for causal in (True, False):
+            gap = by["pretrained", causal] - by["tracker", causal]
+            rows.append({"example": name, "causal": causal, "over_tracker_db": gap})
+    return rows
+
+
 def _median_and_worst(values: list[float]) -> list[float]:
     return [float(np.median(values)), float(np.max(values))] if values else []
 
 
 def _rounded(tree: Any) -> Any:
-    """Five digits are enough to read; JSON has no infinite numbers."""
+    """Four digits are enough to read; JSON has no infinite numbers."""
     if isinstance(tree, dict):
         return {key: _rounded(value) for key, value in tree.items()}
     if isinstance(tree, list):
         return [_rounded(value) for value in tree]
     if isinstance(tree, float):
-        return float(f"{tree:.5g}") if np.isfinite(tree) else None
+        return float(f"{tree:.4g}") if np.isfinite(tree) else None
     return tree
+
+
+def as_text(kept: dict[str, Any]) -> str:
+    """JSON with a line a row, which keeps the file small and its changes readable."""
+    parts = []
+    for key, value in kept.items():
+        rows = ",\n ".join(json.dumps(one) for one in value) if isinstance(value, list) else None
+        parts.append(f"{json.dumps(key)}: {json.dumps(value) if rows is None else f'[{rows}]'}")
+    return "{" + ",\n".join(parts) + "}\n"
 
 
 def main() -> None:
@@ -207,10 +248,17 @@ def main() -> None:
     words = parser.parse_args()
     tonesieve.pull(np.sin(np.arange(500.0)), 100.0, 10.0)  # compiles
     rows = results(words.only, quick=words.quick)
-    kept = {"quick": words.quick, "kinds": summary(rows), "records": rows}
+    kept = {
+        "quick": words.quick,
+        "kinds": summary(rows),
+        "worked_examples": worked_examples(),
+        "records": rows,
+    }
     for one in kept["kinds"]:
         print({key: value for key, value in _rounded(one).items() if key != "rivals"})
-    write_text(words.out, json.dumps(_rounded(kept), indent=1) + "\n")
+    for one in kept["worked_examples"]:
+        print(_rounded(one))
+    write_text(words.out, as_text(_rounded(kept)))
 
 
 if __name__ == "__main__":

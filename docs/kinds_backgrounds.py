@@ -215,5 +215,18 @@ def bursts(n: int, rate_hz: float, rng: Rng, lowest_hz: float, highest_hz: float
     return x
 
 
+def sine_gaussians(
+    n: int, rate_hz: float, rng: Rng, hz: float, width_hz: tuple[float, float]
+) -> np.ndarray:
+    """Bursts of height 1 about a frequency, so wide between the points of half power, every 2 s."""
+    t, x = np.arange(n) / rate_hz, np.zeros(n)
+    for at in np.arange(1.5, n / rate_hz - 1, 2.0) + rng.uniform(-0.4, 0.4):
+        s, width = t - at, rng.uniform(*width_hz)
+        centre = hz + rng.uniform(-0.5, 0.5) * width
+        envelope = np.exp(-((np.pi * width * s) ** 2) / (2 * np.log(2)))
+        x += envelope * np.cos(2 * np.pi * centre * s + rng.uniform(0, 6))
+    return x
+
+
 def _unit(x: np.ndarray) -> np.ndarray:
     return x / np.std(x)

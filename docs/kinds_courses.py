@@ -93,12 +93,12 @@ def _rhythm(rng: Rng, hz: float, width: float, rate: float, over: float) -> Memb
 
 @member(7, "alpha 0.5 Hz wide")
 def _(rng: Rng) -> Member:
-    return _rhythm(rng, rng.uniform(9, 11), 0.5, 250.0, 0.8)
+    return _rhythm(rng, rng.uniform(9, 11), 0.5, 250.0, 0.5)
 
 
 @member(7, "alpha 1 Hz wide")
 def _(rng: Rng) -> Member:
-    return _rhythm(rng, rng.uniform(9, 11), 1.0, 250.0, 0.8)
+    return _rhythm(rng, rng.uniform(9, 11), 1.0, 250.0, 0.5)
 
 
 @member(7, "theta a tenth wide", quick=False)
@@ -167,12 +167,12 @@ def _(rng: Rng) -> Member:
     return _reference(rng, 0.0)
 
 
-@member(10, "reference that wanders by 0.1%", draws=6)
+@member(10, "reference that wanders by 0.1%", draws=6, quick=False)
 def _(rng: Rng) -> Member:
     return _reference(rng, 0.001)
 
 
-@member(10, "reference that wanders by 0.3%", draws=6, quick=False)
+@member(10, "reference that wanders by 0.3%", draws=6)
 def _(rng: Rng) -> Member:
     return _reference(rng, 0.003)
 
@@ -253,4 +253,25 @@ def _(rng: Rng) -> Member:
     tones, phase = along(course, rate, 1.0 * ((at < 10) | (at > 15)), rng)
     rest = 0.5 * rng.standard_normal(n)
     own = {"expected": "found, lost, found"}
+    return Member(rate, (hz,), tones, rest, FOLLOWERS, phase, own=own)
+
+
+# Also 11: what the band cannot know.
+@member(11, "clipped at half its height", quick=False)
+def _(rng: Rng) -> Member:
+    rate, hz, n = 500.0, rng.uniform(20, 80), 15_000
+    tones, phase = steady(n, rate, hz, 1.0, rng)
+    clipped = np.clip(tones[:, 0] + 0.1 * rng.standard_normal(n), -0.5, 0.5)
+    rest = clipped - tones[:, 0]
+    own = {"expected": "found, and a warning"}
+    return Member(rate, (hz,), tones, rest, FOLLOWERS, phase, own=own)
+
+
+@member(11, "an unresolved neighbour", quick=False)
+def _(rng: Rng) -> Member:
+    rate, hz, n = 500.0, rng.uniform(20, 80), 5_000
+    tones, phase = steady(n, rate, hz, 1.0, rng)
+    line, _ = steady(n, rate, hz + sign(rng) * 0.4 * rate / n, 0.7, rng)
+    own = {"expected": "found, and a warning"}
+    rest = line[:, 0] + 0.3 * rng.standard_normal(n)
     return Member(rate, (hz,), tones, rest, FOLLOWERS, phase, own=own)

@@ -52,6 +52,8 @@ class Member:
         The tones' phase, for the limit of a known course.
     scored : ndarray of bool, shape (T,), or None
         Samples whose error counts; by default all.
+    within_hz : float or None
+        How far from its nominal frequency a tone may lie, where the user states that.
     own : dict
         What the kind's own metrics need.
     """
@@ -63,6 +65,7 @@ class Member:
     rivals: tuple[str, ...] = ()
     phase_rad: np.ndarray | None = None
     scored: np.ndarray | None = None
+    within_hz: float | None = None
     own: dict[str, Any] = field(default_factory=dict)
 
     @property

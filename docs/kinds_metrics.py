@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from kinds_members import Member
-from scipy.signal import butter, sosfiltfilt
+from scipy.signal import butter, hilbert, sosfiltfilt
 
 # The neighbourhood of a tone, over its frequency, and what of it counts as the tone itself.
 NEIGHBOURHOOD, OWN_BAND = (0.8, 1.25), 0.025
@@ -91,10 +91,12 @@ def r_peak_loss(member: Member, tones: np.ndarray) -> dict[str, float]:
 
 
 def burst_error_db(member: Member, tones: np.ndarray) -> float:
-    """Error in the bursts' band over the bursts' power: what is taken from them."""
-    low_pass = butter(4, member.own["burst_band_hz"], "bandpass", fs=member.rate_hz, output="sos")
-    error = sosfiltfilt(low_pass, (tones - member.tones).sum(axis=1))
-    return db(float(np.mean(error**2) / np.mean(member.own["burst"] ** 2)))
+    """Error in the bursts' band while they last over their power: what is taken from them."""
+    band_pass = butter(4, member.own["burst_band_hz"], "bandpass", fs=member.rate_hz, output="sos")
+    error = sosfiltfilt(band_pass, (tones - member.tones).sum(axis=1))
+    burst = member.own["burst"]
+    on = np.abs(hilbert(burst)) > 0.1 * np.abs(burst).max()
+    return db(float(np.mean(error[on] ** 2) / np.mean(burst[on] ** 2)))
 
 
 def amplitude_bias(member: Member, tones: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""Members of docs/kinds.py in the noise of real recordings: kinds 1, 2, 4, 5, 7, 8, 11 and 12.
+"""Members of docs/kinds.py in the noise of real recordings, of kinds 1 to 5, 7, 8, 11 and 12.
 
 The recordings lie under tests/data/records and examples. Each starts at a random place, half of
 them reversed in time. A tone's power is stated over the recording's own within 10% of the
@@ -70,7 +70,7 @@ def in_record(
     off: float = 0.0,
     rivals: tuple[str, ...] = STEADY,
 ) -> Member:
-    """A steady tone, ``over`` times the noise there, and 1 + ``off`` times its nominal frequency."""
+    """A steady tone ``over`` times the noise there, at 1 + ``off`` times its nominal frequency."""
     rest, rate_hz = excerpt(name, rng, seconds)
     amplitude = over * density_near(rest, rate_hz, hz)
     tones, phase = steady(len(rest), rate_hz, hz * (1 + off), amplitude, rng)
@@ -180,8 +180,7 @@ def _(rng: Rng) -> Member:
 
 @member(5, "real emg bursts, hum")
 def _(rng: Rng) -> Member:
-    made = in_record("emg_plux", rng, 60.0, 1.0, seconds=15.0, rivals=CANCELLERS)
-    return made
+    return in_record("emg_plux", rng, 60.0, 1.0, seconds=15.0, rivals=CANCELLERS)
 
 
 # 7: rhythms and fades in a real eeg.
@@ -190,7 +189,7 @@ def _(rng: Rng) -> Member:
     return _rhythm(rng, 0.5)
 
 
-@member(7, "alpha 1 Hz wide in a real eeg", quick=False)
+@member(7, "alpha 1 Hz wide in a real eeg")
 def _(rng: Rng) -> Member:
     return _rhythm(rng, 1.0)
 
@@ -286,7 +285,7 @@ def _(rng: Rng) -> Member:
     return in_record("eeg_plux", rng, 60.0, 10.0, rivals=BESIDE)
 
 
-@member(12, "real eeg, a tone of 20 Hz", quick=False)
+@member(12, "real eeg, a tone of 20 Hz")
 def _(rng: Rng) -> Member:
     return in_record("eeg_physionet", rng, 20.0, 1.0, rivals=BESIDE)
 
@@ -296,7 +295,7 @@ def _(rng: Rng) -> Member:
     return in_record("emg_plux", rng, 60.0, 1.0, rivals=BESIDE)
 
 
-@member(12, "real music, hum", quick=False)
+@member(12, "real music, hum")
 def _(rng: Rng) -> Member:
     return in_record("music_vibe_ace", rng, 100.0, 2.0, seconds=7.0, rivals=BESIDE)
 

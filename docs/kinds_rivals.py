@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from scipy.fft import next_fast_len
+from scipy.optimize import minimize_scalar
 from scipy.signal import (
     butter,
     fftconvolve,
@@ -51,22 +53,20 @@ def sine_fit(x: np.ndarray, rate_hz: float, hz: Sequence[float]) -> np.ndarray:
 
 
 def _peak_hz(x: np.ndarray, rate_hz: float, hz: float) -> float:
-    t = np.arange(len(x)) / rate_hz
+    """Frequency of the highest peak of the Hann-windowed periodogram near the nominal one."""
+    t, windowed = np.arange(len(x)) / rate_hz, np.hanning(len(x)) * (x - x.mean())
     apart = max(SEARCH * hz, 1.5 / t[-1])
-    windowed = np.hanning(len(x)) * (np.nan_to_num(x) - np.nanmean(x))
-    low, high = max(hz - apart, 0.5 * hz), hz + apart
-    # The second pass searches between the neighbours of the first one's peak.
-    for _ in range(2):
-        step = max((high - low) / 400, 0.02 / t[-1])
-        grid = np.arange(low, high + step, step)
-        mixed = windowed * np.exp(-2j * np.pi * low * t)
-        rotor, turn = np.exp(-2j * np.pi * step * t), []
-        for _ in grid:
-            turn.append(abs(mixed.sum()))
-            mixed = mixed * rotor
-        best = grid[int(np.argmax(turn))]
-        low, high = best - step, best + step
-    return float(best)
+    n = next_fast_len(4 * len(x))
+    at = np.fft.rfftfreq(n, 1 / rate_hz)
+    near = (at > max(hz - apart, 0.5 * hz)) & (at < hz + apart)
+    best = float(at[near][np.argmax(np.abs(np.fft.rfft(windowed, n)[near]))])
+    found = minimize_scalar(
+        lambda f: -abs(np.sum(windowed * np.exp(-2j * np.pi * f * t))),
+        bounds=(best - rate_hz / n, best + rate_hz / n),
+        method="bounded",
+        options={"xatol": 1e-4 / t[-1]},
+    )
+    return float(found.x)
 
 
 def notch(x: np.ndarray, rate_hz: float, hz: Sequence[float], *, causal: bool) -> np.ndarray:
