@@ -36,6 +36,10 @@ BLOCKS_PER_WINDOW = 8
 CONSTANT_BLOCKS = 64
 # Guard: lines beside the range that are removed before the search, at most; a removed line's score.
 MAX_NEIGHBOURS, NEIGHBOUR_SCORE = 4, 12.0
+# Guard: error of a subtracted line beside gaps, over its amplitude, and steps that it reaches.
+EDGE_ERROR, EDGE_STEPS = 0.3, 11
+# Guard: distance, in inverse windows, from which on two lines are apart.
+APART_BINS = 4.0
 # Guard: the fewest steps in which a line is searched.
 MIN_STEPS = 8
 # Chosen, not tuned: evidence that a course has to have over a constant frequency.
@@ -142,7 +146,6 @@ def find_course(
         return nothing
     phasors = phasors / np.sqrt(power / np.sum(weights))
     shifts_s = np.zeros(n) if shifts_s is None else shifts_s
-    weights = level_weights(phasors, weights, step_s, within_hz)
     line = _Search(phasors, weights, shifts_s, step_s, within_hz)
     ridge = line.ridge(within_hz)
     candidates = [line.nominal(), line.constant(ridge), line.course(ridge)]
@@ -150,10 +153,8 @@ def find_course(
     p_value = float(np.exp(-max(score, 0.0)))
     if p_value > FOUND_P:
         return nothing.__class__(**{**nothing.__dict__, "p_value": p_value})
-    best = candidates[0]
-    for candidate in candidates[1:]:
-        if candidate.score > best.score:
-            best = candidate
+    best = max(candidates, key=lambda candidate: candidate.score)  # the first of equal ones
+    best = line.at_nominal_beside(best, ridge) or best
     return LineCourse(
         step_s, within_hz, best.hz, best.kind, True, p_value, best.is_on, best.std_hz
     )
@@ -181,6 +182,7 @@ class _Search:
         floor = noise_floor(phasors, weights, step_s, within_hz)
         self.phasors = whitened(phasors, weights, step_s, floor)
         self._remove_neighbours()
+        self.weights = level_weights(self.phasors, self.weights, step_s, within_hz)
 
     def ridge(self, limit_hz: float) -> Ridge:
         return best_ridge(self.phasors, self.weights, self.step_s, limit_hz)
@@ -209,6 +211,16 @@ class _Search:
         hz, std_hz = self._frequency(smooth, block)
         cost = self._place_cost + smooth.cost + COURSE_COST
         return self._candidate("course", hz, cost, std_hz)
+
+    def at_nominal_beside(self, found: _Candidate, ridge: Ridge) -> _Candidate | None:
+        """A weaker line at the nominal frequency, apart from the one found: it takes precedence."""
+        apart = APART_BINS / (min(ridge.window, self.n) * self.step_s)
+        if not found.is_on.any() or np.min(np.abs(found.hz[found.is_on])) < apart:
+            return None
+        self._subtract(ridge)
+        nominal, constant = self.nominal(), self.constant(self.ridge(apart / 2))
+        is_there = nominal.score > max(NEIGHBOUR_SCORE, constant.score)
+        return nominal if is_there else None
 
     @property
     def _place_cost(self) -> float:
@@ -281,13 +293,21 @@ class _Search:
                 return
             if np.median(np.abs(ridge.hz[ridge.is_on])) <= self.within_hz:
                 return
-            phase = self._phase(self._frequency(*self._refined(ridge))[0])
-            turned = self.phasors * np.exp(-1j * phase)
-            taper = np.hanning(min(ridge.window, self.n) + 2)[1:-1]
-            if ridge.window >= self.n:
-                taper = np.ones(2 * self.n - 1)
-            norm = scipy.signal.oaconvolve(self.weights, taper, mode="same")
-            mean = scipy.signal.oaconvolve(self.weights * turned, taper, mode="same")
-            usable = norm > 1e-6 * norm.max()
-            mean = np.divide(mean, norm, out=np.zeros_like(mean), where=usable)
-            self.phasors = self.phasors - mean * np.exp(1j * phase)
+            self._subtract(ridge)
+
+    def _subtract(self, ridge: Ridge) -> None:
+        """Subtract a line; where its phase is uncertain beside gaps, weights fall."""
+        hz = self._frequency(*self._refined(ridge))[0]
+        phase = self._phase(hz)
+        turned = self.phasors * np.exp(-1j * phase)
+        taper = np.hanning(min(ridge.window, self.n) + 2)[1:-1]
+        if ridge.window >= self.n:
+            taper = np.ones(2 * self.n - 1)
+        norm = scipy.signal.oaconvolve(self.weights, taper, mode="same")
+        mean = scipy.signal.oaconvolve(self.weights * turned, taper, mode="same")
+        usable = norm > 1e-6 * norm.max()
+        mean = np.divide(mean, norm, out=np.zeros_like(mean), where=usable)
+        self.phasors = self.phasors - mean * np.exp(1j * phase)
+        turn = np.minimum((2 * np.pi * hz * self.shifts_s) ** 2, 1.0)
+        error = EDGE_ERROR * scipy.ndimage.maximum_filter1d(turn, EDGE_STEPS) * np.abs(mean)
+        self.weights = self.weights / (1 + self.weights * error**2)

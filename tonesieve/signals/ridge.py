@@ -202,9 +202,12 @@ def noise_floor(
         The fit.
     """
     gain = baseband_gain(step_s, within_hz)
-    window = int(np.clip(len(phasors) // 3, MIN_WINDOW, FLOOR_WINDOW))
+    window = int(np.clip(len(phasors) // 3, FLOOR_WINDOW // 2, FLOOR_WINDOW))
+    window = min(window, len(phasors) - 1)
     limit_hz = min(PASS * within_hz, 0.5 / step_s)
     power, hz, *_ = spectrogram(phasors, weights, step_s, window, limit_hz)
+    # The first and the last frame are cut off, which widens lines.
+    power = power[1:-1] if len(power) > 2 else power
     power = power[np.isfinite(power[:, 0])]
     if len(power) == 0 or not np.any(power > 0):
         return NoiseFloor(np.array([-np.inf, 0.0, 0.0]), within_hz, gain)
@@ -232,7 +235,7 @@ def whitened(
     step_s: float,
     floor: NoiseFloor,
 ) -> Complex[np.ndarray, " N"]:
-    """Bring the noise to unit density, by a short filter; gaps are left out of its sums.
+    """Bring the noise to unit density, by a short filter.
 
     Parameters
     ----------
@@ -258,12 +261,11 @@ def whitened(
     centre = WHITENING_TAPS // 2
     taps = np.roll(scipy.fft.ifft(response), centre)[:WHITENING_TAPS]
     taps = taps * np.hanning(WHITENING_TAPS + 2)[1:-1]
-    total = np.sum(taps)
     n = len(phasors)
     line = np.convolve(weights * phasors, taps)[centre : centre + n]
-    norm = np.convolve(weights, taps / total)[centre : centre + n]
-    usable = (weights > 0) & (np.abs(norm) > MIN_COVERAGE * weights)
-    return np.divide(line, norm, out=np.zeros(n, complex), where=usable)
+    # What is missing beside a step is taken as equal to it.
+    line += (np.sum(taps) - np.convolve(weights, taps)[centre : centre + n]) * phasors
+    return np.asarray(np.where(weights > 0, line, 0))
 
 
 def level_weights(
