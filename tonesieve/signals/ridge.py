@@ -16,7 +16,6 @@ import scipy
 from jaxtyping import Bool, Complex, Float
 
 from tonesieve.kernels.viterbi import best_path
-from tonesieve.signals.baseband import BETA, N_STAGES, PASS
 
 # Chosen: the shortest window, in steps: an inverse range.
 MIN_WINDOW = 8
@@ -28,18 +27,8 @@ MOVES = np.array([0.01, 0.04, 0.15, 0.6, 0.15, 0.04, 0.01])
 TURNS = np.array([[0.9, 0.1], [0.03, 0.97]])
 # Chosen: ratio of the powers over noise that are tried, and the least.
 SNR_RATIO, MIN_SNR = 4.0, 2.0
-# Chosen, not tuned: window, in steps, of the spectrum that gives the noise floor; the deviation,
-# in standard deviations, above which a bin is not noise.
-FLOOR_WINDOW, FLOOR_OUTLIER = 64, 2.5
-# Chosen: taps of the whitening filter, an odd number of steps.
-WHITENING_TAPS = 33
 # Guard: frames with less than this share of a full one's weight are gaps.
 MIN_COVERAGE = 0.1
-# Chosen, not tuned: window of the noise level over time, in steps; where the noise in both flanks,
-# from this offset in ranges on, is this many times its median, weights are lower.
-LEVEL_WINDOW, LEVEL_FLANK, LEVEL_RATIO = 24, 1.25, 4.0
-# Derived: the window's main lobe ends 4 bins away, before the flank starts, sidelobes are at -90 dB.
-LEVEL_BETA = 12.0
 
 
 class Spectrogram(NamedTuple):
@@ -85,41 +74,6 @@ class Ridge:
     is_on: Bool[np.ndarray, " N"]
     score: float
     window: int
-
-
-@dataclass(frozen=True)
-class NoiseFloor:
-    """Power density of the noise around a line: a log-quadratic function of frequency.
-
-    Parameters
-    ----------
-    coefficients : ndarray, shape (3,)
-        Of the logarithm, by powers of frequency over ``within_hz``.
-    within_hz : float
-        Unit of frequency.
-    gain : ndarray, shape (2, G)
-        Frequencies over ``within_hz``, and the squared gain of the baseband there.
-    """
-
-    coefficients: Float[np.ndarray, " 3"]
-    within_hz: float
-    gain: Float[np.ndarray, "2 G"]
-
-    def density(self, hz: Float[np.ndarray, " K"]) -> Float[np.ndarray, " K"]:
-        """Power of a step's noise, if it were white with the density at these frequencies."""
-        x = np.clip(np.asarray(hz) / self.within_hz, -PASS, PASS)
-        shape = np.interp(np.abs(x), self.gain[0], self.gain[1])
-        return np.asarray(np.exp(np.polyval(self.coefficients[::-1], x)) * shape)
-
-
-def baseband_gain(step_s: float, within_hz: float) -> Float[np.ndarray, "2 G"]:
-    """Squared gain of `Baseband`'s window at offsets, over ``within_hz``, up to the Nyquist one."""
-    fine = 64
-    taps = np.kaiser(fine * N_STAGES + 1, BETA)[:-1]
-    places = (np.arange(len(taps)) - len(taps) // 2) / fine * step_s
-    x = np.linspace(0.0, 0.5 / step_s / within_hz, 129)
-    gain = np.cos(2 * np.pi * within_hz * x[:, None] * places) @ (taps / taps.sum())
-    return np.stack([x, np.maximum(gain, 1e-4) ** 2])
 
 
 def spectrogram(
@@ -175,137 +129,6 @@ def spectrogram(
         power = np.abs(spectrum) ** 2 / norm[:, None]
     power[norm < MIN_COVERAGE * np.sum(taper**2)] = np.nan
     return Spectrogram(power, numbers / (size * step_s), window, hop, temper)
-
-
-def noise_floor(
-    phasors: Complex[np.ndarray, " N"],
-    weights: Float[np.ndarray, " N"],
-    step_s: float,
-    within_hz: float,
-) -> NoiseFloor:
-    """Fit the density of the noise, robust against lines.
-
-    Parameters
-    ----------
-    phasors : ndarray, shape (N,)
-        Baseband.
-    weights : ndarray, shape (N,)
-        Its weights.
-    step_s : float
-        Time between two steps.
-    within_hz : float
-        The baseband's range.
-
-    Returns
-    -------
-    NoiseFloor
-        The fit.
-    """
-    gain = baseband_gain(step_s, within_hz)
-    window = int(np.clip(len(phasors) // 3, MIN_WINDOW, FLOOR_WINDOW))
-    limit_hz = min(PASS * within_hz, 0.5 / step_s)
-    power, hz, *_ = spectrogram(phasors, weights, step_s, window, limit_hz)
-    power = power[np.isfinite(power[:, 0])]
-    if len(power) == 0 or not np.any(power > 0):
-        return NoiseFloor(np.array([-np.inf, 0.0, 0.0]), within_hz, gain)
-    x = hz / within_hz
-    level = np.median(power, axis=0) / np.log(2.0)
-    level = np.maximum(level, np.max(level) * 1e-16) / np.interp(np.abs(x), gain[0], gain[1])
-    values, basis = np.log(level), np.stack([np.ones_like(x), x, x**2], axis=1)
-    # Derived: standard deviation of the logarithm of the median of exponential variables.
-    spread = 1.44 / np.sqrt(len(power) * HANN_TEMPER)
-    keep = values <= np.median(values) + FLOOR_OUTLIER * max(spread, 0.5)
-    for _ in range(8):
-        coefficients = np.linalg.lstsq(basis[keep], values[keep], rcond=None)[0]
-        deviation = values - basis @ coefficients
-        width = max(spread, 1.48 * float(np.median(np.abs(deviation[keep]))))
-        now = deviation <= FLOOR_OUTLIER * width
-        if np.sum(now) < 6 or np.array_equal(now, keep):
-            break
-        keep = now
-    return NoiseFloor(coefficients, within_hz, gain)
-
-
-def whitened(
-    phasors: Complex[np.ndarray, " N"],
-    weights: Float[np.ndarray, " N"],
-    step_s: float,
-    floor: NoiseFloor,
-) -> Complex[np.ndarray, " N"]:
-    """Bring the noise to unit density, by a short filter; gaps are left out of its sums.
-
-    Parameters
-    ----------
-    phasors : ndarray, shape (N,)
-        Baseband.
-    weights : ndarray, shape (N,)
-        Its weights.
-    step_s : float
-        Time between two steps.
-    floor : NoiseFloor
-        Density of the noise.
-
-    Returns
-    -------
-    ndarray, shape (N,)
-        Baseband whose noise has density 1 up to `baseband.PASS` ranges away; 0 in gaps.
-    """
-    nyquist, edge = 0.5 / step_s, min(PASS * floor.within_hz, 0.5 / step_s)
-    hz = scipy.fft.fftfreq(4 * WHITENING_TAPS, step_s)
-    response = 1 / np.sqrt(np.maximum(floor.density(np.clip(hz, -edge, edge)), 1e-300))
-    beyond = np.clip((np.abs(hz) - edge) / max(nyquist - edge, 1e-300), 0.0, 1.0)
-    response *= np.cos(np.pi / 2 * beyond) ** 2
-    centre = WHITENING_TAPS // 2
-    taps = np.roll(scipy.fft.ifft(response), centre)[:WHITENING_TAPS]
-    taps = taps * np.hanning(WHITENING_TAPS + 2)[1:-1]
-    total = np.sum(taps)
-    n = len(phasors)
-    line = np.convolve(weights * phasors, taps)[centre : centre + n]
-    norm = np.convolve(weights, taps / total)[centre : centre + n]
-    usable = (weights > 0) & (np.abs(norm) > MIN_COVERAGE * weights)
-    return np.divide(line, norm, out=np.zeros(n, complex), where=usable)
-
-
-def level_weights(
-    phasors: Complex[np.ndarray, " N"],
-    weights: Float[np.ndarray, " N"],
-    step_s: float,
-    within_hz: float,
-) -> Float[np.ndarray, " N"]:
-    """Lower the weights where the noise beside the range is far above its median.
-
-    Parameters
-    ----------
-    phasors : ndarray, shape (N,)
-        Baseband.
-    weights : ndarray, shape (N,)
-        Its weights.
-    step_s : float
-        Time between two steps.
-    within_hz : float
-        The baseband's range.
-
-    Returns
-    -------
-    ndarray, shape (N,)
-        Weights.
-    """
-    n, hop = len(phasors), LEVEL_WINDOW // 4
-    if n < 4 * LEVEL_WINDOW:
-        return weights
-    taper = np.kaiser(LEVEL_WINDOW + 1, LEVEL_BETA)[:-1]
-    n_frames = -(-(n - 1) // hop) + 1
-    padded = np.zeros((n_frames - 1) * hop + LEVEL_WINDOW, dtype=complex)
-    padded[LEVEL_WINDOW // 2 : LEVEL_WINDOW // 2 + n] = weights * phasors
-    frames = np.lib.stride_tricks.sliding_window_view(padded, LEVEL_WINDOW)[::hop]
-    power = np.abs(scipy.fft.fft(frames * taper, axis=1)) ** 2
-    x = scipy.fft.fftfreq(LEVEL_WINDOW, step_s) / within_hz
-    sides = [(s * x > LEVEL_FLANK) & (s * x <= PASS) for s in (-1, 1)]
-    level = np.minimum(*(power[:, side].mean(axis=1) for side in sides))
-    if not np.any(level > 0):
-        return weights
-    excess = level / np.median(level[level > 0]) / LEVEL_RATIO
-    return weights / np.maximum(np.interp(np.arange(n), hop * np.arange(n_frames), excess), 1.0)
 
 
 def window_lengths(n_steps: int) -> list[int]:

@@ -43,6 +43,8 @@ MAX_OFFSET_RATIO = RANGE_RATIO
 # Largest offset over the distance to the nearest other tone of the group; chosen, not tuned: neither
 # of two tones follows the other one's line.
 MAX_OFFSET_SPACING = 0.4
+# Guard: largest offset, rad a step, for which the kernels' series of sine and cosine are accurate.
+MAX_OFFSET_RAD = 0.2
 # Memories in steps, chosen about a factor of three apart, not tuned: of filters of fixed frequency;
 # of such that never restart, which a strong line beside the tone cannot make follow the beat; of
 # filters that track the frequency.
@@ -181,7 +183,7 @@ class ToneGroup:
         spacing = np.abs(freq_cycles[:, None] - freq_cycles)
         spacing[spacing == 0] = np.inf
         largest = np.minimum(largest, MAX_OFFSET_SPACING * spacing.min(axis=1))
-        return 2 * np.pi * self.factor * largest
+        return np.minimum(2 * np.pi * self.factor * largest, MAX_OFFSET_RAD)
 
     def bank_parameters(self, *, backwards: bool = False) -> tuple[np.ndarray, ...]:
         """Return the fields of `kernels.kalman_bank.state.BankModel`.
