@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.signal import get_window
 
 from tonesieve.errors import UserError
+from tonesieve.signals import nuisances
 from tonesieve.signals.dynamics import DYNAMICS
 from tonesieve.signals.noise_models import MAX_NOISE_DB, NOISES, place_line
 from tonesieve.signals.nuisances import add_nuisances
@@ -229,6 +230,16 @@ def test_lines_keep_their_distance() -> None:
     assert len(placed) > 250
     assert np.abs(placed - 0.1).min() >= 0.002
     assert np.abs(placed - 0.2).min() >= 0.002
+
+
+def test_gaps_leave_something(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nuisances, "LOST", 1.0)
+    monkeypatch.setattr(nuisances, "GAPS", 1.0)
+    for seed in range(100):
+        rng = np.random.default_rng((16, seed))
+        samples, about = add_nuisances(np.ones(4) + np.arange(4), 1.0, 0.1, 1.0, rng=rng)
+        assert np.isfinite(samples).any()
+        assert about["lost"] == np.isnan(samples).mean()
 
 
 def test_plain_scenes_have_nothing_else() -> None:
