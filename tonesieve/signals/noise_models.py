@@ -17,7 +17,7 @@ impulses    white or mildly red, and rare impulses, single samples or short deca
 pulses      white or mildly red, and heartbeat-like waves 0.2 to 3 periods wide, every 3 to 300
             periods, 1 to 50 times the tone's amplitude, with slower waves between them
 transients  white or mildly red, and clicks, pops, steps of the level, chirps, bursts beside the
-            tone and movements, 0.2 to 50 times the tone's amplitude
+            tone, movements and wavelets about it, 0.2 to 50 times the tone's amplitude
 mixture     white or mildly red, and a speech-like or music-like signal, -10 to 30 dB over the tone
 ==========  =====================================================================================
 

@@ -51,6 +51,9 @@ BURST_LENGTH, CHIRP_LENGTH, CROSSING_LENGTH, CROSSING = (5.0, 100.0), (5.0, 60.0
 BURST_ENVELOPES = ("flat", "ringing", "bell")
 # Movements: length (periods), and bandwidth (standard deviation) over the tone's frequency.
 MOVEMENT_LENGTH, MOVEMENT_WIDTH = (5.0, 100.0), (0.02, 0.2)
+# Wavelets about the tone: standard deviation (periods), and frequency over the tone's. They are
+# shorter than the bursts of a tone that is on and off.
+WAVELET_WIDTH, WAVELET_PITCH = (0.3, 4.0), (0.85, 1.18)
 # Guard: highest frequency, cycles a sample.
 MAX_FREQ_CYCLES = 0.495
 
@@ -192,7 +195,7 @@ def _pulse_shape(shape: str, rng: Rng) -> list[tuple[float, float, float]]:
 def draw_transients(
     n_samples: int, freq_cycles: float, amplitude: float, *, rng: Rng
 ) -> tuple[Float[np.ndarray, " T"], About]:
-    """Draw single events: clicks, pops, steps of the level, chirps, bursts and movements.
+    """Draw single events: clicks, pops, steps, chirps, bursts, movements and wavelets.
 
     Parameters
     ----------
@@ -302,7 +305,17 @@ def _movement(left: int, freq_cycles: float, rng: Rng) -> _Event:
     return envelope * smooth(len(n), width, rng=rng).real, {"length": length, "width": width}
 
 
+def _wavelet(left: int, freq_cycles: float, rng: Rng) -> _Event:
+    width = max(log_uniform(WAVELET_WIDTH, rng) / freq_cycles, 1.0)
+    pitch = min(freq_cycles * log_uniform(WAVELET_PITCH, rng), MAX_FREQ_CYCLES)
+    n = np.arange(min(left, math.ceil(2 * REACH * width)))
+    envelope = np.exp(-0.5 * (n / width - REACH) ** 2)
+    return envelope * np.sin(2 * np.pi * (pitch * n + rng.random())), {
+        "width": width, "freq": pitch,
+    }  # fmt: skip
+
+
 FORMS: dict[str, Callable[[int, float, Rng], _Event]] = {
     "click": _click, "pop": _pop, "level": _level, "chirp": _chirp, "burst": _burst,
-    "movement": _movement,
+    "movement": _movement, "wavelet": _wavelet,
 }  # fmt: skip

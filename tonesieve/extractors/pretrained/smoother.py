@@ -202,8 +202,7 @@ class _Group:
         banks = self._initial_state().banks
         for start in starts:
             stop = min(start + self._block, self._n_padded)
-            course = self._course(start, stop)
-            _, banks = self._group.run_bank(self._steps(start, stop), banks, course=course)
+            _, banks = self._group.run_bank(self._steps(start, stop), banks)
             on_samples(stop * self._n_samples // (2 * self._n_padded))
         self._learned = banks
         state = self._initial_state(self._n_padded)

@@ -19,6 +19,7 @@ import numpy as np
 from numba import njit
 
 from tonesieve.kernels.fastmath import JIT_OPTIONS
+from tonesieve.kernels.kalman_bank.impulse_rejection import coherence
 from tonesieve.kernels.kalman_bank.state import (
     AGE,
     AR_DC_GAIN,
@@ -113,8 +114,7 @@ def gating_features(
     shared[7] = 1.0 if len(model.omega) > 1 else 0.0
     shared[8] = 0.5 * math.asinh(30 * state.silence_gain[k, 0])
     shared[9] = 0.5 * math.asinh(30 * state.silence_gain[k, 1])
-    x, y = state.coherence[k, 0], state.coherence[k, 1]
-    shared[10] = 0.2 * math.sqrt((x * x + y * y) / (scalars[REJECT_ENERGY] + TINY))
+    shared[10] = 0.2 * math.sqrt(coherence(0, state.coherence[k]) / (scalars[REJECT_ENERGY] + TINY))
     shared[11] = 0.5 * math.log(scalars[DENSITY_RATIO])
     shared[12] = 0.3 * math.log1p(state.found[k, 1])
     shared[14] = math.log(scalars[N_OBSERVED] + 1.0) / 6

@@ -44,7 +44,12 @@ from numba.extending import register_jitable
 from tonesieve.kernels.buffer import buffer_size, split_buffer
 from tonesieve.kernels.fastmath import JIT_OPTIONS
 from tonesieve.kernels.kalman_bank.features import gating_features, update_spread
-from tonesieve.kernels.kalman_bank.impulse_rejection import COHERENCE_MEMORY, is_coherent
+from tonesieve.kernels.kalman_bank.impulse_rejection import (
+    COHERENCE,
+    PHASE_DECAY,
+    add_to_phases,
+    coherence,
+)
 from tonesieve.kernels.kalman_bank.likelihood import (
     add_to_block,
     begin_block,
@@ -394,13 +399,12 @@ def _gate_innovation(
 @njit(**BORROWING)
 def _recurs_at_one_phase(state: BankState, innovation: float) -> bool:
     """Whether the last innovations outside the gate lie at one phase of a tone, this one added."""
-    decay, coherent = 1.0 - 1.0 / COHERENCE_MEMORY, False
-    energy = decay * state.scalars[REJECT_ENERGY] + innovation * innovation
+    coherent = False
+    energy = PHASE_DECAY * state.scalars[REJECT_ENERGY] + innovation * innovation
     for k in range(len(state.carrier)):
-        x = decay * state.coherence[k, 0] + innovation * state.carrier[k, 0]
-        y = decay * state.coherence[k, 1] - innovation * state.carrier[k, 1]
-        state.coherence[k, 0], state.coherence[k, 1] = x, y
-        coherent = coherent or is_coherent(x, y, energy)
+        phases = state.coherence[k]
+        add_to_phases(innovation, state.carrier[k, 0], state.carrier[k, 1], 0, phases)
+        coherent = coherent or coherence(0, phases) > COHERENCE * energy
     state.scalars[REJECT_ENERGY] = energy
     return coherent
 

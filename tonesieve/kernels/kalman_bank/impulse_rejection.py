@@ -11,9 +11,9 @@ The innovation is f of the last stage. A sample whose innovation exceeds `GATE_S
 replaced by its prediction: the filter-cleaner of Martin and Thomson (1982) with a redescending
 influence function. Accepted all the same is
 
-- what recurs at one phase of a named tone, as the crests of a pulse train do: the rejected
-  innovations nu have |sum nu exp(-i theta)|^2 > `COHERENCE` sum nu^2, a Rayleigh test of their
-  phases (Mardia and Jupp 2000);
+- what recurs at one phase of a named tone, as the crests and edges of a pulse train do: of the
+  rejected innovations nu, |sum nu exp(-i theta)|^2 or |sum |nu| exp(-i theta)|^2 exceeds
+  `COHERENCE` sum nu^2, a Rayleigh test of their phases (Mardia and Jupp 2000);
 - what lasts for more than `MAX_RUN` samples, or is frequent.
 
 References: J. P. Burg, Maximum entropy spectral analysis, PhD thesis, Stanford 1975; R. D. Martin,
@@ -49,28 +49,43 @@ GATE_SIGMA = 4.5
 MAX_RUN, MAX_REJECT_RATE, RATE_MEMORY = 8.0, 0.2, 64.0
 # Rejected samples that the test of their phases runs over, and its threshold. Chosen, not tuned: of
 # random phases 7 in 1000 exceed 5; five crests at one phase reach it.
-COHERENCE_MEMORY, COHERENCE = 16.0, 5.0
+PHASE_DECAY, COHERENCE = 1.0 - 1.0 / 16.0, 5.0
 
 # A stream's state is one row: scalars; backward errors of the last sample, C, D and k of all stages
-# from 0 on; sums of the rejected innovations over each tone's phase, real and imaginary.
+# from 0 on; sums of the rejected innovations over each tone's phase, signed and as magnitudes, real
+# and imaginary.
 # Scalars: samples so far; variance of the innovation and of the samples; the present run of
 # rejected samples, and their recent fraction; the sum of nu^2 over the last rejected samples.
 N_SEEN, INNOVATION_VAR, SAMPLE_VAR, RUN, RATE, ENERGY, N_SCALARS = range(7)
 BACKWARD, CROSS, POWER, REFLECTION, PHASES = (
     N_SCALARS + row * (ORDER + 1) for row in range(5)
 )
+N_PHASES = 4  # derived: two complex sums
 
 
 @register_jitable
 def rejection_size(n_tones: int) -> int:
     """Numbers in a stream's state."""
-    return PHASES + 2 * n_tones
+    return PHASES + N_PHASES * n_tones
 
 
 @njit(inline="always", **JIT_OPTIONS)
-def is_coherent(x: float, y: float, energy: float) -> bool:
-    """Whether rejected innovations of this sum over the tone's phase recur at one phase."""
-    return x * x + y * y > COHERENCE * energy
+def add_to_phases(
+    innovation: float, cosine: float, sine: float, place: int, state: np.ndarray
+) -> None:
+    """Add a rejected innovation to the sums over a tone's phase, from ``state[place]`` on."""
+    size = abs(innovation)
+    state[place] = PHASE_DECAY * state[place] + innovation * cosine
+    state[place + 1] = PHASE_DECAY * state[place + 1] - innovation * sine
+    state[place + 2] = PHASE_DECAY * state[place + 2] + size * cosine
+    state[place + 3] = PHASE_DECAY * state[place + 3] - size * sine
+
+
+@njit(inline="always", **JIT_OPTIONS)
+def coherence(place: int, state: np.ndarray) -> float:
+    """The larger squared magnitude of both sums."""
+    signed = state[place] ** 2 + state[place + 1] ** 2
+    return max(signed, state[place + 2] ** 2 + state[place + 3] ** 2)
 
 
 @njit(inline="always", **JIT_OPTIONS)
@@ -106,15 +121,14 @@ def _recurs_at_one_phase(
     innovation: float, number: int, state: np.ndarray, freq_cycles: np.ndarray
 ) -> bool:
     """Whether the last innovations outside the gate lie at one phase of a tone, this one added."""
-    decay, coherent = 1.0 - 1.0 / COHERENCE_MEMORY, False
-    state[ENERGY] = decay * state[ENERGY] + innovation * innovation
+    coherent = False
+    state[ENERGY] = PHASE_DECAY * state[ENERGY] + innovation * innovation
     for k in range(len(freq_cycles)):
         cycles = number * freq_cycles[k]
         angle = 2 * np.pi * (cycles - math.floor(cycles))
-        x = decay * state[PHASES + 2 * k] + innovation * math.cos(angle)
-        y = decay * state[PHASES + 2 * k + 1] - innovation * math.sin(angle)
-        state[PHASES + 2 * k], state[PHASES + 2 * k + 1] = x, y
-        coherent = coherent or is_coherent(x, y, state[ENERGY])
+        place = PHASES + N_PHASES * k
+        add_to_phases(innovation, math.cos(angle), math.sin(angle), place, state)
+        coherent = coherent or coherence(place, state) > COHERENCE * state[ENERGY]
     return coherent
 
 

@@ -78,7 +78,7 @@ class BankState(NamedTuple):
     spread: np.ndarray  # (K, 2, M): squared distance to the next shorter filter, and expected
     gains: np.ndarray  # (K, 2): complex gain of a tone in the samples, real and imaginary
     course: np.ndarray  # (K): carrier minus nominal frequency, rad a step
-    coherence: np.ndarray  # (K, 2): sum of the last rejected innovations over the carrier
+    coherence: np.ndarray  # (K, 4): sums of the last rejected innovations over the carrier
     silence_gain: np.ndarray  # (K, 2): recent log-likelihood ratio of the tone to none
     block_x: np.ndarray  # (K, 2, M): phasors before the present block
     block_sum: np.ndarray  # (K, 2): of whitened samples over the carrier, in the present block
@@ -112,7 +112,7 @@ def bank_shapes(n_tones: int):  # type: ignore[no-untyped-def]  # a tuple that N
     v = d + ORDER
     return (
         (WIDTH,), (WIDTH,), (WIDTH,), (WIDTH,), (WIDTH,), (d, WIDTH), (d, d, WIDTH),
-        (k, WIDTH), (k, 2, WIDTH), (k, 2, WIDTH), (k, 2), (k,), (k, 2), (k, 2),
+        (k, WIDTH), (k, 2, WIDTH), (k, 2, WIDTH), (k, 2), (k,), (k, 4), (k, 2),
         (k, 2, WIDTH), (k, 2), (k, 2), (k, 2), (k, 2, N_SEARCH_BLOCKS), (k, 2), (N_SCALARS,), (ORDER,), (ORDER,), (ORDER,),
         (ORDER + 1,), (k, 2), (v, v),
     )  # fmt: skip

@@ -21,8 +21,10 @@ from jaxtyping import Complex, Float, Float32, Int64
 
 from tonesieve.extractors.pretrained.front_end import BankOutput, ToneGroup, group_by_span
 from tonesieve.kernels.kalman_bank.state import GATING_INTERVAL
+from tonesieve.signals.baseband import Baseband, default_within_hz
 from tonesieve.signals.distributions import log_uniform
 from tonesieve.signals.dynamics import DYNAMICS
+from tonesieve.signals.line_course import find_course
 from tonesieve.signals.noise_models import NOISES
 from tonesieve.signals.scenes import MIN_STEPS, Scene, draw_scene, samples_per_step
 
@@ -44,6 +46,9 @@ OTHER = (0.001, 0.008)
 # Share of steady tones in white noise at their nominal frequency; chosen, not tuned. They are rare
 # in the family, but the first that users try.
 PLAIN_SHARE = 0.1
+# Share of the scenes whose later passes follow the course that a search finds; chosen, not tuned:
+# the search takes as long as the passes.
+COURSE_SHARE = 0.4
 # Guards: bounds of phasors over the tone's rms, and of variances over its power.
 MAX_PHASOR, MIN_VARIANCE, MAX_VARIANCE = 1e3, 1e-12, 1e6
 
@@ -83,7 +88,9 @@ def draw_batch(seed: Sequence[int], sizes: Sequence[BatchSpec] = SIZES) -> Batch
     records: list[Batch] = []
     number = 0
     while len(records) < n_records:
-        records += records_of(draw_training_scene((*seed, number), n_intervals), n_intervals)
+        scene = draw_training_scene((*seed, number), n_intervals)
+        with_course = bool(rng.random() < COURSE_SHARE)
+        records += records_of(scene, n_intervals, with_course=with_course)
         number += 1
     return Batch(*(np.stack(parts) for parts in zip(*records[:n_records], strict=True)))
 
@@ -104,8 +111,29 @@ def draw_training_scene(seed: Sequence[int], n_intervals: int) -> Scene:
     return draw_scene((SCENES, *seed), n_steps, freq_cycles=freq)
 
 
-def records_of(scene: Scene, n_intervals: int) -> list[Batch]:
-    """Records (axes without B) of the tones in the first tone's group; none if it is too short."""
+def find_courses(
+    samples: Float[np.ndarray, "1 T"], group: ToneGroup, at: np.ndarray
+) -> Float[np.ndarray, "N K"]:
+    """Phases of the courses that a search finds, from the first of some samples on, in rad."""
+    phases = []
+    ranges = group.max_offset / (2 * np.pi * group.factor)
+    for freq_cycles, within in zip(group.freq_cycles, ranges, strict=True):
+        within = min(default_within_hz(freq_cycles, samples.shape[1]), float(within))
+        baseband = Baseband(freq_cycles, 1.0, within)
+        baseband.update(samples)
+        (phasors,), (weights,) = baseband.finish()
+        course = find_course(phasors, weights, baseband.step_s, within)
+        cycles = course.phase_cycles(at.astype(float))
+        phases.append(2 * np.pi * (cycles - cycles[0]))
+    return np.stack(phases, axis=1)
+
+
+def records_of(scene: Scene, n_intervals: int, *, with_course: bool = True) -> list[Batch]:
+    """Records (axes without B) of the tones in the first tone's group; none if it is too short.
+
+    With a course, the passes of both directions follow what a search finds, as those of a whole
+    recording do.
+    """
     tones = next(group for group in group_by_span(scene.freq_cycles) if 0 in group)
     group = ToneGroup(tuple(scene.freq_cycles[k] for k in tones))
     factor = group.factor
@@ -116,8 +144,10 @@ def records_of(scene: Scene, n_intervals: int) -> list[Batch]:
         return []
     steps = np.ascontiguousarray(steps[:, :n])
     # A step is at its last sample.
-    targets = scene.phasors[factor - 1 :: factor, tones][:n]
-    passes = run_all_passes(group, steps)
+    last_samples = factor - 1 + factor * np.arange(n)
+    targets = scene.phasors[last_samples][:, tones]
+    course_rad = find_courses(samples, group, last_samples) if with_course else np.zeros((n, 0))
+    passes = run_all_passes(group, steps, course_rad)
     records = []
     for k, tone in enumerate(tones):
         power = np.mean(np.abs(targets[:, k]) ** 2)
@@ -128,7 +158,9 @@ def records_of(scene: Scene, n_intervals: int) -> list[Batch]:
             SETTLING_STEPS * samples_per_step(scene.freq_cycles[tone]) / factor / GATING_INTERVAL
         )
         settled = min(int(settling), n // GATING_INTERVAL // SETTLING_PART)
-        records.append(_record(sides, targets[:, k] / np.sqrt(power), settled, n_intervals))
+        target = targets[:, k] / np.sqrt(power)
+        turned = target * np.exp(-1j * course_rad[:, k]) if with_course else target
+        records.append(_record(sides, target, turned, settled, n_intervals))
     return records
 
 
@@ -148,19 +180,28 @@ class _Direction(NamedTuple):
 
 
 def run_all_passes(
-    group: ToneGroup, steps: Float[np.ndarray, "1 N"]
+    group: ToneGroup, steps: Float[np.ndarray, "1 N"], course_rad: Float[np.ndarray, "N K"]
 ) -> tuple[BankOutput, BankOutput, BankOutput]:
     """Run the bank forwards, and forwards and backwards with the noise known.
 
-    Phasors are forward ones, in the order of the steps.
+    Carriers of the latter two follow ``course_rad``, 0 at the first step; (N, 0) for none. Phasors
+    are forward ones, in the order of the steps.
     """
+    course = backward_course = None
+    last_rad: Float[np.ndarray, "1 K"] | float = 0.0
+    if course_rad.shape[1]:
+        offsets = np.diff(course_rad, axis=0)
+        course = np.concatenate([np.zeros_like(offsets[:1]), offsets])[None]
+        backward_course = np.concatenate([offsets, np.zeros_like(offsets[:1])])[None, ::-1]
+        last_rad = course_rad[None, -1]
     cold, learned = group.run_bank(steps, group.initial_state(1).banks)
     reversed_steps = np.ascontiguousarray(steps[:, ::-1])
     backward, learned = group.run_bank(
-        reversed_steps, group.warm_banks(learned, backwards=True), backwards=True
-    )
-    forward, _ = group.run_bank(steps, group.warm_banks(learned))
-    backward = group.to_forward_phasors(backward, steps.shape[1])
+        reversed_steps, group.warm_banks(learned, backwards=True), course=backward_course,
+        backwards=True,
+    )  # fmt: skip
+    forward, _ = group.run_bank(steps, group.warm_banks(learned), course=course)
+    backward = group.to_forward_phasors(backward, steps.shape[1], last_rad)
     return cold, forward, backward._replace(phasors=backward.phasors[:, ::-1])
 
 
@@ -172,8 +213,10 @@ def _of_tone(output: BankOutput, k: int, power: float) -> _Direction:
 
 
 def _record(
-    sides: Sequence[_Direction], target: Complex[np.ndarray, " N"], settled: int, n_intervals: int
-) -> Batch:
+    sides: Sequence[_Direction], target: Complex[np.ndarray, " N"],
+    turned: Complex[np.ndarray, " N"], settled: int, n_intervals: int,
+) -> Batch:  # fmt: skip
+    """One record; ``turned`` is the target relative to the course that the later passes follow."""
     cold, past, future = sides
     last = len(target) - 1
     ends = np.arange(GATING_INTERVAL - 1, len(target), GATING_INTERVAL)
@@ -202,11 +245,11 @@ def _record(
             *(side.at(later) for side in forwards), future.at(earlier)
         ),
         causal_targets=all_of(
-            *(_parts(target[i]) for i in (later, later, earlier))
+            _parts(target[later]), _parts(turned[later]), _parts(turned[earlier])
         ),
         # Backwards, the phasors that exclude a step's own sample are those of the step after it.
         smoothing_phasors=all_of(past.at(about), future.at(about + 1)),
-        smoothing_targets=padded(_parts(target[about])),
+        smoothing_targets=padded(_parts(turned[about])),
         n_intervals=np.array(len(ends)),
         settled=np.array(settled),
     )

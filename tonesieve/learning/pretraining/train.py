@@ -63,7 +63,7 @@ def pretrain(
     sizes: Sequence[BatchSpec] = SIZES,
     n_calibrating: int = N_CALIBRATING,
     n_validating: int = N_VALIDATING,
-    n_workers: int = 1,
+    n_workers: int = 2,
     save_every: int = SAVE_EVERY,
 ) -> dict[str, Any]:
     """Train the gating network of the pretrained extractor from scratch, and write its weights.
@@ -78,9 +78,9 @@ def pretrain(
         File of weights to write; with ``.part`` added, that of the unfinished training.
     seed : int, default 0
         Draws the initial weights and all batches.
-    n_steps : int, default 5000
+    n_steps : int, default 2500
         Batches to train on.
-    n_hidden : int, default 48
+    n_hidden : int, default 64
         Hidden units of the recurrent network.
     device : str, default "cpu"
         PyTorch's name of a device, cpu or cuda.
@@ -94,7 +94,7 @@ def pretrain(
         Batches that the bands are calibrated on.
     n_validating : int, default 32
         Batches that the metrics are taken on.
-    n_workers : int, default 1
+    n_workers : int, default 2
         Processes that draw batches; they do not change the weights.
     save_every : int, default 200
         Steps between two saves of the unfinished training.
