@@ -97,10 +97,10 @@ def draw_comb(
     if ratio is None:
         ratio = float(_number(freq_cycles, rng))
         # The first crest of the fundamental is one of the tone.
-        turns = (cycles - 0.25) / ratio
+        turns = np.asarray((cycles - 0.25) / ratio, np.float64)
         level = 1.0 if rng.random() < EQUAL else log_uniform(COMB_LEVEL, rng)
     else:
-        turns = freq_cycles / ratio * np.arange(n) + rng.random()
+        turns = np.asarray(freq_cycles / ratio * np.arange(n) + rng.random(), np.float64)
         level = log_uniform(COMB_LEVEL, rng)
     fundamental = freq_cycles / ratio
     angle: Float[np.ndarray, " T"] = 2 * np.pi * turns
