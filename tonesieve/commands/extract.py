@@ -222,9 +222,7 @@ def pull(
     with source_at(with_, tones, within_hz) as made:
         source = made if isinstance(made, Source) else made(rate, "the samples")
         chosen = choose_tones(source, tones)
-        return Extracted(
-            *pull_array(row, rate, source, chosen, causal=causal, within_hz=within_hz)
-        )
+        return Extracted(*pull_array(row, rate, source, chosen, causal=causal, within_hz=within_hz))
 
 
 def _row(values: Any, name: str) -> Float[np.ndarray, " T"]:

@@ -101,9 +101,7 @@ def network_source(
 SourceFactory = Callable[[float, str], Source]
 
 
-def make_source(
-    name: str, hz: Sequence[float], *, within_hz: float | None = None
-) -> SourceFactory:
+def make_source(name: str, hz: Sequence[float], *, within_hz: float | None = None) -> SourceFactory:
     """Choose the pretrained extractor or a classical filter for some tones.
 
     Parameters

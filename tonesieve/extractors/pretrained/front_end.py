@@ -231,7 +231,10 @@ class ToneGroup:
         init_state(banks, omega, gains)
         memory = np.zeros((n_streams, N_MEMORY))
         memory[:, ORIGIN] = np.nan
-        sums, rejection = np.zeros((n_streams, N_STAGES, 2)), np.zeros((n_streams, rejection_size(k)))
+        sums, rejection = (
+            np.zeros((n_streams, N_STAGES, 2)),
+            np.zeros((n_streams, rejection_size(k))),
+        )
         return ToneGroupState(0, memory, sums, rejection, banks)
 
     def warm_banks(

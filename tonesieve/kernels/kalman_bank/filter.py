@@ -35,21 +35,15 @@ F features. A value of all filters is a vector of M lanes (`kernels.simd`).
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numba import njit
-from numba.extending import register_jitable
 
 from tonesieve.kernels.buffer import buffer_size, split_buffer
 from tonesieve.kernels.fastmath import JIT_OPTIONS
 from tonesieve.kernels.kalman_bank.features import gating_features, update_spread
-from tonesieve.kernels.kalman_bank.impulse_rejection import (
-    COHERENCE,
-    PHASE_DECAY,
-    add_to_phases,
-    coherence,
-)
+from tonesieve.kernels.kalman_bank.innovation_gate import gate_innovation
 from tonesieve.kernels.kalman_bank.likelihood import (
     add_to_block,
     begin_block,
@@ -58,33 +52,25 @@ from tonesieve.kernels.kalman_bank.likelihood import (
     update_likelihoods,
 )
 from tonesieve.kernels.kalman_bank.line_search import update_search
+from tonesieve.kernels.kalman_bank.prediction import predict
 from tonesieve.kernels.kalman_bank.state import (
     AGE,
-    AR_DC_GAIN,
-    AR_SLOPE_GAIN,
     BORROWING,
     DC_OFFSET,
     GATING_INTERVAL,
-    MISSING_RATE,
     N_OBSERVED,
-    N_WARM_UP,
-    NOISE_VAR,
     ORDER,
     PEAK,
-    PRIOR_VAR_TONE,
-    PROCESS_NOISE,
-    REJECT_ENERGY,
-    REJECT_RATE,
     TINY,
-    TRACKS_FREQUENCY,
     BankModel,
     BankState,
+    Scratch,
+    scratch_shapes,
     unpack,
 )
 from tonesieve.kernels.kalman_bank.whitening import refit_if_due, update_ar_moments
-from tonesieve.kernels.pll import PLL_GAIN_RATIO, PLL_PROCESS_NOISE, UNINFORMED_RATIO
+from tonesieve.kernels.pll import PLL_GAIN_RATIO
 from tonesieve.kernels.simd import (
-    WIDTH,
     dot,
     horizontal_sum,
     load,
@@ -94,39 +80,9 @@ from tonesieve.kernels.simd import (
     store,
 )
 
-# Prior deviation of a frequency offset: this part of the largest one; chosen, not tuned.
-OFFSET_PRIOR_RATIO = 8.0
 # The DC level follows what is slower than the lowest tone by this factor; chosen, not tuned.
 DC_CORNER_RATIO = 8.0
-# Process noise of the level's slope, over the square of the level's; chosen, not tuned: both then
-# have the same corner.
-SLOPE_RATIO = 0.25
-# Gate in deviations of the innovation, and the rate of rejections at which it opens. Chosen, not
-# tuned: of Gaussian samples 7 in a million lie beyond 4.5; seven rejected steps in a row, about a
-# period, open it.
-GATE_SIGMA, MAX_REJECT_RATE, REJECT_MEMORY = 4.5, 0.35, 16.0
-NOISE_VAR_MEMORY = 64.0  # samples that the noise variance is averaged over; chosen, not tuned
 MAX_IMPUTED_VAR = 1e12  # guard: of a sample after a gap, over the noise variance
-# Guard: the least noise variance over the square of the largest sample; no sample is certain.
-NOISE_VAR_FLOOR = 1e-10
-
-
-class Scratch(NamedTuple):
-    """Memory of one step."""
-
-    buffer: np.ndarray  # of the others, which do not keep it in memory
-    H: np.ndarray  # (D, M)
-    Ph: np.ndarray  # (D, M): P H^T
-    confidence: np.ndarray  # (K, M): in the phasor; 0 where no frequency is followed
-    rotation: np.ndarray  # (K, 2): cosine and sine of omega
-    regressors: np.ndarray  # (V): of the AR model
-    contribution: np.ndarray  # (K): of each tone of the mixture to the predicted sample
-
-
-@register_jitable
-def _scratch_shapes(k: int):  # type: ignore[no-untyped-def]
-    d = 2 * k + 2
-    return (d, WIDTH), (d, WIDTH), (k, WIDTH), (k, 2), (d + ORDER,), (k,)
 
 
 @njit(**JIT_OPTIONS)
@@ -144,7 +100,7 @@ def run_kalman_bank(
     model = BankModel(*parameters)
     phasors, features, variances = outputs
     k_tones = len(model.omega)
-    shapes = _scratch_shapes(k_tones)
+    shapes = scratch_shapes(k_tones)
     buffer = np.empty(buffer_size(shapes))
     scratch = Scratch(buffer, *split_buffer(buffer, shapes))
     dc_process_noise = (model.omega.min() / DC_CORNER_RATIO) ** 2
@@ -172,9 +128,7 @@ def _run_stream(
         if state.scalars[AGE] % GATING_INTERVAL == 0:
             _end_block(state, model)
             for k in range(k_tones):
-                gating_features(
-                    k, state, model, features[interval, k], variances[interval, k]
-                )
+                gating_features(k, state, model, features[interval, k], variances[interval, k])
             interval += 1
         if not len(course):
             _advance_carrier(state.carrier, scratch.rotation)
@@ -224,7 +178,7 @@ def _step(
     # A constant start, as of a sensor not yet switched on, would fix the noise variance at 0.
     is_observed = is_observed and (scalars[N_OBSERVED] > 0 or z != scalars[DC_OFFSET])
     z -= scalars[DC_OFFSET]
-    predicted = _predict(state, model, scratch, dc_process_noise)
+    predicted = predict(state, model, scratch, dc_process_noise)
     weight = load(state.weight, 0)
     R = _sample_variance(state)
     S = _innovation_variance(state.P, scratch, R, d)
@@ -232,7 +186,7 @@ def _step(
     z_predicted = _ar_predict(predicted_mean, state)
     innovation_mean = z - z_predicted
     S_mean = max(dot(load(state.weight, 0), S), R)
-    is_observed, innovation_mean = _gate_innovation(state, is_observed, innovation_mean, S_mean)
+    is_observed, innovation_mean = gate_innovation(state, is_observed, innovation_mean, S_mean)
     if is_observed:
         scalars[PEAK] = max(scalars[PEAK], abs(z))
         innovation = predicted_mean + innovation_mean - predicted
@@ -255,81 +209,6 @@ def _step(
         imputed_var[i] = imputed_var[i - 1]
     samples[0], residuals[0], imputed_var[0] = z, residual, 0.0 if is_observed else R
     scalars[AGE] += 1
-
-
-@njit(inline="always", **JIT_OPTIONS)
-def _predict(
-    state: BankState, model: BankModel, scratch: Scratch, dc_process_noise: float
-) -> Any:  # fmt: skip
-    """The time update, x <- F x and P <- P + Q; returns H x and writes H and the PLL's gain."""
-    x, P, scalars, H = state.x, state.P, state.scalars, scratch.H
-    d = 2 * len(model.omega) + 2
-    age, weight = load(state.filter_age, 0), load(state.weight, 0)
-    predicted = _predict_level(x, P, H, scalars, dc_process_noise, d)
-    for k in range(len(model.omega)):
-        p, q = 2 * k, 2 * k + 1
-        c, s = state.carrier[k, 0], state.carrier[k, 1]
-        g_real, g_imaginary = load(state.response, (k, 0)), load(state.response, (k, 1))
-        H_p, H_q = g_real * s + g_imaginary * c, g_real * c - g_imaginary * s
-        store(H, p, H_p)
-        store(H, q, H_q)
-        response_power = g_real * g_real + g_imaginary * g_imaginary + TINY
-        # Sine and cosine of the frequency offset, by their series.
-        offset = load(state.freq_offset, k)
-        squared = offset * offset
-        cosine = 1.0 - squared * (0.5 - squared * (1.0 / 24))
-        sine = offset * (1.0 - squared * (1.0 / 6 - squared * (1.0 / 120)))
-        old_p, old_q = load(x, p), load(x, q)
-        x_p, x_q = old_p * cosine - old_q * sine, old_p * sine + old_q * cosine
-        store(x, p, x_p)
-        store(x, q, x_q)
-        tone = H_p * x_p + H_q * x_q
-        scratch.contribution[k] = horizontal_sum(weight * tone)
-        predicted = predicted + tone
-        # Process noise, and more of it while a frequency offset is being found.
-        var = load(P, (p, p)) + load(P, (q, q))
-        amplitude_power = x_p * x_p + x_q * x_q
-        uncertainty = (
-            4.0
-            * var
-            * (
-                scalars[NOISE_VAR]
-                + UNINFORMED_RATIO / PRIOR_VAR_TONE * response_power * amplitude_power
-            )
-            + TINY
-        )
-        confidence = amplitude_power / (amplitude_power + uncertainty)
-        prior_sigma = model.max_offset[k] / OFFSET_PRIOR_RATIO
-        offset_var = prior_sigma * prior_sigma / (1.0 + prior_sigma * prior_sigma * age * age)
-        confidence = confidence * confidence * load(model.table, TRACKS_FREQUENCY)
-        Q = (
-            load(model.table, PROCESS_NOISE) + confidence * (PLL_PROCESS_NOISE * offset_var)
-        ) / response_power
-        store(P, (p, p), load(P, (p, p)) + Q)
-        store(P, (q, q), load(P, (q, q)) + Q)
-        store(scratch.confidence, k, confidence)
-    return predicted
-
-
-@njit(inline="always", **JIT_OPTIONS)
-def _predict_level(
-    x: np.ndarray, P: np.ndarray, H: np.ndarray, scalars: np.ndarray, process_noise: float, d: int
-) -> Any:
-    """The time update of level and slope; returns what they contribute to H x."""
-    i, j = d - 2, d - 1
-    store(H, i, splat(scalars[AR_DC_GAIN]))
-    store(H, j, splat(scalars[AR_SLOPE_GAIN]))
-    store(x, i, load(x, i) + load(x, j))
-    for a in range(d - 2):
-        P_ia = load(P, (i, a)) + load(P, (j, a))
-        store(P, (i, a), P_ia)
-        store(P, (a, i), P_ia)
-    P_ij, P_jj = load(P, (i, j)), load(P, (j, j))
-    store(P, (i, i), load(P, (i, i)) + 2.0 * P_ij + P_jj + process_noise)
-    store(P, (i, j), P_ij + P_jj)
-    store(P, (j, i), P_ij + P_jj)
-    store(P, (j, j), P_jj + process_noise * process_noise * SLOPE_RATIO)
-    return load(x, i) * load(H, i) + load(x, j) * load(H, j)
 
 
 @njit(inline="always", **JIT_OPTIONS)
@@ -361,52 +240,6 @@ def _innovation_variance(P: np.ndarray, scratch: Scratch, R: float, d: int) -> A
         S = S + Ph * load(H, i)
         store(scratch.Ph, i, Ph)
     return S
-
-
-@njit(inline="always", **JIT_OPTIONS)
-def _gate_innovation(
-    state: BankState, is_observed: bool, innovation: float, S: float
-) -> tuple[bool, float]:
-    """Whether a sample is used, and its innovation; updates the noise variance and the rates."""
-    scalars = state.scalars
-    noise_var = scalars[NOISE_VAR]
-    is_inside = (
-        scalars[N_OBSERVED] <= N_WARM_UP
-        or innovation * innovation <= GATE_SIGMA * GATE_SIGMA * noise_var * S
-    )
-    scalars[REJECT_RATE] += (
-        (0.0 if is_inside or not is_observed else 1.0) - scalars[REJECT_RATE]
-    ) / REJECT_MEMORY
-    if is_observed and not is_inside:
-        is_observed = (
-            _recurs_at_one_phase(state, innovation) or scalars[REJECT_RATE] >= MAX_REJECT_RATE
-        )
-    scalars[MISSING_RATE] += ((0.0 if is_observed else 1.0) - scalars[MISSING_RATE]) / min(
-        64.0, scalars[AGE] + 1.0
-    )
-    if not is_observed:
-        return False, 0.0
-    scalars[N_OBSERVED] += 1
-    n, squared = min(scalars[N_OBSERVED], NOISE_VAR_MEMORY), innovation * innovation / S
-    if is_inside and n > N_WARM_UP:
-        # Clipped at 3 sigma; 1.02 restores the mean of a Gaussian's squares.
-        squared = min(squared, 9.0 * noise_var) * 1.02
-    floor = NOISE_VAR_FLOOR * scalars[PEAK] * scalars[PEAK]
-    scalars[NOISE_VAR] = max(noise_var + (squared - noise_var) / n, floor)
-    return True, innovation
-
-
-@njit(**BORROWING)
-def _recurs_at_one_phase(state: BankState, innovation: float) -> bool:
-    """Whether the last innovations outside the gate lie at one phase of a tone, this one added."""
-    coherent = False
-    energy = PHASE_DECAY * state.scalars[REJECT_ENERGY] + innovation * innovation
-    for k in range(len(state.carrier)):
-        phases = state.coherence[k]
-        add_to_phases(innovation, state.carrier[k, 0], state.carrier[k, 1], 0, phases)
-        coherent = coherent or coherence(0, phases) > COHERENCE * energy
-    state.scalars[REJECT_ENERGY] = energy
-    return coherent
 
 
 @njit(inline="always", **JIT_OPTIONS)

@@ -57,9 +57,7 @@ PHASE_DECAY, COHERENCE = 1.0 - 1.0 / 16.0, 5.0
 # Scalars: samples so far; variance of the innovation and of the samples; the present run of
 # rejected samples, and their recent fraction; the sum of nu^2 over the last rejected samples.
 N_SEEN, INNOVATION_VAR, SAMPLE_VAR, RUN, RATE, ENERGY, N_SCALARS = range(7)
-BACKWARD, CROSS, POWER, REFLECTION, PHASES = (
-    N_SCALARS + row * (ORDER + 1) for row in range(5)
-)
+BACKWARD, CROSS, POWER, REFLECTION, PHASES = (N_SCALARS + row * (ORDER + 1) for row in range(5))
 N_PHASES = 4  # derived: two complex sums
 
 

@@ -73,9 +73,7 @@ DIVERGENCE_RATIO = 1e6
 
 
 @njit(inline="always", **JIT_OPTIONS)
-def add_to_block(
-    state: BankState, contribution: np.ndarray, innovation: float, R: float
-) -> None:
+def add_to_block(state: BankState, contribution: np.ndarray, innovation: float, R: float) -> None:
     """Add an observed step to the block's sums, weighted by the inverse of its variance R.
 
     ``contribution`` (K): what the mixture predicts of each tone, whitened.
@@ -140,7 +138,9 @@ def update_likelihoods(state: BankState, model: BankModel) -> None:
         gain = (x * x + y * y) * precision - of_mean
         gain = min(max(gain, -MAX_LOG_LIKELIHOOD), MAX_LOG_LIKELIHOOD)
         for i in range(2):
-            window = min(SILENCE_WINDOWS[i], scalars[N_OBSERVED] + GATING_INTERVAL) / GATING_INTERVAL
+            window = (
+                min(SILENCE_WINDOWS[i], scalars[N_OBSERVED] + GATING_INTERVAL) / GATING_INTERVAL
+            )
             state.silence_gain[k, i] += (gain - state.silence_gain[k, i]) / window
     ratio = minimum((loss - lane_shift(loss)) * load(table, HAS_SHORTER), MAX_LOG_LIKELIHOOD)
     store(state.cusum, 0, maximum(load(state.cusum, 0) + ratio, 0.0))

@@ -25,7 +25,6 @@ import math
 import numpy as np
 from numba import njit
 
-from tonesieve.kernels.fastmath import JIT_OPTIONS
 from tonesieve.kernels.kalman_bank.state import (
     AGE,
     BORROWING,

@@ -129,6 +129,25 @@ def state_size(n_tones: int) -> int:
     return buffer_size(bank_shapes(n_tones))
 
 
+class Scratch(NamedTuple):
+    """Memory of one step."""
+
+    buffer: np.ndarray  # of the others, which do not keep it in memory
+    H: np.ndarray  # (D, M)
+    Ph: np.ndarray  # (D, M): P H^T
+    confidence: np.ndarray  # (K, M): in the phasor; 0 where no frequency is followed
+    rotation: np.ndarray  # (K, 2): cosine and sine of omega
+    regressors: np.ndarray  # (V): of the AR model
+    contribution: np.ndarray  # (K): of each tone of the mixture to the predicted sample
+
+
+@register_jitable
+def scratch_shapes(k: int):  # type: ignore[no-untyped-def]
+    """Shapes of the fields of `Scratch` but the first."""
+    d = 2 * k + 2
+    return (d, WIDTH), (d, WIDTH), (k, WIDTH), (k, 2), (d + ORDER,), (k,)
+
+
 @njit(**JIT_OPTIONS)
 def init_state(buffers: np.ndarray, omega: np.ndarray, gains: np.ndarray) -> None:
     """Write the state before the first sample into buffers (B, S); ``gains`` (K, 2)."""

@@ -237,13 +237,9 @@ def _record(
     forwards = (cold, past)
     return Batch(
         features=all_of(*(side.features for side in sides)),
-        phasors=all_of(
-            *(side.at(ends) for side in forwards), future.at(ends_back)
-        ),
+        phasors=all_of(*(side.at(ends) for side in forwards), future.at(ends_back)),
         variances=all_of(*(side.variances for side in sides)),
-        causal_phasors=all_of(
-            *(side.at(later) for side in forwards), future.at(earlier)
-        ),
+        causal_phasors=all_of(*(side.at(later) for side in forwards), future.at(earlier)),
         causal_targets=all_of(
             _parts(target[later]), _parts(turned[later]), _parts(turned[earlier])
         ),
