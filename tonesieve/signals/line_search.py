@@ -1,4 +1,4 @@
-"""Search of a line in one baseband, and its candidates: at its nominal frequency, beside it, moving.
+"""Search of a line in one baseband, and its candidates: nominal, constant and moving frequency.
 
 Axes: N steps of the baseband, J blocks of steps.
 """
@@ -44,14 +44,15 @@ class LineSearch:
 
     def __init__(
         self, phasors: np.ndarray, weights: np.ndarray, shifts_s: np.ndarray, step_s: float,
-        within_hz: float,
+        within_hz: float, *, without_neighbours: bool = True,
     ) -> None:  # fmt: skip
         self.shifts_s = shifts_s
         self.weights, self.step_s, self.within_hz = weights, step_s, within_hz
         self.n = len(phasors)
-        floor = noise_floor(phasors, weights, step_s, within_hz)
-        self.phasors = whitened(phasors, weights, step_s, floor)
-        self._remove_neighbours()
+        self.floor = noise_floor(phasors, weights, step_s, within_hz)
+        self.phasors = whitened(phasors, weights, step_s, self.floor)
+        if without_neighbours:
+            self._remove_neighbours()
         self.weights = level_weights(self.phasors, self.weights, step_s, within_hz)
 
     def ridge(self, limit_hz: float) -> Ridge:
