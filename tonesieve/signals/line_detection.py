@@ -258,7 +258,7 @@ def stronger_neighbour(
     n, hz = len(phasors), _course_hz(course, len(phasors), step_s)
     limit_hz = min(PASS * within_hz, 0.5 / step_s)
     ridge = search.ridge(limit_hz)
-    apart = APART_BINS / (min(ridge.window, n) * step_s)
+    apart = 0.5 * APART_BINS / (min(ridge.window, n) * step_s)
     if ridge.score < NEIGHBOUR_SCORE or not ridge.is_on.any():
         return None
     if np.median(np.abs(ridge.hz - hz)[ridge.is_on]) < apart:

@@ -69,6 +69,8 @@ def noise_floor(
     weights: Float[np.ndarray, " N"],
     step_s: float,
     within_hz: float,
+    *,
+    is_white: bool = False,
 ) -> NoiseFloor:
     """Fit the density of the noise, robust against lines.
 
@@ -82,6 +84,8 @@ def noise_floor(
         Time between two steps.
     within_hz : float
         The baseband's range.
+    is_white : bool
+        Whether the baseband was whitened already, so that its window's gain is no part of it.
 
     Returns
     -------
@@ -89,6 +93,8 @@ def noise_floor(
         The fit.
     """
     gain = baseband_gain(step_s, within_hz)
+    if is_white:
+        gain = np.stack([gain[0], np.ones_like(gain[0])])
     window = int(np.clip(len(phasors) // 3, FLOOR_WINDOW // 2, FLOOR_WINDOW))
     window = min(window, len(phasors) - 1)
     limit_hz = min(PASS * within_hz, 0.5 / step_s)
@@ -161,7 +167,7 @@ def level_weights(
     step_s: float,
     within_hz: float,
 ) -> Float[np.ndarray, " N"]:
-    """Remove impulses, and lower the weights where the noise beside the range is far above its median.
+    """Remove impulses, and lower the weights where the noise beside the range is far higher.
 
     Parameters
     ----------
