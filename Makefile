@@ -44,7 +44,7 @@ pretrained: $(STAMP)  ## evaluate the pretrained extractor (five minutes; twenty
 	$(BIN)/python docs/pretrained.py real
 	$(BIN)/python docs/tables.py
 
-kinds: $(STAMP)  ## measure the default extractor on twelve kinds of recordings (three minutes)
+kinds: $(STAMP)  ## measure the default extractor on twelve kinds of recordings (three minutes); write its page
 	$(BIN)/python docs/kinds.py
 
 bench: $(STAMP)  ## write the page of benchmarks and its figure from the stored results

@@ -202,6 +202,7 @@ def test_the_documents_name_what_is_there() -> None:
         "docs/exercise.md",
         "docs/own-noise.md",
         "docs/model-card.md",
+        "docs/kinds.md",
         "CONTRIBUTING.md",
     ]
     pages.append("CHANGELOG.md")
@@ -241,7 +242,9 @@ def test_the_tables_are_those_of_the_kept_results() -> None:
 
 
 @pytest.mark.usefixtures("makers")
-@pytest.mark.parametrize("name", ["sweep_tables", "claims", "page", "own_noise", "pretrained"])
+@pytest.mark.parametrize(
+    "name", ["sweep_tables", "claims", "page", "own_noise", "pretrained", "kinds"]
+)
 def test_the_pages_are_those_of_the_kept_results(name: str) -> None:
     maker = importlib.import_module(name)
     assert maker.PAGE.read_text(encoding="utf-8") == maker.page()
