@@ -42,8 +42,8 @@ ABOUT = {
          "its amplitude, in percent."),
     11: ("Tones that are absent, lost or beside a stronger line",
          "Records without a tone, or with a stronger line near by; tones that jump or are away for "
-         "a while; errors that a band cannot know. Where there is no tone, NMSE has no meaning; what "
-         "is returned is stated over the standard deviation of the rest."),
+         "a while; errors that a band cannot know. Without a tone, NMSE has no meaning; what is "
+         "returned is stated over the standard deviation of the rest."),
     12: ("The neighbourhood of the tone",
          "What is taken from the frequencies beside the tone: the error in 0.8 to 1.25 times its "
          "frequency, outside 2.5% on both sides of it, in dB over the power of the rest there."),
