@@ -191,7 +191,7 @@ def pretrain(
     seed: Annotated[int, typer.Option(help="Seed of the initial weights and all batches.")] = 0,
     steps: Annotated[
         int,
-        typer.Option(help="Number of training batches; 2500 take an hour and a half on two cores."),
+        typer.Option(help="Number of training batches; 2500 take an hour on two cores."),
     ] = 2500,
     hidden: Annotated[int, typer.Option(help="Hidden size of the recurrent network.")] = 64,
     device: Annotated[str, typer.Option(metavar="cpu|cuda", help="Device to train on.")] = "cpu",

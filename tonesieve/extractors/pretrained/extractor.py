@@ -87,7 +87,7 @@ class PretrainedExtractor(ToneFilter):
     samples, which are whitened and freed of impulses. A gating network, trained once on a wide
     family of signals (`signals.scenes`), weights them by their recent performance. In gaps the
     tone continues. Tones less than three octaves apart are estimated jointly. Slow tones are
-    first decimated to a dozen steps a period.
+    first decimated to 6 to 12 steps a period.
 
     Parameters
     ----------
