@@ -29,8 +29,8 @@ NAME = "pretrained"
 # Seven times each, the median; samples of a measurement in chunks, and one by one.
 TIMES, TIMED, TIMED_SINGLY = 7, 100_000, 20_000
 RATE_HZ = 1000.0
-# Memory: so many tones of a recording of so many samples, looked at this often (s).
-MEMORY_TONES, MEMORY_SAMPLES, LOOK_EVERY_S = (
+# Memory: tones and samples of the recording, and the interval of the measurements (s).
+MEMORY_TONES, MEMORY_SAMPLES, MEASURE_EVERY_S = (
     (50.0, 100.0, 150.0, 200.0, 250.0, 300.0),
     1_000_000,
     0.002,
@@ -122,16 +122,16 @@ def _memory_here(weights: str) -> float:
         tonesieve.extract(short, MEMORY_TONES, with_=with_)
         before, peak, stop = _resident_mb(), 0.0, threading.Event()
 
-        def look() -> None:
+        def measure() -> None:
             nonlocal peak
-            while not stop.wait(LOOK_EVERY_S):
+            while not stop.wait(MEASURE_EVERY_S):
                 peak = max(peak, _resident_mb())
 
-        looking = threading.Thread(target=look)
-        looking.start()
+        measuring = threading.Thread(target=measure)
+        measuring.start()
         tonesieve.extract(full, MEMORY_TONES, with_=with_)
         stop.set()
-        looking.join()
+        measuring.join()
     return peak - before - data_mb
 
 

@@ -122,8 +122,8 @@ def extract(
 
     Notes
     -----
-    Keys of each of ``tones``, one a channel and tone (a test of the whole recording, also with
-    ``causal``):
+    Keys of each of ``tones``, one entry a channel and tone. The status is a test of the whole
+    recording, also with ``causal``.
 
     - ``column``, ``hz``: its column, and its nominal frequency.
     - ``status``: ``found``, ``doubtful`` or ``nothing``. In noise alone ``found`` has a probability
