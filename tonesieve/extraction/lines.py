@@ -175,12 +175,14 @@ def _lines_of(
             new if _continues(new, old) else old for new, old in zip(wider, courses, strict=True)
         ]
     broad_hz = max(DETECTION_RATIO * hz, within_hz)
+    near_hz = min(NEIGHBOUR_RATIO * hz, PASS * broad_hz)
     broad = _baseband(recording, hz, broad_hz)
+    phasors, weights = broad.finish()
     lines = []
-    for course, phasors, weights in zip(courses, *broad.finish(), strict=True):
-        detection = detect_line(phasors, weights, broad.step_s, broad_hz, course)
-        near_hz = min(NEIGHBOUR_RATIO * hz, PASS * broad_hz)
-        neighbour = stronger_neighbour(phasors, weights, broad.step_s, near_hz, course)
+    for c, course in enumerate(courses):
+        beside = phasors[c], weights[c], broad.step_s
+        detection = detect_line(*beside, broad_hz, course, broad.shifts_s[c])
+        neighbour = stronger_neighbour(*beside, near_hz, course, broad.shifts_s[c])
         lines.append(ToneLine(hz, within_hz, course, detection, neighbour))
     return lines
 
@@ -199,9 +201,11 @@ def _baseband(recording: Recording, hz: float, within_hz: float) -> Baseband:
 def _courses_of(recording: Recording, hz: float, within_hz: float) -> list[LineCourse]:
     """Of each channel."""
     baseband = _baseband(recording, hz, within_hz)
+    phasors, weights = baseband.finish()
+    shifts_s = baseband.shifts_s
     return [
-        find_course(phasors, weights, baseband.step_s, within_hz)
-        for phasors, weights in zip(*baseband.finish(), strict=True)
+        find_course(phasors[c], weights[c], baseband.step_s, within_hz, shifts_s[c])
+        for c in range(len(phasors))
     ]
 
 

@@ -20,6 +20,9 @@ from tonesieve.signals.ridge import Ridge, best_ridge, ridge_path, spectrogram, 
 BLOCKS_PER_WINDOW = 8
 # Chosen: blocks of a record in which a constant frequency is fitted.
 CONSTANT_BLOCKS = 64
+# Share of its time in the range from which on a line is no neighbour; chosen, not tuned: half would
+# take a chirp that leaves the range for one.
+OWN_SHARE = 0.05
 # Guard: lines beside the range that are removed before the search, at most; a removed line's score.
 MAX_NEIGHBOURS, NEIGHBOUR_SCORE = 4, 12.0
 # Guard: offset of a fitted constant frequency, in ranges, at most.
@@ -202,7 +205,8 @@ class LineSearch:
             ridge = self.ridge(limit_hz)
             if ridge.score < NEIGHBOUR_SCORE or not ridge.is_on.any():
                 return i > 0
-            if np.median(np.abs(ridge.hz[ridge.is_on])) <= self.within_hz:
+            # A line that is in the range for a while is the one that is searched.
+            if np.mean(np.abs(ridge.hz[ridge.is_on]) <= self.within_hz) > OWN_SHARE:
                 return i > 0
             self.subtract(ridge)
         return True

@@ -111,7 +111,11 @@ def smooth_blocks(
         Phasors and bands of the block, relative to the nominal frequencies.
     """
     groups = [
-        _Group(extractor, group, _course_phase(courses, tones), read, n_samples, n_streams, ahead)
+        # A look-ahead must not know where a line is going to be.
+        _Group(
+            extractor, group, _course_phase(None if ahead else courses, tones), read, n_samples,
+            n_streams, ahead,
+        )  # fmt: skip
         for tones, group in extractor.groups
     ]
     folder = Path(tempfile.gettempdir()) if scratch is None else scratch
