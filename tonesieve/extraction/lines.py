@@ -72,10 +72,12 @@ class ToneLine(NamedTuple):
             "line_range_hz": None,
             "stronger_line_hz": None,
             "stronger_line_db": None,
-            "lost_s": sum(stop - start for start, stop in self.course.lost_s()),
+            "lost_s": None,
         }
         if len(offsets):
             found["line_range_hz"] = [self.hz + float(f) for f in (offsets.min(), offsets.max())]
+        if self.course.found:
+            found["lost_s"] = sum(stop - start for start, stop in self.course.lost_s())
         if self.neighbour is not None:
             found["stronger_line_hz"] = self.hz + self.neighbour.offset_hz
             found["stronger_line_db"] = self.neighbour.level_db
