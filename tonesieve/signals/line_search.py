@@ -1,4 +1,4 @@
-"""Search of a line in one baseband, and its candidates: at its nominal frequency, beside it, moving.
+"""Search of a line in one baseband, and its candidates: nominal, constant and moving frequency.
 
 Axes: N steps of the baseband, J blocks of steps.
 """
@@ -23,7 +23,7 @@ CONSTANT_BLOCKS = 64
 # Guard: lines beside the range that are removed before the search, at most; a removed line's score.
 MAX_NEIGHBOURS, NEIGHBOUR_SCORE = 4, 12.0
 # Guard: error of a subtracted line beside gaps, over its amplitude, and steps that it reaches.
-EDGE_ERROR, EDGE_STEPS = 0.3, 11
+EDGE_ERROR, EDGE_STEPS = 1.0, 11
 # Guard: distance, in inverse windows, from which on two lines are apart.
 APART_BINS = 4.0
 # Chosen, not tuned: evidence that a course has to have over a constant frequency.
@@ -44,14 +44,17 @@ class LineSearch:
 
     def __init__(
         self, phasors: np.ndarray, weights: np.ndarray, shifts_s: np.ndarray, step_s: float,
-        within_hz: float,
+        within_hz: float, *, without_neighbours: bool = True,
     ) -> None:  # fmt: skip
         self.shifts_s = shifts_s
         self.weights, self.step_s, self.within_hz = weights, step_s, within_hz
         self.n = len(phasors)
-        floor = noise_floor(phasors, weights, step_s, within_hz)
-        self.phasors = whitened(phasors, weights, step_s, floor)
-        self._remove_neighbours()
+        self.floor = noise_floor(phasors, weights, step_s, within_hz)
+        self.phasors = whitened(phasors, weights, step_s, self.floor)
+        if without_neighbours and self._remove_neighbours():
+            # Their skirts were taken for noise.
+            floor = noise_floor(self.phasors, self.weights, step_s, within_hz, is_white=True)
+            self.phasors = whitened(self.phasors, self.weights, step_s, floor)
         self.weights = level_weights(self.phasors, self.weights, step_s, within_hz)
 
     def ridge(self, limit_hz: float) -> Ridge:
@@ -154,16 +157,17 @@ class LineSearch:
                 is_on = on[np.minimum(nearest, len(on) - 1)] & (self.weights > 0)
         return Candidate(kind, hz, best - float(np.log(len(lengths))) - cost, is_on, std_hz)
 
-    def _remove_neighbours(self) -> None:
+    def _remove_neighbours(self) -> bool:
         """Subtract lines beside the range, whose skirts would be taken for lines in it."""
         limit_hz = min(PASS * self.within_hz, 0.5 / self.step_s)
-        for _ in range(MAX_NEIGHBOURS):
+        for i in range(MAX_NEIGHBOURS):
             ridge = self.ridge(limit_hz)
             if ridge.score < NEIGHBOUR_SCORE or not ridge.is_on.any():
-                return
+                return i > 0
             if np.median(np.abs(ridge.hz[ridge.is_on])) <= self.within_hz:
-                return
+                return i > 0
             self.subtract(ridge)
+        return True
 
     def subtract(self, ridge: Ridge) -> None:
         """Subtract a line; where its phase is uncertain beside gaps, weights fall."""
@@ -177,7 +181,8 @@ class LineSearch:
         mean = scipy.signal.oaconvolve(self.weights * turned, taper, mode="same")
         usable = norm > 1e-6 * norm.max()
         mean = np.divide(mean, norm, out=np.zeros_like(mean), where=usable)
+        mean *= scipy.ndimage.maximum_filter1d(ridge.is_on.astype(float), ridge.window | 1)
         self.phasors = self.phasors - mean * np.exp(1j * phase)
-        turn = np.minimum((2 * np.pi * hz * self.shifts_s) ** 2, 1.0)
+        turn = np.minimum(np.abs(2 * np.pi * hz * self.shifts_s), 1.0)
         error = EDGE_ERROR * scipy.ndimage.maximum_filter1d(turn, EDGE_STEPS) * np.abs(mean)
         self.weights = self.weights / (1 + self.weights * error**2)

@@ -22,11 +22,11 @@ WHITENING_TAPS = 33
 # Chosen, not tuned: window of the noise level over time, in steps; where the noise in both flanks,
 # from this offset in ranges on, is this many times its median, weights are lower.
 LEVEL_WINDOW, LEVEL_FLANK, LEVEL_RATIO = 24, 1.25, 4.0
-# Derived: the window's main lobe ends 4 bins away, before the flank starts, sidelobes are at -90 dB.
+# Derived: the window's main lobe ends 4 bins away, before the flank starts.
 LEVEL_BETA = 12.0
-# Chosen, not tuned: steps that are no impulse, and power over the median, or that of what lasts,
-# from which on an impulse's weight falls.
-IMPULSE_STEPS, IMPULSE_RATIO = 9, 16.0
+# Chosen, not tuned: steps that are no impulse any more, power over the median, or that of what
+# lasts, of an impulse, and steps that are lost with it.
+IMPULSE_STEPS, IMPULSE_RATIO, IMPULSE_REACH = 9, 10.0, 7
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,8 @@ def noise_floor(
     weights: Float[np.ndarray, " N"],
     step_s: float,
     within_hz: float,
+    *,
+    is_white: bool = False,
 ) -> NoiseFloor:
     """Fit the density of the noise, robust against lines.
 
@@ -82,6 +84,8 @@ def noise_floor(
         Time between two steps.
     within_hz : float
         The baseband's range.
+    is_white : bool
+        Whether the baseband was whitened already, so that its window's gain is no part of it.
 
     Returns
     -------
@@ -89,6 +93,8 @@ def noise_floor(
         The fit.
     """
     gain = baseband_gain(step_s, within_hz)
+    if is_white:
+        gain = np.stack([gain[0], np.ones_like(gain[0])])
     window = int(np.clip(len(phasors) // 3, FLOOR_WINDOW // 2, FLOOR_WINDOW))
     window = min(window, len(phasors) - 1)
     limit_hz = min(PASS * within_hz, 0.5 / step_s)
@@ -161,7 +167,7 @@ def level_weights(
     step_s: float,
     within_hz: float,
 ) -> Float[np.ndarray, " N"]:
-    """Lower the weights of impulses, and where the noise beside the range is far above its median.
+    """Remove impulses, and lower the weights where the noise beside the range is far higher.
 
     Parameters
     ----------
@@ -185,7 +191,8 @@ def level_weights(
         # What is shorter than a line's shortest window is an impulse.
         lasting = scipy.ndimage.grey_opening(squares, min(IMPULSE_STEPS, n))
         limit = IMPULSE_RATIO * np.maximum(lasting, np.median(squares[squares > 0]))
-        weights = weights / np.maximum(squares / limit, 1.0)
+        is_impulse = scipy.ndimage.binary_dilation(squares > limit, np.ones(IMPULSE_REACH))
+        weights = np.where(is_impulse, 0.0, weights)
     if n < 4 * LEVEL_WINDOW:
         return weights
     taper = np.kaiser(LEVEL_WINDOW + 1, LEVEL_BETA)[:-1]

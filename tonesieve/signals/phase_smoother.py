@@ -13,8 +13,8 @@ Axes: J blocks, K coefficients, S steps.
 
 References
 ----------
-P. H. C. Eilers, B. D. Marx, Flexible smoothing with B-splines and penalties, Statistical Science 11,
-1996. D. J. C. MacKay, Bayesian interpolation, Neural Computation 4, 1992.
+P. H. C. Eilers, B. D. Marx, Flexible smoothing with B-splines and penalties, Statistical Science
+11, 1996. D. J. C. MacKay, Bayesian interpolation, Neural Computation 4, 1992.
 """
 
 from __future__ import annotations
@@ -238,7 +238,7 @@ class _Line:
         misfit, information, _ = self.gradient(theta)
         # One interval of a spline holds the polynomial exactly; a last knot closes it.
         spacing = float(max(self.n - 1, 1))
-        index, weights, _ = _basis(spacing * np.array([0.0, 0.25, 0.5, 0.75]), spacing)
+        _, weights, _ = _basis(spacing * np.array([0.0, 0.25, 0.5, 0.75]), spacing)
         values = fit @ (np.array([-1.0, -0.5, 0.0, 0.5]) ** np.arange(order)[:, None])
         alpha = np.linalg.solve(weights.T, values)
         alpha = np.append(alpha, 3 * alpha[3] - 3 * alpha[2] + alpha[1])
