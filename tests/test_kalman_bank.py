@@ -103,9 +103,13 @@ def test_the_ar_model_is_that_of_the_noise_and_its_load(ar_1: float) -> None:
     group = ToneGroup((FREQ,))
     _, banks = group.run_bank(samples, group.initial_state(n_streams).banks)
     states = [unpack(bank, 1) for bank in banks]
-    order = int(np.median([state.scalars[AR_ORDER] for state in states]))
+    orders = np.array([state.scalars[AR_ORDER] for state in states])
+    order = int(np.median(orders))
     assert 2 <= order <= 6
-    ar = np.stack([state.ar for state in states])
+    # The criterion chooses a far higher order at times.
+    usual = orders == order
+    assert usual.mean() >= 0.7
+    ar = np.stack([state.ar for state in states])[usual]
     # Standard error of either coefficient, fitted to n samples.
     error = np.sqrt((1 - ar_2**2) / NOISE_MEMORY)
     # The mixture takes some of the noise at the tone, 1 dB, off the residual.
@@ -115,10 +119,10 @@ def test_the_ar_model_is_that_of_the_noise_and_its_load(ar_1: float) -> None:
     coefficients = ar[:, 1 : order + 1]
     assert (low - 4 * error <= coefficients).all()
     assert (coefficients <= high + 4 * error).all()
-    mean, tolerance = coefficients.mean(axis=0), 3 * error / np.sqrt(n_streams)
+    mean, tolerance = coefficients.mean(axis=0), 3 * error / np.sqrt(len(ar))
     assert (low - tolerance <= mean).all()
     assert (mean <= high + tolerance).all()
-    assert np.abs(ar[:, order + 1 :]).mean() < error / 2
+    assert not ar[:, order + 1 :].any()
 
 
 def dyadic(samples: np.ndarray) -> np.ndarray:
@@ -233,10 +237,14 @@ def test_the_gating_network_is_pytorchs_gru(n_hidden: int) -> None:
     for module, name in ((unit, "gru."), (head, "head.")):
         own = {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}
         module.load_state_dict({key: torch.tensor(v).double() for key, v in own.items()})
+    # Each step from the kernel's own state: the recurrence would amplify the rounding of its tanh.
+    before = np.concatenate([np.zeros((3, 1, n_hidden)), states[:, :-1]], axis=1)
+    steps, start = features.reshape(120, 1, -1), before.reshape(1, 120, n_hidden)
     with torch.no_grad():
-        expected = unit(torch.tensor(features))[0]
-        np.testing.assert_allclose(states, expected.numpy(), rtol=0, atol=1e-6)
-        np.testing.assert_allclose(outputs, head(expected).numpy(), rtol=0, atol=5e-6)
+        expected = unit(torch.tensor(steps), torch.tensor(start))[0].numpy().reshape(states.shape)
+        np.testing.assert_allclose(states, expected, rtol=0, atol=1e-6)
+        expected_outputs = head(torch.tensor(states)).numpy()
+        np.testing.assert_allclose(outputs, expected_outputs, rtol=0, atol=1e-9)
         logits = torch.tensor(outputs[..., : WIDTH + 1])
         expected_weights = torch.softmax(logits, dim=-1)[..., :WIDTH].numpy()
     phasors, variances = noise(3 * 40 * 2 * WIDTH, 1), noise(3 * 40 * WIDTH, 1) ** 2
