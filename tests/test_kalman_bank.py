@@ -85,7 +85,7 @@ def test_a_filter_of_infinite_memory_is_least_squares(n: int) -> None:
 
 
 def loaded_fit(ar_1: float, ar_2: float, order: int, loading: float) -> np.ndarray:
-    """Yule-Walker fit of AR(2) noise plus white noise, ``loading`` times its density at the tone."""
+    """Yule-Walker fit of AR(2) noise plus white noise of ``loading`` times its density."""
     response = lfilter([1.0], [1.0, -ar_1, -ar_2], np.eye(1, 2000)[0])
     autocovariance = np.array([response[: 2000 - k] @ response[k:] for k in range(order + 1)])
     turn = np.exp(-2j * np.pi * FREQ)

@@ -228,7 +228,8 @@ class Stream:
                 else f"{description}, not of {self._description()}"
             )
             raise UserError(
-                f"{path}: the state of another stream ({why}); name another file, or remove this one"
+                f"{path}: the state of another stream ({why}); name another file, or remove this "
+                "one"
             )
         leaves = [_as_real(leaf) for leaf in _leaves(self.state)]
         saved = [arrays.get(f"{i:04d}") for i in range(len(leaves))]
