@@ -110,10 +110,11 @@ def smooth_blocks(
         Phasors and bands of the block, relative to the nominal frequencies.
     """
     groups = [
+        # A look-ahead must not know where a line is going to be.
         _Group(
             extractor,
             group,
-            make_carriers(courses, tones, extractor.rate_hz, group.factor),
+            make_carriers(None if ahead else courses, tones, extractor.rate_hz, group.factor),
             read,
             n_samples,
             n_streams,
