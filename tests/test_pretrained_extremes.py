@@ -12,9 +12,9 @@ from hypothesis.extra.numpy import arrays
 
 import tonesieve
 from tonesieve.errors import UserError
-from tonesieve.extraction.lines import find_lines
 from tonesieve.extraction.passes import run_over_recording
 from tonesieve.extraction.pipeline import make_source
+from tonesieve.extraction.tone_lines import find_lines
 from tonesieve.extractors.pretrained.extractor import PretrainedExtractor
 from tonesieve.extractors.source import Source
 from tonesieve.extractors.streaming import Stream

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from tonesieve.errors import UserError
-from tonesieve.extraction.lines import ToneLine
+from tonesieve.extraction.tone_lines import ToneLine
 from tonesieve.extractors.input_scaling import InputScaling
 from tonesieve.extractors.protocol import BlockSmoother, Extractor, ToneBlock
 from tonesieve.extractors.source import Source

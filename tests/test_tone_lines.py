@@ -9,7 +9,7 @@ import pytest
 
 import tonesieve
 from tonesieve.errors import UserError
-from tonesieve.extraction.lines import find_lines, line_warnings, search_range_hz
+from tonesieve.extraction.tone_lines import find_lines, line_warnings, search_range_hz
 from tonesieve.extractors.pretrained.extractor import PretrainedExtractor
 from tonesieve.recordings.recording import from_array
 
