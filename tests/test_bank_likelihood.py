@@ -80,8 +80,8 @@ def test_a_block_is_predicted_as_its_sum_written_out(variance: float) -> None:
     expected = before * (1 - GATING_INTERVAL / WEIGHT_MEMORY) - loss
     fixed = offsets == 0
     np.testing.assert_allclose(state.log_weight[fixed], expected[fixed], rtol=1e-12)
-    # To second order in the turn within a block.
-    np.testing.assert_allclose(state.log_weight, expected, atol=0.03)
+    # To second order in the turn within a block, of 0.16 rad at most.
+    np.testing.assert_allclose(state.log_weight, expected, rtol=0.02)
     # And the tone of the mixture against none.
     turned = turned[:, [3]] * np.exp(1j * offsets[:, None] * (0.5 * (GATING_INTERVAL + 1) - 4))
     mean = state.weight @ turned
@@ -104,7 +104,9 @@ def test_low_passed_noise_restarts_no_long_filter() -> None:
     _, banks = group.run_bank(samples, group.initial_state(n_streams).banks)
     ages = np.stack([unpack(bank, 1).filter_age for bank in banks])
     for memory in (900.0, 3500.0):
-        assert (ages[:, FIXED_MEMORIES.index(memory)] == n).mean() > 0.9
+        # None once the noise is known, and few before.
+        assert (ages[:, FIXED_MEMORIES.index(memory)] > 0.75 * n).all()
+        assert (ages[:, FIXED_MEMORIES.index(memory)] == n).mean() > 0.6
 
 
 # The line search.
@@ -165,7 +167,8 @@ def test_a_line_at_the_edge_of_the_range_is_not_taken(part: float) -> None:
     offset = np.sign(part) * 0.8 * model.max_offset[0]
     state.search_blocks[0] = blocks_of(np.exp(1j * offset * np.arange(n)), 0.1)
     line_search._search(state, model, 0, N_SEARCH_BLOCKS)
-    assert state.found[0, 0] == pytest.approx(offset, abs=1e-4)
+    # To what a parabola through three places differs by from the main lobe.
+    assert state.found[0, 0] == pytest.approx(offset, abs=0.05 * np.pi / n)
 
 
 @pytest.mark.parametrize("offset", [-0.017, 0.021])

@@ -19,7 +19,7 @@ from tonesieve.signals.line_detection import (
 RATE_HZ, HZ = 500.0, 50.0
 
 
-def tested(
+def detected(
     samples: np.ndarray, within_hz: float = 1.0, *, search: bool = True
 ) -> tuple[LineDetection, Neighbour | None]:
     made = Baseband(HZ, RATE_HZ, within_hz)
@@ -69,7 +69,7 @@ def test_a_tone_is_found(snr_db: float, offset_hz: float) -> None:
     rng = np.random.default_rng(2)
     tone = np.cos(2 * np.pi * (HZ + offset_hz) * t)
     samples = tone + rng.normal(size=len(t)) * np.sqrt(0.5 / 10 ** (snr_db / 10))
-    found, neighbour = tested(samples)
+    found, neighbour = detected(samples)
     assert found.status == "found"
     assert found.p_value < 1e-6
     assert neighbour is None
@@ -79,7 +79,7 @@ def test_a_burst_is_found_in_its_time() -> None:
     t = times(64)
     samples = np.random.default_rng(3).normal(size=len(t))
     samples += 0.4 * np.cos(2 * np.pi * HZ * t) * ((t > 32) & (t < 40))
-    found, _ = tested(samples, search=False)
+    found, _ = detected(samples, search=False)
     assert found.status == "found"
     assert found.start_s >= 24 and found.stop_s <= 48  # noqa: PT018
 
@@ -91,7 +91,7 @@ def test_a_rhythm_as_broad_as_a_tenth_of_its_frequency_is_found() -> None:
     smooth = scipy.ndimage.gaussian_filter1d(parts, RATE_HZ / (2 * np.pi * 1.5), axis=1)
     smooth /= smooth.std()
     rhythm = smooth[0] * np.cos(2 * np.pi * HZ * t) + smooth[1] * np.sin(2 * np.pi * HZ * t)
-    found, _ = tested(0.5 * rhythm + rng.normal(size=len(t)), 5.0, search=False)
+    found, _ = detected(0.5 * rhythm + rng.normal(size=len(t)), 5.0, search=False)
     assert found.status == "found"
     assert found.bandwidth_hz > 1.0
 
@@ -100,7 +100,7 @@ def test_a_stronger_neighbour_is_reported_with_its_level() -> None:
     t = times(60)
     rng = np.random.default_rng(5)
     tone, near = np.cos(2 * np.pi * HZ * t), 10 * np.cos(2 * np.pi * 50.65 * t + 1)
-    found, neighbour = tested(tone + near + rng.normal(size=len(t)))
+    found, neighbour = detected(tone + near + rng.normal(size=len(t)))
     assert found.status == "found"
     assert neighbour is not None
     assert neighbour.offset_hz == pytest.approx(0.65, abs=0.001)
@@ -111,14 +111,14 @@ def test_a_stronger_neighbour_is_reported_with_its_level() -> None:
 def test_a_weaker_neighbour_is_not_reported() -> None:
     t = times(60)
     samples = np.cos(2 * np.pi * HZ * t) + 0.7 * np.cos(2 * np.pi * 51.5 * t)
-    _, neighbour = tested(samples + np.random.default_rng(6).normal(size=len(t)))
+    _, neighbour = detected(samples + np.random.default_rng(6).normal(size=len(t)))
     assert neighbour is None
 
 
 def test_a_line_beside_the_range_is_no_tone() -> None:
     t = times(60)
     samples = 30 * np.cos(2 * np.pi * 51.3 * t) + np.random.default_rng(7).normal(size=len(t))
-    found, neighbour = tested(samples)
+    found, neighbour = detected(samples)
     assert found.status != "found"
     assert neighbour is not None
     assert neighbour.level_db > 40
@@ -126,15 +126,15 @@ def test_a_line_beside_the_range_is_no_tone() -> None:
 
 def test_nothing_at_all() -> None:
     for samples in (np.zeros(5000), np.full(5000, np.nan), np.zeros(2)):
-        found, neighbour = tested(samples)
+        found, neighbour = detected(samples)
         assert (found.status, found.p_value, neighbour) == ("nothing", 1.0, None)
 
 
 def test_scale_and_level_change_nothing() -> None:
     t = times(30)
     samples = np.random.default_rng(8).normal(size=len(t)) + 0.1 * np.cos(2 * np.pi * HZ * t)
-    one, _ = tested(samples)
-    other, _ = tested(1e-9 * samples + 1e-6)
+    one, _ = detected(samples)
+    other, _ = detected(1e-9 * samples + 1e-6)
     assert other.p_value == pytest.approx(one.p_value, rel=1e-4)
     assert other.status == one.status
 
@@ -147,7 +147,7 @@ def test_false_alarms_after_the_search_are_as_rare_as_stated(kind: str, duration
     rng = np.random.default_rng(9)
     within_hz = max(1.0, 3 / duration_s)
     status = [
-        tested(noise(kind, int(duration_s * RATE_HZ), rng), within_hz)[0].status
+        detected(noise(kind, int(duration_s * RATE_HZ), rng), within_hz)[0].status
         for _ in range(n_runs)
     ]
     # Binomial bounds: exceeded with a probability of 0.001 at the stated rates.
