@@ -39,12 +39,12 @@ examples: $(STAMP)  ## compute the three worked examples; write their page
 own-noise: $(STAMP)  ## write the page on training in a recording's noise, from the stored results
 	$(BIN)/python docs/own_noise.py
 
-pretrained: $(STAMP)  ## evaluate the pretrained extractor (five minutes; twenty the first time); write its model card
+pretrained: $(STAMP)  ## evaluate the pretrained extractor (an hour with the filters, whose results are kept); write its model card
 	$(BIN)/python docs/pretrained.py evaluate
 	$(BIN)/python docs/pretrained.py real
 	$(BIN)/python docs/tables.py
 
-kinds: $(STAMP)  ## measure the default extractor on twelve kinds of recordings (three minutes)
+kinds: $(STAMP)  ## measure the default extractor on twelve kinds of recordings (three minutes); write its page
 	$(BIN)/python docs/kinds.py
 
 bench: $(STAMP)  ## write the page of benchmarks and its figure from the stored results

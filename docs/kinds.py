@@ -1,11 +1,14 @@
 """Measure the default extractor on members of twelve kinds of recordings, beside simple tools.
 
-``PYTHONPATH=. python docs/kinds.py`` writes docs/results/kinds.json; ``--only KIND ...`` (a number
-or a name) leaves the other kinds away, ``--quick`` draws few members once, ``--out FILE`` writes
-elsewhere. A line a member: error of the tone (NMSE in dB) from the whole record and causal, that of
-the causal estimate's second half, how much worse each is than the best tool (positive: worse; a
-causal tool for the causal estimate), fractions inside the 90% bands, the tools' errors, and the
-metrics of the kind. The worked examples' rows are those of docs/results/examples.json.
+``PYTHONPATH=. python docs/kinds.py`` writes docs/results/kinds.json and docs/kinds.md; ``--only
+KIND ...`` (a number or a name) leaves the other kinds away, ``--quick`` draws few members once,
+``--out FILE`` writes results and page (FILE with the ending .md) elsewhere, ``--page`` writes the
+page from the kept results alone.
+
+A line a member: error of the tone (NMSE in dB) from the whole record and causal, that of the causal
+estimate's second half, how much worse each is than the best tool (positive: worse; a causal tool
+for the causal estimate), fractions inside the 90% bands, the tools' errors, and the metrics of the
+kind. The worked examples' rows are those of docs/results/examples.json.
 """
 
 from __future__ import annotations
@@ -13,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,12 @@ import kinds_courses  # enters members
 import kinds_disturbances  # enters members
 import kinds_impulses  # enters members
 import kinds_metrics as metrics
+import kinds_page as parts
 import kinds_records  # enters members
 import numpy as np
 from kinds_members import ENTRIES, KINDS, Entry, Member
 from kinds_rivals import RIVALS, known_course
+from markdown import render
 
 import tonesieve
 from tonesieve.util.files import write_text
@@ -32,18 +36,19 @@ from tonesieve.util.files import write_text
 MAKERS = (kinds_courses, kinds_disturbances, kinds_impulses, kinds_records)
 RESULTS = Path(__file__).parent / "results"
 KEPT, EXAMPLES = RESULTS / "kinds.json", RESULTS / "examples.json"
+PAGE = RESULTS.parent / "kinds.md"
 WAYS = ("whole", "causal")
 # Rivals whose damage and own metrics are kept too.
 COMPARED = ("tracker", "notch", "FIR notch", "spectrum interpolation", "least squares")
-# What a result may state of its tones beside the tones themselves.
-STATED = ("verdict", "verdicts", "warnings")
+# What is kept of a tone's line.
+STATED = ("status", "p_value", "line_hz", "stronger_line_hz")
 
 
 def evaluate(member: Member) -> dict[str, Any]:
     """All metrics of one member, by way and by rival."""
     row: dict[str, Any] = {}
     given = {}
-    if member.within_hz is not None and "within_hz" in signature(tonesieve.pull).parameters:
+    if member.within_hz is not None:
         given["within_hz"] = member.within_hz
     for way in WAYS:
         began = time.perf_counter()
@@ -88,18 +93,10 @@ def gap_db(row: dict[str, Any], way: str) -> float | None:
     return row[way]["nmse_db"] - min(errors)
 
 
-def stated(result: Any) -> dict[str, Any]:
-    """What the result itself says of its tones, where it does."""
-    found = {name: getattr(result, name, None) for name in STATED}
-    return {name: _plain(value) for name, value in found.items() if value is not None}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    return value if isinstance(value, int | float | str | bool) else str(value)
+def stated(result: Any) -> dict[str, list[Any]]:
+    """What the result states of its tones."""
+    lines = [line.metrics() for line in result.lines]
+    return {key: [line[key] for line in lines] for key in STATED}
 
 
 def results(only: list[str], *, quick: bool) -> list[dict[str, Any]]:
@@ -239,13 +236,33 @@ def as_text(kept: dict[str, Any]) -> str:
     return "{" + ",\n".join(parts) + "}\n"
 
 
+def page(kept: dict[str, Any] | None = None) -> str:
+    """Fill the template with the kept results."""
+    kept = json.loads(KEPT.read_text(encoding="utf-8")) if kept is None else kept
+    return render(
+        "kinds",
+        n_records=len(kept["records"]),
+        quick=kept["quick"],
+        least=f"{100 * parts.LEAST_COVERED:.0f}",
+        overview=parts.overview(kept),
+        goals=parts.goals(kept),
+        examples=parts.examples_table(kept),
+        sections=parts.sections(kept),
+    )
+
+
 def main() -> None:
-    """Measure and keep."""
+    """Measure and keep, then write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="+", default=[], metavar="KIND", help="numbers or names")
     parser.add_argument("--quick", action="store_true", help="few members, drawn once")
     parser.add_argument("--out", type=Path, default=KEPT, help="where the results are written")
+    parser.add_argument("--page", action="store_true", help="write the page alone")
     words = parser.parse_args()
+    if words.page:
+        kept = json.loads(words.out.read_text(encoding="utf-8"))
+        write_text(page_of(words.out), page(kept))
+        return
     tonesieve.pull(np.sin(np.arange(500.0)), 100.0, 10.0)  # compiles
     rows = results(words.only, quick=words.quick)
     kept = {
@@ -259,6 +276,12 @@ def main() -> None:
     for one in kept["worked_examples"]:
         print(_rounded(one))
     write_text(words.out, as_text(_rounded(kept)))
+    write_text(page_of(words.out), page(_rounded(kept)))
+
+
+def page_of(results: Path) -> Path:
+    """Where the page of these results is written."""
+    return PAGE if results.resolve() == KEPT.resolve() else results.with_suffix(".md")
 
 
 if __name__ == "__main__":

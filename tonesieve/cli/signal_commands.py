@@ -37,7 +37,8 @@ Within = Annotated[
     typer.Option(
         "--within",
         metavar="HZ",
-        help="Largest offset of a tone from its nominal frequency (default: 3.5% of it).",
+        help="Largest offset of a tone from its nominal frequency in Hz, at most a quarter of the "
+        "frequency (default: 3.5% of it; in recordings at least 3 over the duration).",
     ),
 ]
 
@@ -91,7 +92,8 @@ def extract(
 ) -> None:
     """Extract tones from a recording.
 
-    The output has the format, rate and length of the recording.
+    The output has the format, rate and length of the recording. For each tone it is stated whether
+    it was found, and at which frequency.
     """
     result = tonesieve.extract(
         recording,
@@ -189,11 +191,9 @@ def pretrain(
     seed: Annotated[int, typer.Option(help="Seed of the initial weights and all batches.")] = 0,
     steps: Annotated[
         int,
-        typer.Option(
-            help="Number of training batches; 5000 take three quarters of an hour on two cores."
-        ),
-    ] = 5000,
-    hidden: Annotated[int, typer.Option(help="Hidden size of the recurrent network.")] = 48,
+        typer.Option(help="Number of training batches; 2500 take an hour on two cores."),
+    ] = 2500,
+    hidden: Annotated[int, typer.Option(help="Hidden size of the recurrent network.")] = 64,
     device: Annotated[str, typer.Option(metavar="cpu|cuda", help="Device to train on.")] = "cpu",
     force: Annotated[
         bool,

@@ -78,8 +78,8 @@ def extract(
         The pretrained extractor (with a look-ahead of 2 s: ``pretrained:ahead_s=2``), a filter by
         its name, or a run directory.
     within_hz : float, optional
-        Largest offset of a tone from its nominal frequency in Hz, in which its line is searched; by
-        default 3.5% of the frequency.
+        Largest offset of a tone from its nominal frequency in Hz, in which its line is searched; at
+        most a quarter of the frequency. By default 3.5% of it, but at least 3 over the duration.
     causal : bool, default=False
         Whether an estimate rests on no later sample than its own; otherwise the whole recording
         serves.
@@ -111,14 +111,35 @@ def extract(
     Returns
     -------
     dict
-        Metrics of the recording and its tones, and warnings; also written beside the output as
-        JSON.
+        Metrics of the recording, its ``channels`` and ``tones``, and ``warnings``; also written
+        beside the output as JSON. See Notes.
 
     Raises
     ------
     UserError
         If the recording cannot be read, does not suit the extractor or the frequencies, or the
         output exists.
+
+    Notes
+    -----
+    Keys of each of ``tones``, one a channel and tone (a test of the whole recording, also with
+    ``causal``):
+
+    - ``column``, ``hz``: its column, and its nominal frequency.
+    - ``status``: ``found``, ``doubtful`` or ``nothing``. In noise alone ``found`` has a probability
+      of 0.01, ``found`` or ``doubtful`` one of 0.2.
+    - ``p_value``: probability of such a power in noise alone, corrected for all that was tested.
+    - ``within_hz``: half-width of the range that was searched.
+    - ``line_hz``, ``line_range_hz``: mean frequency of its line, and the lowest and highest; None
+      where there is none.
+    - ``stronger_line_hz``, ``stronger_line_db``: a stronger line beside it, and its power over the
+      tone's; None where there is none.
+    - ``amplitude``, ``followed_hz``, ``lowest_hz``, ``highest_hz``: of the estimated tone the mean
+      amplitude, and the frequency's mean and range, weighted by power.
+    - ``band_hz``, ``recording_power_in_band``, ``residual_power_in_band``, ``reduction_db``: power
+      near the tone before and after.
+    - ``tone_power``, ``outside_band_share``: power of the estimated tone, and the fraction of it
+      outside that band.
 
     Examples
     --------
@@ -188,8 +209,8 @@ def pull(
         The pretrained extractor (with a look-ahead of 2 s: ``pretrained:ahead_s=2``), a filter by
         its name, or a run directory.
     within_hz : float, optional
-        Largest offset of a tone from its nominal frequency in Hz, in which its line is searched; by
-        default 3.5% of the frequency.
+        Largest offset of a tone from its nominal frequency in Hz, in which its line is searched; at
+        most a quarter of the frequency. By default 3.5% of it, but at least 3 over the duration.
     causal : bool, default=False
         Whether an estimate rests on no later sample than its own; otherwise all samples serve.
 

@@ -248,16 +248,20 @@ def line_warnings(lines: Sequence[Sequence[ToneLine]], channels: Sequence[str]) 
             if line.detection.status == "nothing":
                 warnings.append(
                     f"{head}: no tone stands out of the noise within {line.within_hz:.3g} Hz "
-                    f"(p = {line.detection.p_value:.2g})"
+                    f"(p = {line.detection.p_value:.2g}); the estimate may be noise"
                 )
             elif line.detection.status == "doubtful":
-                warnings.append(f"{head}: a tone is doubtful (p = {line.detection.p_value:.2g})")
+                warnings.append(
+                    f"{head}: it is doubtful whether a tone is there "
+                    f"(p = {line.detection.p_value:.2g})"
+                )
             else:
                 warnings += _off_name(line, head) + _lost(line, head)
             if line.neighbour is not None:
                 warnings.append(
                     f"{head}: a line at {line.hz + line.neighbour.offset_hz:.6g} Hz is "
-                    f"{line.neighbour.level_db:.0f} dB stronger; --within limits the search"
+                    f"{line.neighbour.level_db:.0f} dB stronger; if it is the wanted one, "
+                    "name it by --hz"
                 )
     return warnings
 
@@ -270,7 +274,10 @@ def _off_name(line: ToneLine, head: str) -> list[str]:
         return []
     low, high = line.hz + offsets.min(), line.hz + offsets.max()
     where = f"{low:.6g} Hz" if high - low < 1e-4 * line.hz else f"{low:.6g} to {high:.6g} Hz"
-    return [f"{head}: the tone was found at {where}, within {line.within_hz:.3g} Hz of its name"]
+    return [
+        f"{head}: the tone was found at {where}; searched were {line.within_hz:.3g} Hz on both "
+        "sides (--within)"
+    ]
 
 
 def _lost(line: ToneLine, head: str) -> list[str]:

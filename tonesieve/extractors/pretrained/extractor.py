@@ -86,8 +86,8 @@ class PretrainedExtractor(ToneFilter):
     Sixteen Kalman filters of different memories, six of which track the frequency, filter the
     samples, which are whitened and freed of impulses. A gating network, trained once on a wide
     family of signals (`signals.scenes`), weights them by their recent performance. In gaps the
-    tone continues. Tones less than three octaves apart are estimated jointly. Slow tones are
-    first decimated to a dozen steps a period.
+    tone continues. Tones less than three octaves apart are estimated jointly. All but the fastest
+    tones are first decimated to 6 to 12 steps a period.
 
     Parameters
     ----------

@@ -68,7 +68,7 @@ def pretrain(
 ) -> dict[str, Any]:
     """Train the gating network of the pretrained extractor from scratch, and write its weights.
 
-    It takes 45 minutes on two cores. An interrupted training resumes by the same call, and ends
+    It takes an hour on two cores. An interrupted training resumes by the same call, and ends
     with the weights that it would have had without the interruption. On a CPU the weights are the
     same to the last bit, as long as the versions of the package and of PyTorch are.
 
