@@ -19,7 +19,7 @@ from tonesieve.commands.train_on_recording import FILE, prepare, store
 from tonesieve.config.config import DataSettings, with_background
 from tonesieve.errors import UserError
 from tonesieve.evaluation import injection, injection_scores
-from tonesieve.extraction.lines import find_lines
+from tonesieve.extraction.tone_lines import find_lines
 from tonesieve.extractors.pretrained.extractor import PretrainedExtractor
 from tonesieve.extractors.pretrained.smoother import smooth_blocks
 from tonesieve.recordings.recording import from_array

@@ -13,8 +13,8 @@ from jaxtyping import Float
 from tonesieve.commands.line_stream import SAVE_EVERY_S, LslSource, open_byte_source, run_stream
 from tonesieve.config.presets import PRETRAINED
 from tonesieve.errors import UserError
-from tonesieve.extraction.lines import ToneLine
 from tonesieve.extraction.options import ExtractOptions
+from tonesieve.extraction.tone_lines import ToneLine
 from tonesieve.extractors.source import (
     Source,
     SourceFactory,

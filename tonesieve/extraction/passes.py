@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from tonesieve.errors import UserError
-from tonesieve.extraction.lines import ToneLine
+from tonesieve.extraction.tone_lines import ToneLine
 from tonesieve.extractors.input_scaling import InputScaling
 from tonesieve.extractors.protocol import BlockSmoother, Extractor, ToneBlock
 from tonesieve.extractors.source import Source
@@ -58,8 +58,8 @@ def run_over_recording(
 ) -> ExtractedTones:
     """Extract every tone of the source, and its band where the extractor gives one.
 
-    ``lines`` are those of every channel and tone. ``scratch`` is a folder for what does not fit into memory; ``on_samples`` is called with the
-    number of samples done, of `n_steps`.
+    ``lines`` are those of every channel and tone. ``scratch`` is a folder for what does not fit
+    into memory; ``on_samples`` is called with the number of samples done, of `n_steps`.
     """
     n_columns = len(recording.channels) * len(source.frequencies_hz)
     tones, band = Spool(n_columns, scratch), None

@@ -15,9 +15,9 @@ import numpy as np
 from jaxtyping import Float
 
 from tonesieve.errors import UserError
-from tonesieve.extraction.lines import ToneLine, find_lines, line_warnings
 from tonesieve.extraction.options import ExtractOptions
 from tonesieve.extraction.passes import delay_of, n_steps, run_over_recording
+from tonesieve.extraction.tone_lines import ToneLine, find_lines, line_warnings
 from tonesieve.extraction.tone_parameters import ToneParameters
 from tonesieve.extractors.source import Source, SourceFactory, choose_tones
 from tonesieve.extractors.source import (

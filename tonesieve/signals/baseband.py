@@ -29,7 +29,7 @@ PASS = 2.5
 MIN_WEIGHT = 0.02
 # Guard: normal matrices of steps in gaps are singular; and sums that cancel are not quite 0.
 _RIDGE, _ROUNDING = 1e-12, 1e-12
-# Chosen: floats of an update's buffers; longer blocks are divided.
+# Chosen: steps of an update's buffers; longer blocks are divided.
 MAX_STEPS_AT_ONCE = 4096
 
 
@@ -108,7 +108,7 @@ class Baseband:
             self._append(np.asarray(samples[:, start : start + size], dtype=float))
 
     def finish(self) -> tuple[Complex[np.ndarray, "C N"], Float[np.ndarray, "C N"]]:
-        """Steps (C, N) up to the last sample, and their weights (C, N).
+        """Return the steps (C, N) up to the last sample, and their weights (C, N).
 
         A weight is the precision of a step over that of one with all its samples, 0 in gaps.
         Nothing may be updated afterwards. `shifts_s` is then known, too.

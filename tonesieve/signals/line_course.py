@@ -8,16 +8,19 @@ N steps of a baseband, J blocks of steps, T any times.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Complex, Float
 
+from tonesieve.signals.baseband import PASS
 from tonesieve.signals.line_search import LineSearch
 
 # Chosen: a line is found at this bound of its probability in noise.
 FOUND_P = 0.01
+# Derived: efficiency of a median against a mean, for exponential variables.
+FLOOR_EFFICIENCY = 0.48
 # Guard: the fewest steps in which a line is searched.
 MIN_STEPS = 8
 
@@ -77,7 +80,7 @@ class LineCourse:
         return np.asarray(at_steps[below] + cycles * self.step_s)
 
     def lost_s(self) -> list[tuple[float, float]]:
-        """Stretches (start, end), in s, in which the line is lost."""
+        """Return stretches (start, end), in s, in which the line is lost."""
         edges = np.flatnonzero(np.diff(np.concatenate([[False], ~self.is_on, [False]]).astype(int)))
         return [
             (float(a) * self.step_s, float(b) * self.step_s)
@@ -126,9 +129,12 @@ def find_course(
     ridge = line.ridge(within_hz)
     candidates = [line.nominal(), line.constant(ridge), line.course(ridge)]
     score = max(ridge.score, candidates[0].score) - np.log(2.0)
-    p_value = float(np.exp(-max(score, 0.0)))
+    # As the tail of an F distribution, whose denominator is the estimated floor, to an exponential.
+    freedom = max(FLOOR_EFFICIENCY * 2 * PASS * within_hz * n * step_s - 3, 1.0)
+    score = freedom * np.log1p(max(score, 0.0) / freedom)
+    p_value = float(np.exp(-score))
     if p_value > FOUND_P:
-        return nothing.__class__(**{**nothing.__dict__, "p_value": p_value})
+        return replace(nothing, p_value=p_value)
     best = max(candidates, key=lambda candidate: candidate.score)  # the first of equal ones
     best = line.at_nominal_beside(best, ridge) or best
     return LineCourse(step_s, within_hz, best.hz, best.kind, True, p_value, best.is_on, best.std_hz)

@@ -66,7 +66,7 @@ class LineDetection:
 class Neighbour(NamedTuple):
     """A line near the tone and stronger.
 
-    Attributes
+    Parameters
     ----------
     offset_hz : float
         Its frequency minus the tone's nominal frequency.

@@ -20,8 +20,13 @@ from tonesieve.signals.ridge import Ridge, best_ridge, ridge_path, spectrogram, 
 BLOCKS_PER_WINDOW = 8
 # Chosen: blocks of a record in which a constant frequency is fitted.
 CONSTANT_BLOCKS = 64
+# Share of its time in the range from which on a line is no neighbour; chosen, not tuned: half would
+# take a chirp that leaves the range for one.
+OWN_SHARE = 0.05
 # Guard: lines beside the range that are removed before the search, at most; a removed line's score.
 MAX_NEIGHBOURS, NEIGHBOUR_SCORE = 4, 12.0
+# Guard: offset of a fitted constant frequency, in ranges, at most.
+MAX_OFFSET = 1.05
 # Guard: error of a subtracted line beside gaps, over its amplitude, and steps that it reaches.
 EDGE_ERROR, EDGE_STEPS = 1.0, 11
 # Guard: distance, in inverse windows, from which on two lines are apart.
@@ -32,6 +37,22 @@ COURSE_COST = 2.0
 
 @dataclass(frozen=True)
 class Candidate:
+    """A frequency of a line over time, and its evidence.
+
+    Parameters
+    ----------
+    kind : {"nominal", "constant", "course"}
+        At its nominal frequency, beside it, or moving.
+    hz : ndarray, shape (N,)
+        Offset from the nominal frequency.
+    score : float
+        Logarithm of the evidence over noise alone, less the cost of the parameters.
+    is_on : ndarray, shape (N,)
+        Whether the line is there.
+    std_hz : ndarray, shape (N,)
+        Standard error of ``hz``.
+    """
+
     kind: Literal["nominal", "constant", "course"]
     hz: np.ndarray
     score: float
@@ -40,7 +61,23 @@ class Candidate:
 
 
 class LineSearch:
-    """The line in one baseband, its noise of density 1."""
+    """The line in one baseband, its noise brought to density 1.
+
+    Parameters
+    ----------
+    phasors : ndarray, shape (N,)
+        Baseband.
+    weights : ndarray, shape (N,)
+        Its weights.
+    shifts_s : ndarray, shape (N,)
+        `Baseband.shifts_s`.
+    step_s : float
+        Time between two steps.
+    within_hz : float
+        The baseband's range.
+    without_neighbours : bool
+        Whether lines beside the range are subtracted.
+    """
 
     def __init__(
         self, phasors: np.ndarray, weights: np.ndarray, shifts_s: np.ndarray, step_s: float,
@@ -74,7 +111,8 @@ class LineSearch:
         for hz in starts:
             smooth, block = self._smoothed(np.full(self.n, hz), self.n // CONSTANT_BLOCKS, True)
             fitted, std_hz = self.frequency(smooth, block)
-            fitted = fitted if abs(fitted[0]) <= self.within_hz * 1.05 else np.full(self.n, hz)
+            offset = float(np.mean(fitted))
+            fitted = np.full(self.n, offset if abs(offset) <= MAX_OFFSET * self.within_hz else hz)
             made.append(self._candidate("constant", fitted, self._place_cost, std_hz))
         return max(made, key=lambda candidate: candidate.score)
 
@@ -82,6 +120,9 @@ class LineSearch:
         """The ridge, with its phase smoothed."""
         smooth, block = self.refined(ridge)
         hz, std_hz = self.frequency(smooth, block)
+        if smooth.order == 2 and np.isinf(smooth.time_blocks):  # a straight phase
+            constant = np.full(self.n, float(np.mean(hz)))
+            return self._candidate("constant", constant, self._place_cost, std_hz)
         cost = self._place_cost + smooth.cost + COURSE_COST
         return self._candidate("course", hz, cost, std_hz)
 
@@ -101,7 +142,7 @@ class LineSearch:
         return float(np.log(1 + 4 * self.within_hz * self.n * self.step_s))
 
     def phase(self, hz: np.ndarray) -> np.ndarray:
-        """Radians by step, where its samples have their centre."""
+        """Return radians by step, where its samples have their centre."""
         cycles = np.concatenate([[0.0], np.cumsum((hz[1:] + hz[:-1]) / 2)]) * self.step_s
         cycles += hz * self.shifts_s
         return np.asarray(2 * np.pi * cycles)
@@ -164,7 +205,8 @@ class LineSearch:
             ridge = self.ridge(limit_hz)
             if ridge.score < NEIGHBOUR_SCORE or not ridge.is_on.any():
                 return i > 0
-            if np.median(np.abs(ridge.hz[ridge.is_on])) <= self.within_hz:
+            # A line that is in the range for a while is the one that is searched.
+            if np.mean(np.abs(ridge.hz[ridge.is_on]) <= self.within_hz) > OWN_SHARE:
                 return i > 0
             self.subtract(ridge)
         return True

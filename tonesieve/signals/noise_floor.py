@@ -55,7 +55,20 @@ class NoiseFloor:
 
 
 def baseband_gain(step_s: float, within_hz: float) -> Float[np.ndarray, "2 G"]:
-    """Squared gain of `Baseband`'s window at offsets, over ``within_hz``, up to the Nyquist one."""
+    """Squared gain of a baseband's window, up to its Nyquist frequency.
+
+    Parameters
+    ----------
+    step_s : float
+        Time between two steps.
+    within_hz : float
+        The baseband's range.
+
+    Returns
+    -------
+    ndarray, shape (2, G)
+        Offsets over ``within_hz``, and the squared gain there.
+    """
     fine = 64
     taps = np.kaiser(fine * N_STAGES + 1, BETA)[:-1]
     places = (np.arange(len(taps)) - len(taps) // 2) / fine * step_s
@@ -204,7 +217,11 @@ def level_weights(
     x = scipy.fft.fftfreq(LEVEL_WINDOW, step_s) / within_hz
     sides = [(s * x > LEVEL_FLANK) & (s * x <= PASS) for s in (-1, 1)]
     level = np.minimum(*(power[:, side].mean(axis=1) for side in sides))
-    if not np.any(level > 0):
+    # Where a window is cut off, a line leaks into the flanks.
+    centres = hop * np.arange(n_frames)
+    covered = np.convolve(weights > 0, np.ones(LEVEL_WINDOW))[LEVEL_WINDOW // 2 :][centres]
+    is_whole = covered > LEVEL_WINDOW - 0.5
+    if not np.any(level[is_whole] > 0):
         return weights
-    excess = level / np.median(level[level > 0]) / LEVEL_RATIO
-    return weights / np.maximum(np.interp(np.arange(n), hop * np.arange(n_frames), excess), 1.0)
+    excess = level[is_whole] / np.median(level[is_whole]) / LEVEL_RATIO
+    return weights / np.maximum(np.interp(np.arange(n), centres[is_whole], excess), 1.0)

@@ -19,7 +19,7 @@ P. H. C. Eilers, B. D. Marx, Flexible smoothing with B-splines and penalties, St
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy
@@ -77,7 +77,7 @@ class SmoothPhase:
     information: float
 
     def slope(self, blocks: Float[np.ndarray, " S"]) -> Float[np.ndarray, " S"]:
-        """Radians a block at places in blocks; constant beyond both ends."""
+        """Return radians a block at places in blocks; constant beyond both ends."""
         places = np.clip(blocks, 0.0, self.n_blocks - 1.0)
         index, _, weights = _basis(places, self.spacing)
         slopes = sum(self.coefficients[index + i] * weights[i] for i in range(4))
@@ -126,7 +126,7 @@ def smooth_phase(
             value = smooth.value - (order - 2) * drift_cost
             if best is None or value > best.value:
                 cost = smooth.cost + (order - 2) * drift_cost
-                best = SmoothPhase(**{**smooth.__dict__, "value": value, "cost": cost})
+                best = replace(smooth, value=value, cost=cost)
             best_here = max(best_here, value)
             if value < best_here - MAX_LOSS:
                 break
@@ -135,7 +135,7 @@ def smooth_phase(
         value = smooth.value - (order - 2) * drift_cost
         if best is None or value >= best.value:
             cost = (order - 2) * drift_cost
-            best = SmoothPhase(**{**smooth.__dict__, "value": value, "cost": cost})
+            best = replace(smooth, value=value, cost=cost)
     assert best is not None
     return best
 

@@ -34,7 +34,7 @@ MIN_COVERAGE = 0.1
 class Spectrogram(NamedTuple):
     """Power over the noise's by frame and frequency.
 
-    Attributes
+    Parameters
     ----------
     power : ndarray, shape (J, K)
         NaN in gaps.
@@ -132,7 +132,18 @@ def spectrogram(
 
 
 def window_lengths(n_steps: int) -> list[int]:
-    """Window lengths of a search: powers of two, and the whole record."""
+    """Return the window lengths of a search: powers of two, and the whole record.
+
+    Parameters
+    ----------
+    n_steps : int
+        Length of the record, in steps.
+
+    Returns
+    -------
+    list of int
+        Lengths in steps.
+    """
     lengths = []
     window = MIN_WINDOW
     while window <= n_steps // 2:

@@ -40,8 +40,8 @@ STEPS_PER_PERIOD, MAX_FREQUENCY_RATIO = 6, 8
 # The largest frequency offset that a filter follows, over the nominal frequency, where the user
 # states none: the drifts of the pretraining family, 0.03 at most, lie inside. Chosen, not tuned.
 MAX_OFFSET_RATIO = RANGE_RATIO
-# Largest offset over the distance to the nearest other tone of the group; chosen, not tuned: neither
-# of two tones follows the other one's line.
+# Largest offset over the distance to the nearest other tone of the group; chosen, not tuned:
+# neither of two tones follows the other one's line.
 MAX_OFFSET_SPACING = 0.4
 # Guard: largest offset, rad a step, for which the kernels' series of sine and cosine are accurate.
 MAX_OFFSET_RAD = 0.2

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Complex, Float
 
+from tonesieve.extractors.pretrained.carriers import Carriers, Courses, make_carriers
 from tonesieve.extractors.pretrained.extractor import PhasorEstimate, PretrainedExtractor
 from tonesieve.extractors.pretrained.front_end import ToneGroup
 from tonesieve.extractors.pretrained.gate import GateOutput, by_stream, weighted_phasors
@@ -40,7 +41,6 @@ from tonesieve.kernels.kalman_bank.gating import MIN_VARIANCE, fuse_directions
 from tonesieve.kernels.kalman_bank.state import GATING_INTERVAL
 from tonesieve.kernels.simd import WIDTH
 from tonesieve.recordings.spool import Spool
-from tonesieve.signals.line_course import LineCourse
 
 # Guards, of memory: steps of a block at least, and blocks at most, between which states are kept.
 BLOCK, MAX_BLOCKS = 2**11, 2**9
@@ -48,7 +48,6 @@ BLOCK, MAX_BLOCKS = 2**11, 2**9
 DECIMATED_AT_ONCE = 2**16
 
 Read = Callable[[int, int], Float[np.ndarray, "B T"]]
-Courses = Sequence[Sequence[LineCourse]]  # of B streams, of K tones
 
 
 class _DirectionState(NamedTuple):
@@ -111,7 +110,16 @@ def smooth_blocks(
         Phasors and bands of the block, relative to the nominal frequencies.
     """
     groups = [
-        _Group(extractor, group, _course_phase(courses, tones), read, n_samples, n_streams, ahead)
+        # A look-ahead must not know where a line is going to be.
+        _Group(
+            extractor,
+            group,
+            make_carriers(None if ahead else courses, tones, extractor.rate_hz, group.factor),
+            read,
+            n_samples,
+            n_streams,
+            ahead,
+        )
         for tones, group in extractor.groups
     ]
     folder = Path(tempfile.gettempdir()) if scratch is None else scratch
@@ -144,24 +152,6 @@ def _report(on_samples: Callable[[int], None], i: int, n: int, n_samples: int, d
     on_samples((i * n_samples + done) // n)
 
 
-PhaseOf = Callable[[Float[np.ndarray, " T"]], Float[np.ndarray, "B T K"]]
-
-
-def _course_phase(courses: Courses | None, tones: Sequence[int]) -> PhaseOf | None:
-    """Phase of some tones' courses by the time in s, in rad; none where no line is off its name."""
-    if courses is None:
-        return None
-    chosen = [[stream[k] for k in tones] for stream in courses]
-    if all(course.kind == "nominal" for stream in chosen for course in stream):
-        return None
-
-    def phase_rad(t_s: Float[np.ndarray, " T"]) -> Float[np.ndarray, "B T K"]:
-        cycles = [[one.phase_cycles(t_s) for one in stream] for stream in chosen]
-        return 2 * np.pi * np.array(cycles).transpose(0, 2, 1)
-
-    return phase_rad
-
-
 class _Group:
     """A group of tones over a whole recording."""
 
@@ -169,15 +159,14 @@ class _Group:
         self,
         extractor: PretrainedExtractor,
         group: ToneGroup,
-        phase_of: PhaseOf | None,
+        carriers: Carriers | None,
         read: Read,
         n_samples: int,
         n_streams: int,
         ahead: int | None,
     ) -> None:
         self._gating, self._group, self._read = extractor.gating, group, read
-        self._phase_of, self._rate_hz = phase_of, extractor.rate_hz
-        self._n_samples, self._n_streams = n_samples, n_streams
+        self._carriers, self._n_samples, self._n_streams = carriers, n_samples, n_streams
         self._n_steps = n_samples // group.factor
         # Whole intervals, two at least; what is beyond the end is a gap.
         self._n_padded = max(2, -(-self._n_steps // GATING_INTERVAL)) * GATING_INTERVAL
@@ -238,26 +227,9 @@ class _Group:
             nearest = np.clip(nearest, 0, stop - start - 1)
             done = end
             at_samples = phasors[:, nearest]
-            if self._phase_of is not None:
-                phase_rad = self._phase_of(samples / self._rate_hz) - self._phase_at(0)
-                at_samples = at_samples * np.exp(1j * phase_rad)
+            if self._carriers is not None:
+                at_samples = at_samples * np.exp(1j * self._carriers.sample_phase(samples))
             yield PhasorEstimate(at_samples, band[:, nearest])
-
-    def _phase_at(self, step: int) -> Float[np.ndarray, "B 1 K"]:
-        """Phase of the courses at a step, in rad."""
-        assert self._phase_of is not None
-        return self._phase_of(np.array([((step + 1) * self._group.factor - 1) / self._rate_hz]))
-
-    def _course(
-        self, start: int, stop: int, *, backwards: bool = False
-    ) -> Float[np.ndarray, "B N K"] | None:
-        """Offsets of the carriers from the step before (in the order of the run) to each."""
-        if self._phase_of is None:
-            return None
-        steps = np.arange(start, stop + 1) if backwards else np.arange(start - 1, stop)
-        phase_rad = self._phase_of(((steps + 1) * self._group.factor - 1) / self._rate_hz)
-        offsets = np.diff(phase_rad, axis=1)
-        return offsets[:, ::-1] if backwards else offsets
 
     def _first_sample(self, step: int) -> int:
         """The first sample whose nearest step this is."""
@@ -297,9 +269,8 @@ class _Group:
     def _run_forwards(
         self, start: int, stop: int, state: _DirectionState
     ) -> tuple[_DirectionOutput, _DirectionState]:
-        output, banks = self._group.run_bank(
-            self._steps(start, stop), state.banks, course=self._course(start, stop)
-        )
+        course = None if self._carriers is None else self._carriers.offsets(start, stop)
+        output, banks = self._group.run_bank(self._steps(start, stop), state.banks, course=course)
         gate = self._gating.run(output, state.gate)
         after = _DirectionState(banks, _last(gate), output.phasors[:, -1:].copy(), state.end)
         return _DirectionOutput(output.phasors, gate), after
@@ -309,23 +280,18 @@ class _Group:
     ) -> tuple[_DirectionOutput, _DirectionState]:
         """The phasors at a step are those of the samples after it."""
         steps = np.ascontiguousarray(self._steps(start, stop)[:, ::-1])
-        output, banks = self._group.run_bank(
-            steps,
-            state.banks,
-            course=self._course(start, stop, backwards=True),
-            backwards=True,
-        )
-        course_rad = 0.0 if self._phase_of is None else self._course_rad(state.end - 1)
+        course: np.ndarray | None = None
+        course_rad: np.ndarray | float = 0.0
+        if self._carriers is not None:
+            course = self._carriers.offsets(start, stop, backwards=True)
+            course_rad = self._carriers.step_phase(state.end - 1)
+        output, banks = self._group.run_bank(steps, state.banks, course=course, backwards=True)
         output = self._group.to_forward_phasors(output, state.end, course_rad)
         gate = self._gating.run(output, state.gate)
         after = _DirectionState(banks, _last(gate), output.phasors[:, -1:].copy(), state.end)
         previous = np.concatenate([state.phasors, output.phasors[:, :-1]], axis=1)
         in_order = GateOutput(*(part[:, ::-1] for part in gate))
         return _DirectionOutput(previous[:, ::-1], in_order), after
-
-    def _course_rad(self, step: int) -> Float[np.ndarray, "B K"]:
-        """Phase of the courses from the first step to another."""
-        return (self._phase_at(step) - self._phase_at(0))[:, 0]
 
     def _fuse(
         self, start: int, stop: int, past: _DirectionOutput, future: _DirectionOutput

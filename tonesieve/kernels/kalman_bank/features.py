@@ -6,8 +6,9 @@ squared distance from the mixture over its variance. Per tone: age, rejected and
 AR order, SNR of the mixture, frequency, the DC gain of the whitening filter, whether there are
 several tones, the log-likelihood ratio of the tone to none over two windows, how much the rejected
 samples recur at one phase, the density of the noise at the tone over its variance, the statistic of
-the line search and the offset that it found, the samples that the noise model rests on. All are ratios or their logarithms, so that neither
-unit nor phase matters.
+the line search and the offset that it found, the samples that the noise model rests on. All are
+ratios or their logarithms, so that neither unit nor phase matters.
+
 Axes: K tones, M filters, F features, D = 2 K + 2 states of a filter.
 """
 

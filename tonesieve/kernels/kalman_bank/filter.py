@@ -93,9 +93,10 @@ def run_kalman_bank(
     """Filter samples (B, N), NaN in gaps, and update the states in ``buffers`` (B, S).
 
     ``course`` (B, N, K): offsets of the carriers from the nominal frequencies between each step and
-    the one before, rad a step; (B, 0, K) for none. ``parameters`` are the fields of `BankModel`. ``outputs``: phasors (B, N, K, 2, M) after every
-    step; features (B, R, K, F) and variances (B, R, K, M) at the ends of gating intervals, which
-    are where the age is a multiple of `GATING_INTERVAL`.
+    the one before, rad a step; (B, 0, K) for none. ``parameters`` are the fields of `BankModel`.
+    ``outputs``: phasors (B, N, K, 2, M) after every step; features (B, R, K, F) and variances
+    (B, R, K, M) at the ends of gating intervals, which are where the age is a multiple of
+    `GATING_INTERVAL`.
     """
     model = BankModel(*parameters)
     phasors, features, variances = outputs

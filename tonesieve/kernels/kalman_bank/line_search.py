@@ -2,8 +2,8 @@
 
 Whitened samples without the other tones, v[n] = nu[n] + (what the mixture predicts of tone k), are
 mixed down by the tone's carrier and summed over blocks of `SEARCH_BLOCK` steps. Every
-`SEARCH_INTERVAL` blocks a periodogram of the last blocks is evaluated over the offsets that a filter
-may follow, for two lengths:
+`SEARCH_INTERVAL` blocks a periodogram of the last blocks is evaluated over the offsets that a
+filter may follow, for two lengths:
 
     I(delta) = |sum_b s_b exp(-i delta b)|^2 / sum_b |s_b|^2
 
@@ -71,7 +71,7 @@ def update_search(state: BankState, model: BankModel) -> None:
 
 @njit(**BORROWING)
 def _transform(blocks: np.ndarray, n: int, offset: float) -> tuple[float, float]:
-    """The sum of the last n blocks, turned by ``offset`` (rad a step) to the latest one's middle."""
+    """The sum of the last n blocks, turned by an offset (rad a step) to the latest one's middle."""
     c, s = math.cos(SEARCH_BLOCK * offset), math.sin(SEARCH_BLOCK * offset)
     x, y, cosine, sine = 0.0, 0.0, 1.0, 0.0
     for i in range(n):

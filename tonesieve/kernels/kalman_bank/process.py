@@ -282,9 +282,9 @@ def runner_shapes(k: int, h: int, n_weights: int, n_features: int):  # type: ign
     gates = (3 * h + WIDTH - 1) // WIDTH
     outputs = (WIDTH + 2 + WIDTH - 1) // WIDTH
     return (
-        (HEADER,), (1, N_MEMORY), (1, N_STAGES, 2), (1, rejection_size(k)), (1, _bank_size(k)), (1, k, h),
-        (1, k, WIDTH), (1, k), (1, 2 * k), (1, 2 * k), (1,), (n_weights,), (k,), (k, 2), (k, 2),
-        (k,), (N_TABLE, WIDTH),
+        (HEADER,), (1, N_MEMORY), (1, N_STAGES, 2), (1, rejection_size(k)), (1, _bank_size(k)),
+        (1, k, h), (1, k, WIDTH), (1, k), (1, 2 * k), (1, 2 * k), (1,), (n_weights,), (k,), (k, 2),
+        (k, 2), (k,), (N_TABLE, WIDTH),
         (gates, n_features + 1, WIDTH), (gates, h + 1, WIDTH), (outputs, h + 1, WIDTH),
         (1, 1, k), (1, 1, k), (1, 1, k), (1, 1, 2 * k),
     )  # fmt: skip
@@ -304,13 +304,14 @@ def process_sample(buffer: np.ndarray, sample: float) -> None:
     process_block(
         buffer[SAMPLE : SAMPLE + 1].reshape(1, 1), start,
         (
-            runner.decimator, runner.sums, runner.rejection, runner.bank, runner.hidden, runner.weights,
-            runner.log_std, runner.phasor.view(np.complex128),
+            runner.decimator, runner.sums, runner.rejection, runner.bank, runner.hidden,
+            runner.weights, runner.log_std, runner.phasor.view(np.complex128),
             runner.rotation_sum.view(np.complex128), runner.peak,
         ),
         (
             runner.cic_weights, runner.freq_cycles, runner.gains, runner.gain_slope,
-            runner.max_offset, runner.table, runner.w_input, runner.w_hidden, runner.w_output, int(buffer[FACTOR]), buffer[DECAY],
+            runner.max_offset, runner.table, runner.w_input, runner.w_hidden, runner.w_output,
+            int(buffer[FACTOR]), buffer[DECAY],
         ),
         (phasors, runner.bands, runner.freq_offset),
     )  # fmt: skip

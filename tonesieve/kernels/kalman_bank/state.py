@@ -24,7 +24,7 @@ ORDER = 16  # highest order of the AR prewhitener; chosen, not tuned
 # to ten times, a level up to a hundred times the noise counts as usual.
 PRIOR_VAR_TONE, PRIOR_VAR_DC = 100.0, 1e4
 # Derived: the level counts as smooth over a radian of the lowest tone, so the prior variance of its
-# slope is that of the level times omega^2.
+# slope is that of the level times omega^2 (`_init_stream`).
 # Observed samples before the noise variance is trusted; chosen, not tuned.
 N_WARM_UP = 12.0
 # Steps of a block, between two runs of the gating network; chosen, not tuned: about a period.
@@ -113,8 +113,8 @@ def bank_shapes(n_tones: int):  # type: ignore[no-untyped-def]  # a tuple that N
     return (
         (WIDTH,), (WIDTH,), (WIDTH,), (WIDTH,), (WIDTH,), (d, WIDTH), (d, d, WIDTH),
         (k, WIDTH), (k, 2, WIDTH), (k, 2, WIDTH), (k, 2), (k,), (k, 4), (k, 2),
-        (k, 2, WIDTH), (k, 2), (k, 2), (k, 2), (k, 2, N_SEARCH_BLOCKS), (k, 2), (N_SCALARS,), (ORDER,), (ORDER,), (ORDER,),
-        (ORDER + 1,), (k, 2), (v, v),
+        (k, 2, WIDTH), (k, 2), (k, 2), (k, 2), (k, 2, N_SEARCH_BLOCKS), (k, 2), (N_SCALARS,),
+        (ORDER,), (ORDER,), (ORDER,), (ORDER + 1,), (k, 2), (v, v),
     )  # fmt: skip
 
 

@@ -62,8 +62,8 @@ from tonesieve.kernels.simd import WIDTH
 NOISE_MEMORY = 2000.0  # samples that the moments are averaged over; chosen, not tuned
 # What each coefficient must add to 2 log-likelihood; chosen, not tuned: twice Akaike's 2.
 ORDER_PENALTY = 4.0
-# White noise that is added to the moments, over the noise's density at the tones. Chosen, not tuned:
-# a tenth costs at most 0.4 dB of what whitening gains.
+# White noise that is added to the moments, over the noise's density at the tones. Chosen, not
+# tuned: a tenth costs at most 0.4 dB of what whitening gains.
 LOADING = 0.1
 # Guard: of the residual's power, at least this much is left unexplained.
 FLOOR = 1e-11

@@ -1,13 +1,14 @@
 """Training data of the gating network: the filter bank's output on scenes with known tones.
 
 A record is one tone of a scene, filtered forwards, and again forwards and backwards with the noise
-model of the first pass (`ToneGroup.warm_banks`), as a whole recording is. Causal weights
-of a gating interval count for the steps after it; weights of both directions, at a place between
-two intervals, for the steps about it. All is over the tone's rms. There is no PyTorch here, so that
-the processes that draw batches start sooner.
+model of the first pass (`ToneGroup.warm_banks`), as a whole recording is. Causal weights of a
+gating interval count for the steps after it; weights of both directions, at a place between two
+intervals, for the steps about it. All is over the tone's rms. There is no PyTorch here, so that the
+processes that draw batches start sooner.
 
-Axes: B records, D passes (forwards; forwards and backwards with the noise known), R gating intervals, F features, M filters, P
-points, N steps, K tones of a group; the axis of 2 before M, or last, is real and imaginary part.
+Axes: B records, D passes (forwards; forwards and backwards with the noise known), R gating
+intervals, F features, M filters, P points, N steps, K tones of a group; the axis of 2 before M, or
+last, is real and imaginary part.
 """
 
 from __future__ import annotations
@@ -117,8 +118,8 @@ def find_courses(
     """Phases of the courses that a search finds, from the first of some samples on, in rad."""
     phases = []
     ranges = group.max_offset / (2 * np.pi * group.factor)
-    for freq_cycles, within in zip(group.freq_cycles, ranges, strict=True):
-        within = min(default_within_hz(freq_cycles, samples.shape[1]), float(within))
+    for freq_cycles, largest in zip(group.freq_cycles, ranges, strict=True):
+        within = min(default_within_hz(freq_cycles, samples.shape[1]), float(largest))
         baseband = Baseband(freq_cycles, 1.0, within)
         baseband.update(samples)
         (phasors,), (weights,) = baseband.finish()

@@ -11,8 +11,8 @@ of the error (Koenker and Bassett 1978).
 
 Reference: R. Koenker, G. Bassett, Regression quantiles, Econometrica 46 (1978) 33-50.
 
-Axes: S tones in one pass, B records, D passes (`dataset`), R gating intervals, F features, M filters,
-W weights (M and that of silence), P points, H hidden.
+Axes: S tones in one pass, B records, D passes (`dataset`), R gating intervals, F features, M
+filters, W weights (M and that of silence), P points, H hidden.
 """
 
 from __future__ import annotations

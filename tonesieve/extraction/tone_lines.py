@@ -30,6 +30,12 @@ NEIGHBOUR_RATIO = 0.05
 # Largest range of the search over the distance to another tone; chosen, not tuned: none is taken
 # for the other.
 MAX_SPACING = 0.4
+# A tone that is lost for less than this part of a recording is not reported; chosen, not tuned.
+MIN_LOST = 0.05
+# A line that was found and reaches this part of its range is followed beyond it: in steps of this
+# factor. It is the same line if the median difference is within this part of the range. Chosen, not
+# tuned.
+EDGE, HOLD_STEP, SAME_LINE = 0.7, 2.5, 0.25
 
 
 class ToneLine(NamedTuple):
@@ -66,9 +72,12 @@ class ToneLine(NamedTuple):
             "line_range_hz": None,
             "stronger_line_hz": None,
             "stronger_line_db": None,
+            "lost_s": None,
         }
         if len(offsets):
             found["line_range_hz"] = [self.hz + float(f) for f in (offsets.min(), offsets.max())]
+        if self.course.found:
+            found["lost_s"] = sum(stop - start for start, stop in self.course.lost_s())
         if self.neighbour is not None:
             found["stronger_line_hz"] = self.hz + self.neighbour.offset_hz
             found["stronger_line_db"] = self.neighbour.level_db
@@ -145,32 +154,76 @@ def find_lines(
     ranges = search_range_hz(hz, within_hz, recording.duration_s)
     by_tone = []
     for k, (f, within) in enumerate(zip(hz, ranges, strict=True)):
-        by_tone.append(_lines_of(recording, f, within))
+        # A range that the user states is never left.
+        widest = MAX_RANGE_RATIO * f if within_hz is None else within
+        others = [MAX_SPACING * abs(f - g) for g in hz if g != f]
+        by_tone.append(_lines_of(recording, f, within, min([widest, *others])))
         on_samples((k + 1) * recording.n_samples // len(ranges))
     return [list(channel) for channel in zip(*by_tone, strict=True)]
 
 
-def _lines_of(recording: Recording, hz: float, within_hz: float) -> list[ToneLine]:
+def _lines_of(
+    recording: Recording, hz: float, within_hz: float, widest_hz: float
+) -> list[ToneLine]:
     """The line of one tone in each channel."""
-    n_channels, rate_hz = len(recording.channels), recording.rate_hz
+    courses = _courses_of(recording, hz, within_hz)
+    hold_hz = within_hz
+    while hold_hz < widest_hz and any(_leaves(course) for course in courses):
+        hold_hz = min(HOLD_STEP * hold_hz, widest_hz)
+        wider = _courses_of(recording, hz, hold_hz)
+        if not any(_continues(new, old) for new, old in zip(wider, courses, strict=True)):
+            break
+        courses = [
+            new if _continues(new, old) else old for new, old in zip(wider, courses, strict=True)
+        ]
     broad_hz = max(DETECTION_RATIO * hz, within_hz)
-    narrow = Baseband(hz, rate_hz, within_hz, n_channels)
-    broad = Baseband(hz, rate_hz, broad_hz, n_channels)
-    block = rows_in_block(n_channels)
-    for start in range(0, recording.n_samples, block):
-        samples = recording.read(start, min(start + block, recording.n_samples))
-        narrow.update(samples)
-        broad.update(samples)
-    (phasors, weights), (broad_phasors, broad_weights) = narrow.finish(), broad.finish()
+    near_hz = min(NEIGHBOUR_RATIO * hz, PASS * broad_hz)
+    broad = _baseband(recording, hz, broad_hz)
+    phasors, weights = broad.finish()
     lines = []
-    for c in range(n_channels):
-        course = find_course(phasors[c], weights[c], narrow.step_s, within_hz)
-        beside = broad_phasors[c], broad_weights[c], broad.step_s
-        detection = detect_line(*beside, broad_hz, course)
-        near_hz = min(NEIGHBOUR_RATIO * hz, PASS * broad_hz)
-        neighbour = stronger_neighbour(*beside, near_hz, course)
+    for c, course in enumerate(courses):
+        beside = phasors[c], weights[c], broad.step_s
+        detection = detect_line(*beside, broad_hz, course, broad.shifts_s[c])
+        neighbour = stronger_neighbour(*beside, near_hz, course, broad.shifts_s[c])
         lines.append(ToneLine(hz, within_hz, course, detection, neighbour))
     return lines
+
+
+def _baseband(recording: Recording, hz: float, within_hz: float) -> Baseband:
+    n, n_channels = recording.n_samples, len(recording.channels)
+    baseband, block = (
+        Baseband(hz, recording.rate_hz, within_hz, n_channels),
+        rows_in_block(n_channels),
+    )
+    for start in range(0, n, block):
+        baseband.update(recording.read(start, min(start + block, n)))
+    return baseband
+
+
+def _courses_of(recording: Recording, hz: float, within_hz: float) -> list[LineCourse]:
+    """Of each channel."""
+    baseband = _baseband(recording, hz, within_hz)
+    phasors, weights = baseband.finish()
+    shifts_s = baseband.shifts_s
+    return [
+        find_course(phasors[c], weights[c], baseband.step_s, within_hz, shifts_s[c])
+        for c in range(len(phasors))
+    ]
+
+
+def _leaves(course: LineCourse) -> bool:
+    """Whether a line that was found reaches the edge of its range."""
+    on_hz = np.abs(course.steps_hz[course.is_on])
+    return course.kind == "course" and bool(len(on_hz)) and on_hz.max() > EDGE * course.within_hz
+
+
+def _continues(wider: LineCourse, course: LineCourse) -> bool:
+    """Whether a course from a wider range is the same line, and there for longer."""
+    if not (_leaves(course) and wider.found and wider.is_on.mean() > course.is_on.mean()):
+        return False
+    t_s = course.step_s * np.flatnonzero(course.is_on)
+    difference = np.abs(wider.offset_hz(t_s) - course.offset_hz(t_s))
+    return bool(np.median(difference) < SAME_LINE * course.within_hz)
 
 
 def line_warnings(lines: Sequence[Sequence[ToneLine]], channels: Sequence[str]) -> list[str]:
@@ -202,8 +255,8 @@ def line_warnings(lines: Sequence[Sequence[ToneLine]], channels: Sequence[str]) 
                     f"{head}: it is doubtful whether a tone is there "
                     f"(p = {line.detection.p_value:.2g})"
                 )
-            elif line.course.kind != "nominal" and len(line.course.steps_hz):
-                warnings += _off_name(line, head)
+            else:
+                warnings += _off_name(line, head) + _lost(line, head)
             if line.neighbour is not None:
                 warnings.append(
                     f"{head}: a line at {line.hz + line.neighbour.offset_hz:.6g} Hz is "
@@ -224,4 +277,17 @@ def _off_name(line: ToneLine, head: str) -> list[str]:
     return [
         f"{head}: the tone was found at {where}; searched were {line.within_hz:.3g} Hz on both "
         "sides (--within)"
+    ]
+
+
+def _lost(line: ToneLine, head: str) -> list[str]:
+    """When a tone that is there is lost for a notable part of the time."""
+    stretches = line.course.lost_s()
+    total_s = sum(stop - start for start, stop in stretches)
+    if not line.course.found or total_s < MIN_LOST * len(line.course.steps_hz) * line.course.step_s:
+        return []
+    start, stop = max(stretches, key=lambda stretch: stretch[1] - stretch[0])
+    return [
+        f"{head}: the tone is off or lost for {total_s:.3g} s in all, longest from {start:.6g} to "
+        f"{stop:.6g} s"
     ]
