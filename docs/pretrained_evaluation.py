@@ -24,8 +24,8 @@ import pandas as pd
 
 from tonesieve.evaluation import benchmark
 from tonesieve.evaluation.baselines import wrap_extractor
-from tonesieve.extraction.tone_lines import find_lines
 from tonesieve.extraction.passes import run_over_recording
+from tonesieve.extraction.tone_lines import find_lines
 from tonesieve.extractors.filters.registry import build_filter
 from tonesieve.extractors.source import Source, make_source
 from tonesieve.extractors.streaming import Stream
