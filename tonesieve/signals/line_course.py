@@ -21,6 +21,9 @@ from tonesieve.signals.line_search import LineSearch
 FOUND_P = 0.01
 # Derived: efficiency of a median against a mean, for exponential variables.
 FLOOR_EFFICIENCY = 0.48
+# Numbers of segments of the test for a steady line, and its thresholds; derived: random phases
+# exceed them with a probability of 1e-3 at most, exp(-0.87 * 8) and exp(-0.6 * 16).
+STEADY = {8: 0.87, 16: 0.6}
 # Guard: the fewest steps in which a line is searched.
 MIN_STEPS = 8
 
@@ -49,6 +52,8 @@ class LineCourse:
         Whether the line is there at every step; False where it is lost, and in gaps.
     std_hz : ndarray, shape (N,)
         Standard error of ``steps_hz``, as far as white noise beside the line accounts for it.
+    phase_std_rad : float, default 0
+        Standard error of the phase of a course; 0 where the frequency is constant.
     """
 
     step_s: float
@@ -59,6 +64,7 @@ class LineCourse:
     p_value: float
     is_on: Bool[np.ndarray, " N"]
     std_hz: Float[np.ndarray, " N"]
+    phase_std_rad: float = 0.0
 
     def offset_hz(self, t_s: Float[np.ndarray, " T"]) -> Float[np.ndarray, " T"]:
         """Offset from the nominal frequency at times in s after the first sample."""
@@ -137,4 +143,45 @@ def find_course(
         return replace(nothing, p_value=p_value)
     best = max(candidates, key=lambda candidate: candidate.score)  # the first of equal ones
     best = line.at_nominal_beside(best, ridge) or best
-    return LineCourse(step_s, within_hz, best.hz, best.kind, True, p_value, best.is_on, best.std_hz)
+    if best.kind != "nominal" and is_steady(phasors, weights):
+        best = candidates[0]
+    return LineCourse(
+        step_s, within_hz, best.hz, best.kind, True, p_value, best.is_on, best.std_hz,
+        best.phase_std_rad,
+    )  # fmt: skip
+
+
+def is_steady(phasors: Complex[np.ndarray, " N"], weights: Float[np.ndarray, " N"]) -> bool:
+    """Test whether a steady line at the nominal frequency lasts for all of a record.
+
+    Amplitudes z of consecutive segments add up in phase: |sum z|^2 / (n sum |z|^2) is 1 for a line
+    that is steady, and exponentially distributed with mean 1 / n for random phases (a Rayleigh
+    test). Whatever drifts, comes or goes fails it, and whoever names a frequency exactly means the
+    line there, also beside a stronger one.
+
+    Parameters
+    ----------
+    phasors : ndarray, shape (N,)
+        Baseband of one channel, by `Baseband`.
+    weights : ndarray, shape (N,)
+        Weight of every step, 0 in gaps.
+
+    Returns
+    -------
+    bool
+        Whether it passes with any number of segments.
+    """
+    for n_segments, threshold in STEADY.items():
+        length = len(phasors) // n_segments
+        if length < MIN_STEPS:
+            continue
+        # A window, so that lines beside do not leak.
+        window = np.hanning(length + 2)[1:-1] * weights[: n_segments * length].reshape(-1, length)
+        rows = phasors[: n_segments * length].reshape(-1, length)
+        total = window.sum(axis=1)
+        if np.any(total <= 0):
+            continue
+        z = (window * rows).sum(axis=1) / total
+        if abs(z.sum()) ** 2 > threshold * n_segments * np.sum(np.abs(z) ** 2):
+            return True
+    return False

@@ -5,7 +5,7 @@ Axes: N steps of the baseband, J blocks of steps.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -58,6 +58,7 @@ class Candidate:
     score: float
     is_on: np.ndarray
     std_hz: np.ndarray
+    phase_std_rad: float = 0.0
 
 
 class LineSearch:
@@ -124,7 +125,8 @@ class LineSearch:
             constant = np.full(self.n, float(np.mean(hz)))
             return self._candidate("constant", constant, self._place_cost, std_hz)
         cost = self._place_cost + smooth.cost + COURSE_COST
-        return self._candidate("course", hz, cost, std_hz)
+        made = self._candidate("course", hz, cost, std_hz)
+        return replace(made, phase_std_rad=smooth.phase_std())
 
     def at_nominal_beside(self, found: Candidate, ridge: Ridge) -> Candidate | None:
         """A weaker line at the nominal frequency, apart from the one found: it takes precedence."""

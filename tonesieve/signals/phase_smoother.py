@@ -38,6 +38,8 @@ LEAST_INFORMATION = 1e-9
 # Derived: of the smoothers' equivalent kernels 1 / (1 + (omega tau)^2d), the integral of
 # omega^2 / (1 + (omega tau)^2d)^2 over frequency in Hz is this over tau^3; for d = 2 and 3.
 SLOPE_VARIANCE = {2: 0.0884, 3: 0.0833}
+# Derived: of the phase, the integral of 1 / (1 + (omega tau)^(2 m)) over frequency, over 1 / tau.
+PHASE_VARIANCE = {2: 0.3536, 3: 0.3333}
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,12 @@ class SmoothPhase:
         index, _, weights = _basis(places, self.spacing)
         slopes = sum(self.coefficients[index + i] * weights[i] for i in range(4))
         return np.asarray(slopes / self.spacing)
+
+    def phase_std(self) -> float:
+        """Standard error of the phase, in radians."""
+        rate = max(self.information, 1e-300)
+        time = min(self.time_blocks, self.n_blocks / self.order)
+        return float(np.sqrt(PHASE_VARIANCE[self.order] / (rate * time)))
 
     def slope_std(self) -> float:
         """Standard error of the slope, in radians a block."""

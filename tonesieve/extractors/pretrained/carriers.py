@@ -14,6 +14,9 @@ from jaxtyping import Float
 from tonesieve.signals.line_course import LineCourse
 
 Courses = Sequence[Sequence[LineCourse]]  # of B streams, of K tones
+# Range in which the loops of the filters still follow a line that was found, over its frequency and
+# over the inverse duration. Chosen, not tuned: a line beside it that is stronger stays out of reach.
+FOUND_RANGE, FOUND_BINS = 0.005, 3.0
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,11 @@ class Carriers:
         """
         return self._phase_rad(samples) - self._phase_rad(self._last_sample(np.array([0])))
 
+    @property
+    def phase_std(self) -> Float[np.ndarray, "B K"]:
+        """Standard errors of the phases, in rad."""
+        return np.array([[one.phase_std_rad for one in stream] for stream in self.courses])
+
     def _last_sample(self, steps: np.ndarray) -> np.ndarray:
         """A step is at its last sample."""
         return (steps + 1) * self.factor - 1
@@ -123,3 +131,27 @@ def make_carriers(
     if all(course.kind == "nominal" for stream in chosen for course in stream):
         return None
     return Carriers(chosen, rate_hz, factor)
+
+
+def remaining_range_hz(courses: Courses, hz: float, tone: int, duration_s: float) -> float:
+    """Range in which a tone is still to be followed beside its course.
+
+    Parameters
+    ----------
+    courses : sequence of sequence of LineCourse
+        Of each stream the courses of all tones.
+    hz : float
+        Nominal frequency of the tone.
+    tone : int
+        Index of the tone.
+    duration_s : float
+        Duration of the recording.
+
+    Returns
+    -------
+    float
+        Hz; infinite where some stream's line was not found.
+    """
+    if not all(stream[tone].found for stream in courses):
+        return np.inf
+    return max(FOUND_RANGE * hz, FOUND_BINS / duration_s)

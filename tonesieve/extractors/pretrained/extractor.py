@@ -7,7 +7,7 @@ Axes: B streams, T samples, K tones, M filters, H hidden units.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
@@ -137,11 +137,14 @@ class PretrainedExtractor(ToneFilter):
     def groups(self) -> list[tuple[list[int], ToneGroup]]:
         """Groups of tones that are estimated jointly: indices of the tones, and the group."""
         freq_cycles = [f / self.rate_hz for f in self.frequencies_hz]
-        within = None if self.within_hz is None else self.within_hz / self.rate_hz
-        return [
-            (tones, ToneGroup(tuple(freq_cycles[k] for k in tones), self.gain, within))
-            for tones in group_by_span(freq_cycles)
-        ]
+        groups = []
+        for tones in group_by_span(freq_cycles):
+            group = ToneGroup(tuple(freq_cycles[k] for k in tones), self.gain)
+            if self.within_hz is not None:
+                within = (self.within_hz / self.rate_hz,) * len(tones)
+                group = replace(group, within_cycles=within)
+            groups.append((tones, group))
+        return groups
 
     def initial_state(self, n_streams: int) -> tuple[GroupState, ...]:
         """Return the state before the first sample; raises `UserError` if ``ahead_s`` is set."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -135,14 +135,14 @@ class ToneGroup:
         Nominal frequencies in cycles a sample.
     gain : complex, default 1
         Complex amplitude, in the samples, of a tone of amplitude 1.
-    within_cycles : float, optional
-        Largest offset of a tone from its nominal frequency, cycles a sample. By default
+    within_cycles : tuple of float, optional
+        Largest offset of each tone from its nominal frequency, cycles a sample. By default
         `MAX_OFFSET_RATIO` of the frequency.
     """
 
     freq_cycles: tuple[float, ...]
     gain: complex = 1.0
-    within_cycles: float | None = None
+    within_cycles: tuple[float, ...] | None = None
 
     @cached_property
     def factor(self) -> int:
@@ -179,11 +179,27 @@ class ToneGroup:
         freq_cycles = np.array(self.freq_cycles)
         largest = MAX_OFFSET_RATIO * freq_cycles
         if self.within_cycles is not None:
-            largest = np.full(len(freq_cycles), self.within_cycles)
+            largest = np.array(self.within_cycles)
         spacing = np.abs(freq_cycles[:, None] - freq_cycles)
         spacing[spacing == 0] = np.inf
         largest = np.minimum(largest, MAX_OFFSET_SPACING * spacing.min(axis=1))
         return np.minimum(2 * np.pi * self.factor * largest, MAX_OFFSET_RAD)
+
+    def narrowed(self, within_cycles: Sequence[float]) -> ToneGroup:
+        """Return the group with smaller ranges, where these are smaller.
+
+        Parameters
+        ----------
+        within_cycles : sequence of float
+            Of each tone, cycles a sample.
+
+        Returns
+        -------
+        ToneGroup
+            The same tones.
+        """
+        present = self.max_offset / (2 * np.pi * self.factor)
+        return replace(self, within_cycles=tuple(np.minimum(present, within_cycles).tolist()))
 
     def bank_parameters(self, *, backwards: bool = False) -> tuple[np.ndarray, ...]:
         """Return the fields of `kernels.kalman_bank.state.BankModel`.

@@ -32,10 +32,16 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Complex, Float
 
-from tonesieve.extractors.pretrained.carriers import Carriers, Courses, make_carriers
+from tonesieve.extractors.pretrained.carriers import (
+    Carriers,
+    Courses,
+    make_carriers,
+    remaining_range_hz,
+)
 from tonesieve.extractors.pretrained.extractor import PhasorEstimate, PretrainedExtractor
 from tonesieve.extractors.pretrained.front_end import ToneGroup
 from tonesieve.extractors.pretrained.gate import GateOutput, by_stream, weighted_phasors
+from tonesieve.extractors.noise_bands import Z90
 from tonesieve.extractors.protocol import ToneBlock
 from tonesieve.kernels.kalman_bank.gating import MIN_VARIANCE, fuse_directions
 from tonesieve.kernels.kalman_bank.state import GATING_INTERVAL
@@ -109,19 +115,16 @@ def smooth_blocks(
     estimate : PhasorEstimate
         Phasors and bands of the block, relative to the nominal frequencies.
     """
-    groups = [
-        # A look-ahead must not know where a line is going to be.
-        _Group(
-            extractor,
-            group,
-            make_carriers(None if ahead else courses, tones, extractor.rate_hz, group.factor),
-            read,
-            n_samples,
-            n_streams,
-            ahead,
-        )
-        for tones, group in extractor.groups
-    ]
+    if ahead is not None:  # it must not know where a line is going to be
+        courses = None
+    rate_hz, duration_s = extractor.rate_hz, n_samples / extractor.rate_hz
+    groups = []
+    for tones, group in extractor.groups:
+        carriers = make_carriers(courses, tones, rate_hz, group.factor)
+        if courses is not None:
+            ranges = [remaining_range_hz(courses, extractor.frequencies_hz[k], k, duration_s) for k in tones]
+            group = group.narrowed([within / rate_hz for within in ranges])
+        groups.append(_Group(extractor, group, carriers, read, n_samples, n_streams, ahead))
     folder = Path(tempfile.gettempdir()) if scratch is None else scratch
     for i, group in enumerate(groups):
         group.prepare(folder, partial(_report, on_samples, i, len(groups), n_samples))
@@ -226,10 +229,13 @@ class _Group:
             nearest = (samples + 1 + factor // 2) // factor - 1 - start
             nearest = np.clip(nearest, 0, stop - start - 1)
             done = end
-            at_samples = phasors[:, nearest]
+            at_samples, band = phasors[:, nearest], band[:, nearest]
             if self._carriers is not None:
+                # The filters take the course for exact.
+                course_error = Z90 * self._carriers.phase_std[:, None] * np.abs(at_samples)
+                band = np.hypot(band, course_error)
                 at_samples = at_samples * np.exp(1j * self._carriers.sample_phase(samples))
-            yield PhasorEstimate(at_samples, band[:, nearest])
+            yield PhasorEstimate(at_samples, band)
 
     def _first_sample(self, step: int) -> int:
         """The first sample whose nearest step this is."""
