@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from tonesieve.errors import UserError
-from tonesieve.extraction.tone_lines import ToneLine
+from tonesieve.extraction.tone_lines import ToneLine, interferers_hz
 from tonesieve.extractors.input_scaling import InputScaling
 from tonesieve.extractors.protocol import BlockSmoother, Extractor, ToneBlock
 from tonesieve.extractors.source import Source
@@ -194,8 +194,9 @@ class _Run:
 
         courses = [[line.course for line in channel] for channel in self.lines]
         for start, tones, band in smoother.run_blocks(
-            read, n, self._n_channels, courses=courses, scratch=self.scratch,
-            on_samples=self.on_samples,
+            read, n, self._n_channels, courses=courses,
+            interferers_hz=interferers_hz(self.lines, self.recording.duration_s),
+            scratch=self.scratch, on_samples=self.on_samples,
         ):  # fmt: skip
             yield ToneBlock(start, tones * scale, None if band is None else band * scale)
 

@@ -30,12 +30,17 @@ NEIGHBOUR_RATIO = 0.05
 # Largest range of the search over the distance to another tone; chosen, not tuned: none is taken
 # for the other.
 MAX_SPACING = 0.4
+# Stronger lines are estimated jointly if they are this many inverse durations apart; chosen, not
+# tuned: closer ones are hardly resolved.
+APART_BINS = 3.0
 # A tone that is lost for less than this part of a recording is not reported; chosen, not tuned.
 MIN_LOST = 0.05
 # A line that was found and reaches this part of its range is followed beyond it: in steps of this
 # factor. It is the same line if the median difference is within this part of the range. Chosen, not
 # tuned.
 EDGE, HOLD_STEP, SAME_LINE = 0.7, 2.5, 0.25
+# Guard: it must be there for longer by this part of the recording, or something else was found.
+MIN_GAIN = 0.1
 
 
 class ToneLine(NamedTuple):
@@ -219,11 +224,41 @@ def _leaves(course: LineCourse) -> bool:
 
 def _continues(wider: LineCourse, course: LineCourse) -> bool:
     """Whether a course from a wider range is the same line, and there for longer."""
-    if not (_leaves(course) and wider.found and wider.is_on.mean() > course.is_on.mean()):
+    longer = wider.is_on.mean() - course.is_on.mean() > MIN_GAIN
+    if not (_leaves(course) and wider.found and longer):
         return False
     t_s = course.step_s * np.flatnonzero(course.is_on)
     difference = np.abs(wider.offset_hz(t_s) - course.offset_hz(t_s))
     return bool(np.median(difference) < SAME_LINE * course.within_hz)
+
+
+def interferers_hz(lines: Sequence[Sequence[ToneLine]], duration_s: float) -> list[float]:
+    """Frequencies of the stronger lines beside the tones, each once, none of them a tone.
+
+    Parameters
+    ----------
+    lines : sequence of sequence of ToneLine
+        Of each channel the K lines.
+    duration_s : float
+        Duration of the recording.
+
+    Returns
+    -------
+    list of float
+        Hz.
+    """
+    apart = APART_BINS / duration_s
+    found: list[float] = []
+    for line in (line for channel in lines for line in channel):
+        if line.neighbour is None:
+            continue
+        hz = line.hz + line.neighbour.offset_hz
+        taken = [*found, *(other.hz for other in lines[0])]
+        if line.course.kind == "constant":
+            taken.append(line.hz + float(line.course.steps_hz[0]))
+        if all(abs(hz - other) > apart for other in taken):
+            found.append(hz)
+    return found
 
 
 def line_warnings(lines: Sequence[Sequence[ToneLine]], channels: Sequence[str]) -> list[str]:

@@ -206,6 +206,7 @@ class BlockSmoother(Protocol):
         n_streams: int,
         *,
         courses: Sequence[Sequence[LineCourse]] | None,
+        interferers_hz: Sequence[float],
         scratch: Path,
         on_samples: Callable[[int], None],
     ) -> Iterator[ToneBlock]:
@@ -222,6 +223,8 @@ class BlockSmoother(Protocol):
             Number of streams, B.
         courses : sequence of sequence of LineCourse, or None
             Of each stream the course of each tone's line; None: at their nominal frequencies.
+        interferers_hz : sequence of float
+            Frequencies of stronger lines beside the tones.
         scratch : Path
             Folder for what does not fit into memory.
         on_samples : callable

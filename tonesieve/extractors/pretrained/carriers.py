@@ -6,7 +6,7 @@ Axes: B streams, T samples, N steps, K tones of a group.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -155,3 +155,20 @@ def remaining_range_hz(courses: Courses, hz: float, tone: int, duration_s: float
     if not all(stream[tone].found for stream in courses):
         return np.inf
     return max(FOUND_RANGE * hz, FOUND_BINS / duration_s)
+
+
+def at_nominal(course: LineCourse) -> LineCourse:
+    """Return the course of a line that was found at its nominal frequency.
+
+    Parameters
+    ----------
+    course : LineCourse
+        Another line's, over the same time.
+
+    Returns
+    -------
+    LineCourse
+        Constant.
+    """
+    steps_hz = np.zeros_like(course.steps_hz)
+    return replace(course, steps_hz=steps_hz, kind="nominal", found=True, phase_std_rad=0.0)

@@ -24,7 +24,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -35,6 +35,7 @@ from jaxtyping import Complex, Float
 from tonesieve.extractors.pretrained.carriers import (
     Carriers,
     Courses,
+    at_nominal,
     make_carriers,
     remaining_range_hz,
 )
@@ -368,16 +369,28 @@ class PretrainedSmoother:
         n_streams: int,
         *,
         courses: Courses | None = None,
+        interferers_hz: Sequence[float] = (),
         scratch: Path | None = None,
         on_samples: Callable[[int], None],
     ) -> Iterator[ToneBlock]:
-        """Yield tones and bands of blocks in turn, each from both directions."""
+        """Yield tones and bands of blocks in turn, each from both directions.
+
+        Interferers are estimated jointly with the tones, and left out.
+        """
         ahead = None
         if self.ahead_s is not None:
             ahead = round(min(self.ahead_s * self.extractor.rate_hz, n_samples))
+        k, extractor = self.extractor.n_tones, self.extractor
+        if courses is not None and interferers_hz and ahead is None:
+            frequencies_hz = (*extractor.frequencies_hz, *interferers_hz)
+            extractor = replace(extractor, frequencies_hz=frequencies_hz)
+            courses = [
+                [*stream, *(at_nominal(stream[0]) for _ in interferers_hz)] for stream in courses
+            ]
         blocks = smooth_blocks(
-            self.extractor, read, n_samples, n_streams, ahead=ahead, courses=courses,
-            scratch=scratch, on_samples=on_samples,
+            extractor, read, n_samples, n_streams, ahead=ahead, courses=courses, scratch=scratch,
+            on_samples=on_samples,
         )  # fmt: skip
         for start, block in blocks:
-            yield ToneBlock(start, self.extractor.tones(block.phasors, start), block.band)
+            tones = self.extractor.tones(block.phasors[..., :k], start)
+            yield ToneBlock(start, tones, block.band[..., :k])
