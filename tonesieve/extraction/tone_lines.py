@@ -6,6 +6,7 @@ Axes: C channels, T samples, K tones.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,8 +40,12 @@ MIN_LOST = 0.05
 # factor. It is the same line if the median difference is within this part of the range. Chosen, not
 # tuned.
 EDGE, HOLD_STEP, SAME_LINE = 0.7, 2.5, 0.25
-# Guard: it must be there for longer by this part of the recording, or something else was found.
-MIN_GAIN = 0.1
+# Guards: it must then be there for longer by this part of the recording, or its standard error fall
+# by this factor.
+MIN_GAIN, BETTER_STD = 0.1, 0.5
+# Guard: what is there for less than this part of a recording, and moves, is no course to follow for
+# all of it.
+MIN_ON = 0.15
 
 
 class ToneLine(NamedTuple):
@@ -171,7 +176,7 @@ def _lines_of(
     recording: Recording, hz: float, within_hz: float, widest_hz: float
 ) -> list[ToneLine]:
     """The line of one tone in each channel."""
-    courses = _courses_of(recording, hz, within_hz)
+    courses = [_followed(course) for course in _courses_of(recording, hz, within_hz)]
     hold_hz = within_hz
     while hold_hz < widest_hz and any(_leaves(course) for course in courses):
         hold_hz = min(HOLD_STEP * hold_hz, widest_hz)
@@ -222,10 +227,21 @@ def _leaves(course: LineCourse) -> bool:
     return course.kind == "course" and bool(len(on_hz)) and on_hz.max() > EDGE * course.within_hz
 
 
+def _followed(course: LineCourse) -> LineCourse:
+    """The course, or the nominal frequency where it is there for too short a time."""
+    if course.kind != "course" or course.is_on.mean() >= MIN_ON:
+        return course
+    steps_hz = np.zeros_like(course.steps_hz)
+    return replace(course, steps_hz=steps_hz, kind="nominal", found=False, phase_std_rad=0.0)
+
+
 def _continues(wider: LineCourse, course: LineCourse) -> bool:
     """Whether a course from a wider range is the same line, and there for longer."""
-    longer = wider.is_on.mean() - course.is_on.mean() > MIN_GAIN
-    if not (_leaves(course) and wider.found and longer):
+    better = (
+        wider.is_on.mean() - course.is_on.mean() > MIN_GAIN
+        or np.median(wider.std_hz) < BETTER_STD * np.median(course.std_hz)
+    )
+    if not (_leaves(course) and wider.found and better):
         return False
     t_s = course.step_s * np.flatnonzero(course.is_on)
     difference = np.abs(wider.offset_hz(t_s) - course.offset_hz(t_s))

@@ -141,8 +141,12 @@ class PretrainedExtractor(ToneFilter):
         for tones in group_by_span(freq_cycles):
             group = ToneGroup(tuple(freq_cycles[k] for k in tones), self.gain)
             if self.within_hz is not None:
-                within = (self.within_hz / self.rate_hz,) * len(tones)
-                group = replace(group, within_cycles=within)
+                # A filter of memory m follows what is within 1 / (2 pi m) of its frequency.
+                within = self.within_hz / self.rate_hz
+                min_memory = 1 / (2 * np.pi * within * group.factor)
+                group = replace(
+                    group, within_cycles=(within,) * len(tones), min_memory=min_memory
+                )
             groups.append((tones, group))
         return groups
 

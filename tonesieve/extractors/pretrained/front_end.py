@@ -56,8 +56,13 @@ TRACKING_MEMORIES = (30.0, 80.0, 220.0, 700.0, 2500.0, math.inf)
 LIKELIHOOD_WINDOW, SPREAD_WINDOW, LONGEST_WINDOW = (4.0, 50.0), (2.0, 10.0), 4000.0
 
 
-def filter_table() -> Float[np.ndarray, "L M"]:
+def filter_table(min_memory: float = 0.0) -> Float[np.ndarray, "L M"]:
     """Return the filters' parameters, in the rows that `kernels.kalman_bank.state` names.
+
+    Parameters
+    ----------
+    min_memory : float, default 0
+        Shorter memories are replaced by this one, steps.
 
     Returns
     -------
@@ -66,7 +71,7 @@ def filter_table() -> Float[np.ndarray, "L M"]:
         2 / memory; flags; windows and memories in steps.
     """
     kinds = (FIXED_MEMORIES, NO_RESTART_MEMORIES, TRACKING_MEMORIES)
-    memory = np.array([m for kind in kinds for m in kind])
+    memory = np.maximum([m for kind in kinds for m in kind], min_memory)
     counts = [len(kind) for kind in kinds]
     tracks, has_shorter = (np.repeat(flags, counts) for flags in ((0.0, 0.0, 1.0), (1.0, 0.0, 1.0)))
     has_shorter[[0, counts[0] + counts[1]]] = 0.0  # the shortest of a kind
@@ -138,11 +143,14 @@ class ToneGroup:
     within_cycles : tuple of float, optional
         Largest offset of each tone from its nominal frequency, cycles a sample. By default
         `MAX_OFFSET_RATIO` of the frequency.
+    min_memory : float, default 0
+        Shortest memory of a filter, steps.
     """
 
     freq_cycles: tuple[float, ...]
     gain: complex = 1.0
     within_cycles: tuple[float, ...] | None = None
+    min_memory: float = 0.0
 
     @cached_property
     def factor(self) -> int:
@@ -185,6 +193,11 @@ class ToneGroup:
         largest = np.minimum(largest, MAX_OFFSET_SPACING * spacing.min(axis=1))
         return np.minimum(2 * np.pi * self.factor * largest, MAX_OFFSET_RAD)
 
+    @cached_property
+    def table(self) -> Float[np.ndarray, "L M"]:
+        """Parameters of the filters (`filter_table`)."""
+        return filter_table(self.min_memory)
+
     def narrowed(self, within_cycles: Sequence[float]) -> ToneGroup:
         """Return the group with smaller ranges, where these are smaller.
 
@@ -217,7 +230,7 @@ class ToneGroup:
         gains, slope = self.gains, self.gain_slope
         if backwards:
             gains, slope = gains.conj(), slope.conj()
-        return self.omega, _real_imaginary(gains), _real_imaginary(slope), self.max_offset, TABLE
+        return self.omega, _real_imaginary(gains), _real_imaginary(slope), self.max_offset, self.table
 
     @cached_property
     def parameters(self) -> tuple[np.ndarray, ...]:
