@@ -237,10 +237,9 @@ def _followed(course: LineCourse) -> LineCourse:
 
 def _continues(wider: LineCourse, course: LineCourse) -> bool:
     """Whether a course from a wider range is the same line, and there for longer."""
-    better = (
-        wider.is_on.mean() - course.is_on.mean() > MIN_GAIN
-        or np.median(wider.std_hz) < BETTER_STD * np.median(course.std_hz)
-    )
+    better = wider.is_on.mean() - course.is_on.mean() > MIN_GAIN or np.median(
+        wider.std_hz
+    ) < BETTER_STD * np.median(course.std_hz)
     if not (_leaves(course) and wider.found and better):
         return False
     t_s = course.step_s * np.flatnonzero(course.is_on)

@@ -15,7 +15,7 @@ from tonesieve.signals.line_course import LineCourse
 
 Courses = Sequence[Sequence[LineCourse]]  # of B streams, of K tones
 # Range in which the loops of the filters still follow a line that was found, over its frequency and
-# over the inverse duration. Chosen, not tuned: a line beside it that is stronger stays out of reach.
+# over the inverse duration. Chosen, not tuned: a stronger line beside it stays out of reach.
 FOUND_RANGE, FOUND_BINS = 0.005, 3.0
 
 
@@ -133,28 +133,33 @@ def make_carriers(
     return Carriers(chosen, rate_hz, factor)
 
 
-def remaining_range_hz(courses: Courses, hz: float, tone: int, duration_s: float) -> float:
-    """Range in which a tone is still to be followed beside its course.
+def remaining_ranges_hz(
+    courses: Courses, frequencies_hz: Sequence[float], tones: Sequence[int], duration_s: float
+) -> list[float]:
+    """Ranges in which tones are still to be followed beside their courses.
 
     Parameters
     ----------
     courses : sequence of sequence of LineCourse
         Of each stream the courses of all tones.
-    hz : float
-        Nominal frequency of the tone.
-    tone : int
-        Index of the tone.
+    frequencies_hz : sequence of float
+        Nominal frequencies of all tones.
+    tones : sequence of int
+        Indices of the tones of interest.
     duration_s : float
         Duration of the recording.
 
     Returns
     -------
-    float
+    list of float
         Hz; infinite where some stream's line was not found.
     """
-    if not all(stream[tone].found for stream in courses):
-        return np.inf
-    return max(FOUND_RANGE * hz, FOUND_BINS / duration_s)
+    return [
+        max(FOUND_RANGE * frequencies_hz[k], FOUND_BINS / duration_s)
+        if all(stream[k].found for stream in courses)
+        else np.inf
+        for k in tones
+    ]
 
 
 def at_nominal(course: LineCourse) -> LineCourse:

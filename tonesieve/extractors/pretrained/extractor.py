@@ -144,9 +144,7 @@ class PretrainedExtractor(ToneFilter):
                 # A filter of memory m follows what is within 1 / (2 pi m) of its frequency.
                 within = self.within_hz / self.rate_hz
                 min_memory = 1 / (2 * np.pi * within * group.factor)
-                group = replace(
-                    group, within_cycles=(within,) * len(tones), min_memory=min_memory
-                )
+                group = replace(group, within_cycles=(within,) * len(tones), min_memory=min_memory)
             groups.append((tones, group))
         return groups
 

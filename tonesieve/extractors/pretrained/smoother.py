@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -32,17 +32,17 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Complex, Float
 
+from tonesieve.extractors.noise_bands import Z90
 from tonesieve.extractors.pretrained.carriers import (
     Carriers,
     Courses,
     at_nominal,
     make_carriers,
-    remaining_range_hz,
+    remaining_ranges_hz,
 )
 from tonesieve.extractors.pretrained.extractor import PhasorEstimate, PretrainedExtractor
 from tonesieve.extractors.pretrained.front_end import ToneGroup
 from tonesieve.extractors.pretrained.gate import GateOutput, by_stream, weighted_phasors
-from tonesieve.extractors.noise_bands import Z90
 from tonesieve.extractors.protocol import ToneBlock
 from tonesieve.kernels.kalman_bank.gating import MIN_VARIANCE, fuse_directions
 from tonesieve.kernels.kalman_bank.state import GATING_INTERVAL
@@ -123,7 +123,10 @@ def smooth_blocks(
     for tones, group in extractor.groups:
         carriers = make_carriers(courses, tones, rate_hz, group.factor)
         if courses is not None:
-            ranges = [remaining_range_hz(courses, extractor.frequencies_hz[k], k, duration_s) for k in tones]
+            ranges = [
+                remaining_range_hz(courses, extractor.frequencies_hz[k], k, duration_s)
+                for k in tones
+            ]
             group = group.narrowed([within / rate_hz for within in ranges])
         groups.append(_Group(extractor, group, carriers, read, n_samples, n_streams, ahead))
     folder = Path(tempfile.gettempdir()) if scratch is None else scratch

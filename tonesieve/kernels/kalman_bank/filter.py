@@ -12,7 +12,8 @@ sigma^2, and with all covariances over sigma^2:
     innovation   nu = z - z_past - H x,  S = H P H^T + R     R = 1, more where z_past is imputed
     update       K = P H^T / S,  x <- x + K nu,  P <- P - K (P H^T)^T
 
-Q = 2 / memory^2 over the tone's response gives a filter its memory (`front_end.filter_table`).
+Q = 2 / memory^2 over the tone's response gives a filter its memory
+(`extractors.pretrained.filter_table`).
 See Bar-Shalom, Li and Kirubarajan (2001) for the filter and its innovation (chapter 5) and for a
 bank of filters of different models (section 11.6).
 

@@ -57,7 +57,7 @@ ALLOCATING: Any = {**JIT_OPTIONS, "_nrt": True}
     BLOCK_WEIGHT,  # sum of the inverse variances of the present block's samples
     N_SCALARS,
 ) = range(15)
-# Rows of the table of filters (N_TABLE, M); see `front_end.filter_table`.
+# Rows of the table of filters (N_TABLE, M); see `extractors.pretrained.filter_table`.
 PROCESS_NOISE, TRACKS_FREQUENCY, HAS_SHORTER, LIKELIHOOD_WINDOW, SPREAD_WINDOW, MEMORY, N_TABLE = (
     range(7)
 )
