@@ -174,7 +174,7 @@ def test_steady_tones_reach_the_cramer_rao_bound() -> None:
 @pytest.mark.parametrize("snr_db", [-15.0, 0.0, 20.0])
 def test_a_tone_at_its_nominal_frequency_is_exactly_there(snr_db: float) -> None:
     t = times(30)
-    for seed in range(8):
+    for seed in range(4):
         course = course_of(tone(t, 0.0) + noise(t, snr_db, seed), 1.0)
         assert course.found
         assert course.kind == "nominal"
@@ -240,7 +240,7 @@ def test_a_weaker_line_at_the_nominal_frequency_takes_precedence() -> None:
 
 def test_noise_is_not_followed() -> None:
     t = times(30)
-    for seed in range(20):
+    for seed in range(10):
         course = course_of(noise(t, 0.0, 100 + seed), 1.0)
         assert course.kind == "nominal" or course.p_value > 1e-4
         assert course.found == (course.p_value <= 0.01)
