@@ -6,12 +6,8 @@ import numpy as np
 import pytest
 from scipy.signal import firwin
 
-from tonesieve.extractors.pretrained.front_end import (
-    FIXED_MEMORIES,
-    TABLE,
-    TRACKING_MEMORIES,
-    ToneGroup,
-)
+from tonesieve.extractors.pretrained.filter_table import FIXED_MEMORIES, TABLE, TRACKING_MEMORIES
+from tonesieve.extractors.pretrained.front_end import ToneGroup
 from tonesieve.kernels.kalman_bank import line_search
 from tonesieve.kernels.kalman_bank.likelihood import (
     WEIGHT_MEMORY,

@@ -8,12 +8,8 @@ import numpy as np
 import pytest
 from scipy.signal import firwin, lfilter
 
-from tonesieve.extractors.pretrained.front_end import (
-    FIXED_MEMORIES,
-    NO_RESTART_MEMORIES,
-    BankOutput,
-    ToneGroup,
-)
+from tonesieve.extractors.pretrained.filter_table import FIXED_MEMORIES, NO_RESTART_MEMORIES
+from tonesieve.extractors.pretrained.front_end import BankOutput, ToneGroup
 from tonesieve.kernels.kalman_bank.state import (
     AGE,
     AR_ORDER,

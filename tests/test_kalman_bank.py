@@ -8,14 +8,13 @@ import pytest
 from scipy.linalg import solve_toeplitz
 from scipy.signal import lfilter
 
-from tonesieve.extractors.pretrained.front_end import (
+from tonesieve.extractors.pretrained.filter_table import (
     FIXED_MEMORIES,
     NO_RESTART_MEMORIES,
     TABLE,
     TRACKING_MEMORIES,
-    BankOutput,
-    ToneGroup,
 )
+from tonesieve.extractors.pretrained.front_end import BankOutput, ToneGroup
 from tonesieve.extractors.pretrained.gate import GatingWeights
 from tonesieve.kernels.kalman_bank.features import n_features
 from tonesieve.kernels.kalman_bank.gating import (

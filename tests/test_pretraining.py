@@ -18,12 +18,8 @@ from tonesieve.cli import app
 from tonesieve.errors import UserError
 from tonesieve.evaluation.benchmark import TEST_SEED
 from tonesieve.extractors.pretrained.extractor import PretrainedExtractor
-from tonesieve.extractors.pretrained.front_end import (
-    FIXED_MEMORIES,
-    NO_RESTART_MEMORIES,
-    BankOutput,
-    ToneGroup,
-)
+from tonesieve.extractors.pretrained.filter_table import FIXED_MEMORIES, NO_RESTART_MEMORIES
+from tonesieve.extractors.pretrained.front_end import BankOutput, ToneGroup
 from tonesieve.extractors.pretrained.smoother import smooth_blocks
 from tonesieve.inference.weights import (
     load_pretrained,
