@@ -122,13 +122,11 @@ def smooth_blocks(
     groups = []
     for tones, group in extractor.groups:
         carriers = make_carriers(courses, tones, rate_hz, group.factor)
+        narrowed = group
         if courses is not None:
-            ranges = [
-                remaining_range_hz(courses, extractor.frequencies_hz[k], k, duration_s)
-                for k in tones
-            ]
-            group = group.narrowed([within / rate_hz for within in ranges])
-        groups.append(_Group(extractor, group, carriers, read, n_samples, n_streams, ahead))
+            ranges = remaining_ranges_hz(courses, extractor.frequencies_hz, tones, duration_s)
+            narrowed = group.narrowed([within / rate_hz for within in ranges])
+        groups.append(_Group(extractor, narrowed, carriers, read, n_samples, n_streams, ahead))
     folder = Path(tempfile.gettempdir()) if scratch is None else scratch
     for i, group in enumerate(groups):
         group.prepare(folder, partial(_report, on_samples, i, len(groups), n_samples))
