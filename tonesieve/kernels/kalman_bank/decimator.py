@@ -26,7 +26,15 @@ import numpy as np
 from numba import njit
 
 from tonesieve.kernels.fastmath import JIT_OPTIONS
-from tonesieve.kernels.kalman_bank.impulse_rejection import reject_impulse
+from tonesieve.kernels.kalman_bank.impulse_rejection import (
+    BORROWING,
+    CERTAINTY,
+    CLEANED,
+    MAX_RUN,
+    OBSERVED,
+    RUN,
+    reject_impulse,
+)
 
 # Chosen, not tuned: aliases fall as the fourth power of their distance to a zero. At six steps a
 # period (`front_end.STEPS_PER_PERIOD`) the fifth harmonic, the first to alias to the tone, is 58 dB
@@ -55,6 +63,24 @@ def cic_response(factor: int) -> np.ndarray:
 # A stream's memory beside its partial sums: the first sample, which is subtracted from all; running
 # mean, variance and lag-1 covariance; the last observed sample; how many are missing since.
 ORIGIN, MEAN, POWER, PRODUCT, LAST, N_MISSING, N_MEMORY = range(7)
+
+
+@njit(**BORROWING)
+def _restore(
+    number: int, rejection: np.ndarray, sums: np.ndarray, weights: np.ndarray, factor: int
+) -> None:
+    """Put the rejected samples before sample ``number`` back into the partial sums."""
+    for m in range(1, MAX_RUN + 1):
+        place, before = MAX_RUN - m, number - m
+        z, cleaned = rejection[OBSERVED + place], rejection[CLEANED + place]
+        certainty = rejection[CERTAINTY + place]
+        # The partial sums have moved on since.
+        n_ended = number // factor - before // factor
+        for i in range(n_ended, N_STAGES):
+            tap = (i - n_ended) * factor + before % factor - (N_STAGES - 1)
+            if tap >= 0:
+                sums[i, 0] += weights[tap] * (z - certainty * cleaned)
+                sums[i, 1] += weights[tap] * (1.0 - certainty)
 
 
 @njit(**JIT_OPTIONS)
@@ -86,6 +112,8 @@ def decimate(
                 z, certainty = reject_impulse(
                     z - state[ORIGIN], start + t, rejection[b], freq_cycles
                 )
+                if rejection[b, RUN] == MAX_RUN + 1:
+                    _restore(start + t, rejection[b], sums[b], weights, factor)
                 deviation = z - state[MEAN]
                 state[POWER] += alpha * (deviation * deviation - state[POWER])
                 if state[N_MISSING] == 0:

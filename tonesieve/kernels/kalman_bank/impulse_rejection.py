@@ -14,7 +14,9 @@ influence function. Accepted all the same is
 - what recurs at one phase of a named tone, as the crests and edges of a pulse train do: of the
   rejected innovations nu, |sum nu exp(-i theta)|^2 or |sum |nu| exp(-i theta)|^2 exceeds
   `COHERENCE` sum nu^2, a Rayleigh test of their phases (Mardia and Jupp 2000);
-- what lasts for more than `MAX_RUN` samples, or is frequent.
+- what is frequent;
+- what lasts for more than `MAX_RUN` samples: a wave and no impulse. What was rejected of it is then
+  restored, since a wave without its onset has power at all frequencies.
 
 References: J. P. Burg, Maximum entropy spectral analysis, PhD thesis, Stanford 1975; R. D. Martin,
 D. J. Thomson, Robust-resistant spectrum estimation, Proc. IEEE 70 (1982) 1097-1115; K. V. Mardia,
@@ -46,18 +48,20 @@ N_WARM_UP = 64.0
 # beyond 4.5.
 GATE_SIGMA = 4.5
 # Chosen, not tuned: longest run of rejected samples, and the largest part of all, averaged over 64.
-MAX_RUN, MAX_REJECT_RATE, RATE_MEMORY = 8.0, 0.2, 64.0
+MAX_RUN, MAX_REJECT_RATE, RATE_MEMORY = 4, 0.2, 64.0
 # Rejected samples that the test of their phases runs over, and its threshold. Chosen, not tuned: of
 # random phases 7 in 1000 exceed 5; five crests at one phase reach it.
 PHASE_DECAY, COHERENCE = 1.0 - 1.0 / 16.0, 5.0
 
 # A stream's state is one row: scalars; backward errors of the last sample, C, D and k of all stages
-# from 0 on; sums of the rejected innovations over each tone's phase, signed and as magnitudes, real
-# and imaginary.
+# from 0 on; the last samples that were rejected in a row, as observed and as cleaned, and the
+# certainties of the latter; sums of the rejected innovations over each tone's phase, signed and as
+# magnitudes, real and imaginary.
 # Scalars: samples so far; variance of the innovation and of the samples; the present run of
 # rejected samples, and their recent fraction; the sum of nu^2 over the last rejected samples.
 N_SEEN, INNOVATION_VAR, SAMPLE_VAR, RUN, RATE, ENERGY, N_SCALARS = range(7)
-BACKWARD, CROSS, POWER, REFLECTION, PHASES = (N_SCALARS + row * (ORDER + 1) for row in range(5))
+BACKWARD, CROSS, POWER, REFLECTION, OBSERVED = (N_SCALARS + row * (ORDER + 1) for row in range(5))
+CLEANED, CERTAINTY, PHASES = (OBSERVED + row * MAX_RUN for row in range(1, 4))
 N_PHASES = 4  # derived: two complex sums
 
 
@@ -136,7 +140,9 @@ def reject_impulse(
 ) -> tuple[float, float]:
     """Clean one sample; returns it, and its certainty, which is 1 unless it was rejected.
 
-    ``number`` counts the samples before it; ``state`` (`rejection_size`) is updated in place.
+    ``number`` counts the samples before it; ``state`` (`rejection_size`) is updated in place. If
+    ``state[RUN]`` exceeds `MAX_RUN` afterwards for the first time, the samples before this one are
+    to be restored.
     """
     n, var, certainty = state[N_SEEN] + 1.0, state[INNOVATION_VAR], 1.0
     innovation, alpha = _predict_error(z, state), max(1.0 / n, 1.0 / LATTICE_MEMORY)
@@ -148,12 +154,17 @@ def reject_impulse(
         rejected = not coherent and state[RUN] < MAX_RUN and state[RATE] < MAX_REJECT_RATE
     state[RATE] += ((0.0 if inside else 1.0) - state[RATE]) / RATE_MEMORY
     if rejected:
-        state[RUN] += 1
         if state[SAMPLE_VAR] > 0:
             certainty = max(0.0, 1.0 - var / state[SAMPLE_VAR])
+        place = int(state[RUN])
+        state[OBSERVED + place] = z
         z -= innovation
+        state[CLEANED + place], state[CERTAINTY + place] = z, certainty
+        state[RUN] += 1
     elif inside:
         state[RUN] = 0
+    elif state[RUN] >= MAX_RUN:
+        state[RUN] += 1
     if n > N_WARM_UP and (inside or rejected):
         # Clipped at 3 sigma; 1.02 restores the mean of a Gaussian's squares.
         squared = min(squared, 9.0 * var) * 1.02
