@@ -14,7 +14,7 @@ import numpy as np
 from tonesieve.errors import UserError
 from tonesieve.recordings.reader import rows_in_block
 from tonesieve.recordings.recording import Recording
-from tonesieve.signals.baseband import MAX_RANGE_RATIO, PASS, Baseband, default_within_hz
+from tonesieve.signals.baseband import MAX_RANGE_RATIO, Baseband, default_within_hz
 from tonesieve.signals.line_course import LineCourse, find_course
 from tonesieve.signals.line_detection import (
     LineDetection,
@@ -26,8 +26,6 @@ from tonesieve.signals.line_detection import (
 # Half-width, over the frequency, of the band in which a tone is detected: rhythms may be as broad
 # as a tenth of their frequency. Chosen, not tuned.
 DETECTION_RATIO = 0.1
-# Range over the frequency in which a stronger line is reported; chosen, not tuned.
-NEIGHBOUR_RATIO = 0.05
 # Largest range of the search over the distance to another tone; chosen, not tuned: none is taken
 # for the other.
 MAX_SPACING = 0.4
@@ -43,9 +41,9 @@ EDGE, HOLD_STEP, SAME_LINE = 0.7, 2.5, 0.25
 # Guards: it must then be there for longer by this part of the recording, or its standard error fall
 # by this factor.
 MIN_GAIN, BETTER_STD = 0.1, 0.5
-# Guard: what is there for less than this part of a recording, and moves, is no course to follow for
-# all of it.
-MIN_ON = 0.15
+# Guards: what is there for less than this part of a recording, and moves, is no course to follow for
+# all of it; nor is what leaves the range by this factor.
+MIN_ON, FAR = 0.15, 1.5
 
 
 class ToneLine(NamedTuple):
@@ -176,7 +174,7 @@ def _lines_of(
     recording: Recording, hz: float, within_hz: float, widest_hz: float
 ) -> list[ToneLine]:
     """The line of one tone in each channel."""
-    courses = [_followed(course) for course in _courses_of(recording, hz, within_hz)]
+    courses = _courses_of(recording, hz, within_hz)
     hold_hz = within_hz
     while hold_hz < widest_hz and any(_leaves(course) for course in courses):
         hold_hz = min(HOLD_STEP * hold_hz, widest_hz)
@@ -186,15 +184,20 @@ def _lines_of(
         courses = [
             new if _continues(new, old) else old for new, old in zip(wider, courses, strict=True)
         ]
+    courses = [_followed(course) for course in courses]
     broad_hz = max(DETECTION_RATIO * hz, within_hz)
-    near_hz = min(NEIGHBOUR_RATIO * hz, PASS * broad_hz)
+    near_hz = default_within_hz(hz, recording.duration_s)
+    near = _baseband(recording, hz, near_hz)
+    near_phasors, near_weights = near.finish()
     broad = _baseband(recording, hz, broad_hz)
     phasors, weights = broad.finish()
     lines = []
     for c, course in enumerate(courses):
         beside = phasors[c], weights[c], broad.step_s
         detection = detect_line(*beside, broad_hz, course, broad.shifts_s[c])
-        neighbour = stronger_neighbour(*beside, near_hz, course, broad.shifts_s[c])
+        neighbour = stronger_neighbour(
+            near_phasors[c], near_weights[c], near.step_s, near_hz, course, near.shifts_s[c]
+        )
         lines.append(ToneLine(hz, within_hz, course, detection, neighbour))
     return lines
 
@@ -228,8 +231,11 @@ def _leaves(course: LineCourse) -> bool:
 
 
 def _followed(course: LineCourse) -> LineCourse:
-    """The course, or the nominal frequency where it is there for too short a time."""
-    if course.kind != "course" or course.is_on.mean() >= MIN_ON:
+    """The course, or the nominal frequency where it is there for too short a time, or far off."""
+    if course.kind != "course":
+        return course
+    is_near = np.abs(course.steps_hz[course.is_on]).max(initial=0.0) <= FAR * course.within_hz
+    if is_near and course.is_on.mean() >= MIN_ON:
         return course
     steps_hz = np.zeros_like(course.steps_hz)
     return replace(course, steps_hz=steps_hz, kind="nominal", found=False, phase_std_rad=0.0)

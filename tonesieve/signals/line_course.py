@@ -22,8 +22,9 @@ FOUND_P = 0.01
 # Derived: efficiency of a median against a mean, for exponential variables.
 FLOOR_EFFICIENCY = 0.48
 # Numbers of segments of the test for a steady line, and its thresholds; derived: random phases
-# exceed them with a probability of 1e-3 at most, exp(-0.87 * 8) and exp(-0.6 * 16).
-STEADY = {8: 0.87, 16: 0.6}
+# exceed them with a probability of 1e-3 at most, exp(-0.85 * 8) and exp(-0.6 * 16). A line that turns
+# by whole cycles a segment would pass, so one segment more is tested, too.
+STEADY = {8: 0.85, 16: 0.6}
 # Guard: the fewest steps in which a line is searched.
 MIN_STEPS = 8
 
@@ -171,17 +172,22 @@ def is_steady(phasors: Complex[np.ndarray, " N"], weights: Float[np.ndarray, " N
     bool
         Whether it passes with any number of segments.
     """
-    for n_segments, threshold in STEADY.items():
-        length = len(phasors) // n_segments
-        if length < MIN_STEPS:
-            continue
-        # A window, so that lines beside do not leak.
-        window = np.hanning(length + 2)[1:-1] * weights[: n_segments * length].reshape(-1, length)
-        rows = phasors[: n_segments * length].reshape(-1, length)
-        total = window.sum(axis=1)
-        if np.any(total <= 0):
-            continue
-        z = (window * rows).sum(axis=1) / total
-        if abs(z.sum()) ** 2 > threshold * n_segments * np.sum(np.abs(z) ** 2):
-            return True
-    return False
+    return any(
+        all(_coherence(phasors, weights, n) > threshold for n in (n_segments, n_segments + 1))
+        for n_segments, threshold in STEADY.items()
+    )
+
+
+def _coherence(phasors: np.ndarray, weights: np.ndarray, n_segments: int) -> float:
+    """The ratio of `is_steady`; 0 where segments are too short or missing."""
+    length = len(phasors) // n_segments
+    if length < MIN_STEPS:
+        return 0.0
+    used = slice(n_segments * length)
+    # A window, so that lines beside do not leak.
+    window = np.hanning(length + 2)[1:-1] * weights[used].reshape(-1, length)
+    total = window.sum(axis=1)
+    if np.any(total <= 0):
+        return 0.0
+    z = (window * phasors[used].reshape(-1, length)).sum(axis=1) / total
+    return float(abs(z.sum()) ** 2 / max(n_segments * np.sum(np.abs(z) ** 2), 1e-300))
