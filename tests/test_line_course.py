@@ -10,7 +10,7 @@ import pytest
 from tonesieve.kernels.viterbi import best_path
 from tonesieve.signals import phase_smoother
 from tonesieve.signals.baseband import BETA, PASS, Baseband, default_within_hz
-from tonesieve.signals.line_course import LineCourse, find_course
+from tonesieve.signals.line_course import LineCourse, find_course, is_steady
 
 RATE_HZ, HZ = 500.0, 50.0
 
@@ -114,8 +114,8 @@ def test_the_time_of_a_cut_window_is_its_centre_of_mass() -> None:
 
 
 def test_the_range_by_default() -> None:
-    assert default_within_hz(50.0, 1000.0) == 1.0
-    assert default_within_hz(50.0, 2.0) == 1.5
+    assert default_within_hz(50.0, 1000.0) == pytest.approx(1.75)
+    assert default_within_hz(50.0, 1.5) == 2.0
     assert default_within_hz(50.0, 0.04) == 12.5
 
 
@@ -293,3 +293,48 @@ def test_the_phase_is_the_integral_of_the_offset() -> None:
     integral -= integral[np.argmin(np.abs(t))]
     assert np.abs(phase - integral).max() < 1e-6
     assert course.phase_cycles(np.zeros(1))[0] == 0
+
+
+# A steady line at the nominal frequency.
+
+
+@pytest.mark.parametrize(
+    ("offset_hz", "expected"), [(0.0, True), (0.05, False), (0.2, False), (0.4, False)]
+)
+def test_a_steady_line_is_at_its_nominal_frequency_alone(offset_hz: float, expected: bool) -> None:
+    # 0.4 Hz are whole cycles in each of 8 segments of 20 s; 0.05 Hz are one in the record.
+    t = times(20)
+    _, phasors, weights = baseband(tone(t, offset_hz) + noise(t, 0, 1), 1.0)
+    assert is_steady(phasors, weights) == expected
+
+
+def test_a_steady_line_has_precedence_over_a_stronger_one_that_moves() -> None:
+    t = times(60)
+    wander = 0.3 * np.sin(2 * np.pi * t / 7) + 0.8
+    both = 0.5 * tone(t, 0.0) + tone(t, wander) + noise(t, 10, 2)
+    assert course_of(both, 1.75).kind == "nominal"
+    assert course_of(both - 0.5 * tone(t, 0.0), 1.75).kind == "course"
+
+
+def test_noise_and_what_comes_and_goes_are_no_steady_line() -> None:
+    t = times(20)
+    for seed in range(40):
+        _, phasors, weights = baseband(noise(t, 0, 100 + seed), 1.0)
+        assert not is_steady(phasors, weights)
+    _, phasors, weights = baseband(tone(t, 0.0) * (t < 10) + noise(t, 10, 3), 1.0)
+    assert not is_steady(phasors, weights)
+
+
+def test_the_phase_of_a_course_is_as_uncertain_as_is_stated() -> None:
+    t, errors, stated = times(60), [], []
+    wander = 0.2 * np.sin(2 * np.pi * t / 20)
+    cycles = np.concatenate([[0.0], np.cumsum((wander[1:] + wander[:-1]) / 2)]) / RATE_HZ
+    for seed in range(4):
+        found = course_of(tone(t, wander) + noise(t, -5, 10 + seed), 1.75)
+        assert found.kind == "course"
+        error = 2 * np.pi * (found.phase_cycles(t) - cycles)[3000:-3000:50]
+        errors.append(np.std(error - error.mean()))
+        stated.append(found.phase_std_rad)
+    # Within a factor of 1.6: the smoother's bias is as large as its variance where it is optimal.
+    assert 1 / 1.6 < np.mean(errors) / np.mean(stated) < 1.6
+    assert course_of(tone(t, 0.0) + noise(t, 0, 1), 1.75).phase_std_rad == 0

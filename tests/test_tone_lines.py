@@ -9,9 +9,19 @@ import pytest
 
 import tonesieve
 from tonesieve.errors import UserError
-from tonesieve.extraction.tone_lines import find_lines, line_warnings, search_range_hz
+from tonesieve.extraction.tone_lines import (
+    FAR,
+    ToneLine,
+    find_lines,
+    interferers_hz,
+    line_warnings,
+    search_range_hz,
+)
 from tonesieve.extractors.pretrained.extractor import PretrainedExtractor
+from tonesieve.extractors.pretrained.filter_table import TABLE
+from tonesieve.kernels.kalman_bank.state import MEMORY
 from tonesieve.recordings.recording import from_array
+from tonesieve.signals.line_detection import LineDetection, Neighbour
 
 RATE, N = 500.0, 10_000
 T = np.arange(N) / RATE
@@ -116,3 +126,39 @@ def test_no_filter_follows_a_tone_further_than_stated() -> None:
 def test_an_extractor_refuses_a_range_that_is_none(within: float) -> None:
     with pytest.raises(UserError, match=r"within_hz .*: must be above 0"):
         PretrainedExtractor((50.0,), RATE, within_hz=within)
+
+
+def line_at(hz: float, neighbour_hz: float | None = None) -> ToneLine:
+    course = find_lines(from_array(np.sin(2 * np.pi * hz * T), RATE), [hz])[0][0].course
+    detection = LineDetection("found", 0.0, 1.0, 0.0, 1.0, 10.0)
+    neighbour = None if neighbour_hz is None else Neighbour(neighbour_hz - hz, 1.0, 10.0)
+    return ToneLine(hz, 1.0, course, detection, neighbour)
+
+
+def test_interferers_are_neighbours_that_are_no_tones_each_once() -> None:
+    lines = [[line_at(50.0, 49.0), line_at(52.0, 49.01)], [line_at(50.0, 52.0), line_at(52.0)]]
+    assert interferers_hz(lines, 20.0) == [49.0]
+    # What is less than three inverse durations from a tone is not told apart from it.
+    assert interferers_hz([[line_at(50.0, 49.9)]], 20.0) == []
+    assert interferers_hz([[line_at(50.0)]], 20.0) == []
+
+
+def test_a_line_that_leaves_its_range_is_followed_beyond() -> None:
+    # 1 Hz a second from 4 s on, for 5 s.
+    offset = np.clip(T - 4, 0, 5) * 1.0
+    samples = np.sin(2 * np.pi * (50 * T + np.cumsum(offset) / RATE)) + 0.3 * NOISE
+    (line,) = find_lines(from_array(samples, RATE), [50.0])[0]
+    assert line.course.kind == "course"
+    assert line.course.steps_hz.max() == pytest.approx(5, abs=0.1)
+    # A range that is stated is never left.
+    (stated,) = find_lines(from_array(samples, RATE), [50.0], within_hz=1.75)[0]
+    assert stated.course.within_hz == 1.75
+    assert np.abs(stated.course.steps_hz).max() < 1.75 * FAR + 0.1
+
+
+def test_a_range_that_is_stated_bounds_the_filters_bandwidth() -> None:
+    (_, group), *_ = PretrainedExtractor((50.0,), RATE, within_hz=0.3).groups
+    shortest_s = group.table[MEMORY].min() * group.factor / RATE
+    assert shortest_s == pytest.approx(1 / (2 * np.pi * 0.3))
+    (_, default), *_ = PretrainedExtractor((50.0,), RATE).groups
+    np.testing.assert_array_equal(default.table, TABLE)

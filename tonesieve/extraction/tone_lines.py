@@ -41,7 +41,7 @@ EDGE, HOLD_STEP, SAME_LINE = 0.7, 2.5, 0.25
 # Guards: it must then be there for longer by this part of the recording, or its standard error fall
 # by this factor.
 MIN_GAIN, BETTER_STD = 0.1, 0.5
-# Guards: what is there for less than this part of a recording, and moves, is no course to follow for
+# Guards: what moves, and is there for less than this part of a recording, is no course to follow for
 # all of it; nor is what leaves the range by this factor.
 MIN_ON, FAR = 0.15, 1.5
 
@@ -227,7 +227,7 @@ def _courses_of(recording: Recording, hz: float, within_hz: float) -> list[LineC
 def _leaves(course: LineCourse) -> bool:
     """Whether a line that was found reaches the edge of its range."""
     on_hz = np.abs(course.steps_hz[course.is_on])
-    return course.kind == "course" and bool(len(on_hz)) and on_hz.max() > EDGE * course.within_hz
+    return course.kind == "course" and bool(on_hz.max(initial=0.0) > EDGE * course.within_hz)
 
 
 def _followed(course: LineCourse) -> LineCourse:
