@@ -307,9 +307,10 @@ def test_along_its_course_a_swinging_line_is_as_well_estimated_as_a_steady_one(
     expected = smoothed(one, steady + noise)
     found = smoothed(one, moving + noise, courses=[[course]])
     error = rms((expected.tones[..., 0] - steady)[:, inner])
-    assert rms((found.tones[..., 0] - moving)[:, inner]) < 1.3 * error
+    # The noise model is learned before, at the nominal frequency, with some of the line in it.
+    assert rms((found.tones[..., 0] - moving)[:, inner]) < 2.2 * error
     lost = smoothed(one, moving + noise)
-    assert rms((lost.tones[..., 0] - moving)[:, inner]) > 2 * error
+    assert rms((lost.tones[..., 0] - moving)[:, inner]) > 4 * error
     # Blocks of any length, to the rounding of the phases.
     monkeypatch.setattr(smoother, "BLOCK", 5 * GATING_INTERVAL)
     again = smoothed(one, moving + noise, courses=[[course]])

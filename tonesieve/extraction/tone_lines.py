@@ -32,6 +32,8 @@ MAX_SPACING = 0.4
 # Stronger lines are estimated jointly if they are this many inverse durations apart; chosen, not
 # tuned: closer ones are hardly resolved.
 APART_BINS = 3.0
+# Guard: a larger sample is a gap, as in the extractor; its square may not be finite.
+MAX_SAMPLE = 1e100
 # A tone that is lost for less than this part of a recording is not reported; chosen, not tuned.
 MIN_LOST = 0.05
 # A line that was found and reaches this part of its range is followed beyond it: in steps of this
@@ -209,7 +211,8 @@ def _baseband(recording: Recording, hz: float, within_hz: float) -> Baseband:
         rows_in_block(n_channels),
     )
     for start in range(0, n, block):
-        baseband.update(recording.read(start, min(start + block, n)))
+        samples = recording.read(start, min(start + block, n))
+        baseband.update(np.where(np.abs(samples) < MAX_SAMPLE, samples, np.nan))
     return baseband
 
 
@@ -227,7 +230,8 @@ def _courses_of(recording: Recording, hz: float, within_hz: float) -> list[LineC
 def _leaves(course: LineCourse) -> bool:
     """Whether a line that was found reaches the edge of its range."""
     on_hz = np.abs(course.steps_hz[course.is_on])
-    return course.kind == "course" and bool(on_hz.max(initial=0.0) > EDGE * course.within_hz)
+    largest_hz = float(on_hz.max(initial=0.0))
+    return course.kind == "course" and largest_hz > EDGE * course.within_hz
 
 
 def _followed(course: LineCourse) -> LineCourse:

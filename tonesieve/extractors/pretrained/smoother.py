@@ -116,6 +116,8 @@ def smooth_blocks(
     estimate : PhasorEstimate
         Phasors and bands of the block, relative to the nominal frequencies.
     """
+    if ahead is not None and ahead >= n_samples:  # all of the recording
+        ahead = None
     if ahead is not None:  # it must not know where a line is going to be
         courses = None
     rate_hz, duration_s = extractor.rate_hz, n_samples / extractor.rate_hz
