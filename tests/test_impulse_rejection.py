@@ -9,6 +9,7 @@ import pytest
 from scipy.signal import lfilter
 
 from tonesieve.extractors.pretrained.front_end import ToneGroup
+from tonesieve.kernels.kalman_bank.decimator import N_STAGES, cic_response
 from tonesieve.kernels.kalman_bank.impulse_rejection import (
     LATTICE_MEMORY,
     MAX_RUN,
@@ -143,3 +144,20 @@ def test_any_chunks_reject_the_same(factor: int) -> None:
         np.testing.assert_array_equal(np.concatenate(parts, axis=1), whole)
         for one, other in zip(after, state, strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("factor", [2, 3, 7])
+def test_a_wave_that_was_taken_for_an_impulse_is_restored(factor: int) -> None:
+    samples, at = noise(2000), 1000 + factor // 2
+    samples[at:] += 40.0
+    # Every step is then the weighted mean of the samples as they are, but for those that ended
+    # before it was known.
+    group = ToneGroup((1 / (6 * factor + 2),))
+    steps, _ = group.decimate(samples[None], group.initial_state(1))
+    weights = cic_response(factor)
+    ends = factor * (1 + np.arange(steps.shape[1]))
+    whole = ends >= N_STAGES * factor
+    expected = [weights @ samples[end - len(weights) : end] for end in ends[whole]]
+    known = (ends[whole] <= at) | (ends[whole] > at + MAX_RUN)
+    assert (~known).sum() >= 4 // factor
+    np.testing.assert_allclose(steps[0, whole][known], np.array(expected)[known], atol=1e-9)
