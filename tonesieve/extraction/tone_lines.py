@@ -43,8 +43,8 @@ EDGE, HOLD_STEP, SAME_LINE = 0.7, 2.5, 0.25
 # Guards: it must then be there for longer by this part of the recording, or its standard error fall
 # by this factor.
 MIN_GAIN, BETTER_STD = 0.1, 0.5
-# Guards: what moves, and is there for less than this part of a recording, is no course to follow for
-# all of it; nor is what leaves the range by this factor.
+# Guards: what moves, and is there for less than this part of a recording, is no course to follow
+# for all of it; nor is what leaves the range by this factor.
 MIN_ON, FAR = 0.15, 1.5
 
 

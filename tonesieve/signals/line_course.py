@@ -22,8 +22,8 @@ FOUND_P = 0.01
 # Derived: efficiency of a median against a mean, for exponential variables.
 FLOOR_EFFICIENCY = 0.48
 # Numbers of segments of the test for a steady line, and its thresholds; derived: random phases
-# exceed them with a probability of 1e-3 at most, exp(-0.85 * 8) and exp(-0.6 * 16). A line that turns
-# by whole cycles a segment would pass, so one segment more is tested, too.
+# exceed them with a probability of 1e-3 at most, exp(-0.85 * 8) and exp(-0.6 * 16). A line that
+# turns by whole cycles a segment would pass, so one segment more is tested, too.
 STEADY = {8: 0.85, 16: 0.6}
 # Guard: the fewest steps in which a line is searched.
 MIN_STEPS = 8
