@@ -134,6 +134,7 @@ def extract(
       where there is none.
     - ``stronger_line_hz``, ``stronger_line_db``: a stronger line beside it, and its power over the
       tone's; None where there is none.
+    - ``lost_s``: time in s in which the line that was found is off or lost.
     - ``amplitude``, ``followed_hz``, ``lowest_hz``, ``highest_hz``: of the estimated tone the mean
       amplitude, and the frequency's mean and range, weighted by power.
     - ``band_hz``, ``recording_power_in_band``, ``residual_power_in_band``, ``reduction_db``: power
