@@ -51,6 +51,8 @@ class Candidate:
         Whether the line is there.
     std_hz : ndarray, shape (N,)
         Standard error of ``hz``.
+    phase_std_rad : float, default 0
+        Standard error of its phase.
     """
 
     kind: Literal["nominal", "constant", "course"]

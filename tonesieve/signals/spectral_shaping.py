@@ -44,27 +44,85 @@ def smooth(n_samples: int, width: float, *, rng: Rng) -> Complex[np.ndarray, " T
 def power_law_density(
     f: Float[np.ndarray, " F"], corner: float, freq_cycles: float, fall: float
 ) -> Float[np.ndarray, " F"]:
-    """Density 1/f^fall above a corner and flat below, 1 at the tone."""
+    """Return the density 1/f^fall above a corner, flat below it, and 1 at the tone.
+
+    Parameters
+    ----------
+    f : ndarray, shape (F,)
+        Frequencies.
+    corner : float
+        Frequency of the corner.
+    freq_cycles : float
+        Frequency of the tone.
+    fall : float
+        Exponent.
+
+    Returns
+    -------
+    ndarray, shape (F,)
+        The density.
+    """
     return ((f * f + corner * corner) / (freq_cycles * freq_cycles + corner * corner)) ** (
         -fall / 2
     )
 
 
 def mean_power(density: Float[np.ndarray, " F"], f: Float[np.ndarray, " F"]) -> float:
-    """Mean square of noise of that density over a logarithmic grid of frequencies."""
+    """Return the mean square of noise of a density.
+
+    Parameters
+    ----------
+    density : ndarray, shape (F,)
+        The two-sided density.
+    f : ndarray, shape (F,)
+        A logarithmic grid of frequencies.
+
+    Returns
+    -------
+    float
+        The mean square.
+    """
     return float(2 * np.trapezoid(density * f, np.log(f)))
 
 
 def resonance_density(
     ratio: Float[np.ndarray, " F"], quality: float, order: int
 ) -> Float[np.ndarray, " F"]:
-    """Density of a cascade of resonances, by frequency over the resonance's."""
+    """Return the density of a cascade of resonances.
+
+    Parameters
+    ----------
+    ratio : ndarray, shape (F,)
+        Frequencies over that of the resonance.
+    quality : float
+        Quality of each resonance.
+    order : int
+        Number of them.
+
+    Returns
+    -------
+    ndarray, shape (F,)
+        The density, 1 at frequency 0.
+    """
     square = ratio * ratio
     return ((1 - square) ** 2 + square / quality**2) ** -order
 
 
 def circle_bins(n_samples: int) -> tuple[int, Float[np.ndarray, " F"]]:
-    """Length of the circle that a record is cut from, at least twice as long, and its bins."""
+    """Return the length of the circle that a record is cut from, and its bins.
+
+    Parameters
+    ----------
+    n_samples : int
+        Length of the record.
+
+    Returns
+    -------
+    length : int
+        At least twice as long.
+    f : ndarray, shape (F,)
+        Frequencies of the bins.
+    """
     length = scipy.fft.next_fast_len(2 * n_samples, real=True)
     return length, np.fft.rfftfreq(length)
 
@@ -72,9 +130,25 @@ def circle_bins(n_samples: int) -> tuple[int, Float[np.ndarray, " F"]]:
 def shaped_noise(
     gain: Float[np.ndarray, " F"], n: int, length: int, rng: Rng
 ) -> Float[np.ndarray, " T"]:
-    """Noise with these gains, cut from a circle so that its end does not meet its start.
+    """Draw noise with given gains, cut from a circle so that its end does not meet its start.
 
-    No power at frequency 0: offsets are drawn separately.
+    It has no power at frequency 0: offsets are drawn separately.
+
+    Parameters
+    ----------
+    gain : ndarray, shape (F,)
+        Gain at every bin of the circle.
+    n : int
+        Length of the noise.
+    length : int
+        Length of the circle.
+    rng : Generator
+        Source of the noise.
+
+    Returns
+    -------
+    ndarray, shape (T,)
+        The noise.
     """
     draws = rng.standard_normal((len(gain), 2)).view(complex)[:, 0]
     spectrum = math.sqrt(length / 2) * gain * draws

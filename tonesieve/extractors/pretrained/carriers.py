@@ -136,7 +136,7 @@ def make_carriers(
 def remaining_ranges_hz(
     courses: Courses, frequencies_hz: Sequence[float], tones: Sequence[int], duration_s: float
 ) -> list[float]:
-    """Ranges in which tones are still to be followed beside their courses.
+    """Return ranges in which tones are still to be followed beside their courses.
 
     Parameters
     ----------
