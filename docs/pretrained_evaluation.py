@@ -34,7 +34,7 @@ from tonesieve.recordings.statistics import survey
 
 N_PER_CELL, SEED = 4, 0
 # Coverage needs no baselines but more scenes; those above are the first of them.
-N_COVERED = 8
+N_COVERED = 4
 # Processes, and scenes that one gets at a time.
 N_WORKERS, SCENES_AT_ONCE = 2, 9
 NAME, WAYS = "pretrained", ("causal", "whole")
