@@ -153,8 +153,9 @@ def run_baselines(
             done = numbers[start : start + CACHE_EVERY]
             results = pd.concat([results, *run(rows_of, done)], ignore_index=True)
             _write(results, cache)
-            for number in done if on_case is not None else ():
-                on_case(number)
+            if on_case is not None:
+                for number in done:
+                    on_case(number)
     return results[results["scene"] < n_per_cell * len(cell_grid())].reset_index(drop=True)
 
 

@@ -122,12 +122,12 @@ def smooth_blocks(
         courses = None
     rate_hz, duration_s = extractor.rate_hz, n_samples / extractor.rate_hz
     groups = []
-    for tones, group in extractor.groups:
-        carriers = make_carriers(courses, tones, rate_hz, group.factor)
-        narrowed = group
+    for tones, tone_group in extractor.groups:
+        carriers = make_carriers(courses, tones, rate_hz, tone_group.factor)
+        narrowed = tone_group
         if courses is not None:
             ranges = remaining_ranges_hz(courses, extractor.frequencies_hz, tones, duration_s)
-            narrowed = group.narrowed([within / rate_hz for within in ranges])
+            narrowed = tone_group.narrowed([within / rate_hz for within in ranges])
         groups.append(_Group(extractor, narrowed, carriers, read, n_samples, n_streams, ahead))
     folder = Path(tempfile.gettempdir()) if scratch is None else scratch
     for i, group in enumerate(groups):
