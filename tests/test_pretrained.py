@@ -320,7 +320,7 @@ def test_along_its_course_a_swinging_line_is_as_well_estimated_as_a_steady_one(
 
 def test_courses_of_nominal_lines_are_none() -> None:
     samples, one = with_gaps(900), built(CASES["two"])
-    course = replace(swinging(900, 30.0, 0.1), kind="nominal", steps_hz=np.zeros(92))
+    course = replace(swinging(900, 30.0, 0.1), kind="nominal", found=False, steps_hz=np.zeros(92))
     found, expected = smoothed(one, samples, courses=[[course, course]] * 2), smoothed(one, samples)
     np.testing.assert_array_equal(found.tones, expected.tones)
 

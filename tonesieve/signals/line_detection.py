@@ -186,7 +186,10 @@ def _stationarity(line: np.ndarray) -> float:
 
     Power that is not there all the time is correlated over as many bins as the inverse share.
     """
-    squares = scipy.ndimage.uniform_filter1d(np.abs(line) ** 2, STATIONARITY_STEPS)
+    sizes = np.abs(line)
+    # Guard: of a recording without noise, the fourth power is not finite.
+    sizes = sizes / max(float(sizes.max()), 1e-300)
+    squares = scipy.ndimage.uniform_filter1d(sizes**2, STATIONARITY_STEPS)
     # Derived: the mean square of a mean of exponential variables exceeds 1 by their inverse number.
     spread = 1 + INDEPENDENT / STATIONARITY_STEPS
     fourth = float(np.mean(squares**2))
