@@ -162,3 +162,11 @@ def test_a_range_that_is_stated_bounds_the_filters_bandwidth() -> None:
     assert shortest_s == pytest.approx(1 / (2 * np.pi * 0.3))
     (_, default), *_ = PretrainedExtractor((50.0,), RATE).groups
     np.testing.assert_array_equal(default.table, TABLE)
+
+
+def test_the_beat_of_close_tones_is_no_course() -> None:
+    # Ten inverse durations apart; each has the other in its neighbourhood.
+    pair, samples = (50.0, 50.5), np.sin(2 * np.pi * 50 * T) + 0.8 * np.sin(2 * np.pi * 50.5 * T)
+    for line in find_lines(from_array(samples + 0.1 * NOISE, RATE), pair)[0]:
+        assert line.course.kind != "course"
+        assert line.detection.status == "found"

@@ -34,6 +34,9 @@ MAX_SPACING = 0.4
 APART_BINS = 3.0
 # Guard: a larger sample is a gap, as in the extractor; its square may not be finite.
 MAX_SAMPLE = 1e100
+# Guard: of tones that are closer than this many inverse durations, none is followed along a course:
+# what looks like one is their beat.
+CLOSE_BINS = 24.0
 # A tone that is lost for less than this part of a recording is not reported; chosen, not tuned.
 MIN_LOST = 0.05
 # A line that was found and reaches this part of its range is followed beyond it: in steps of this
@@ -167,15 +170,16 @@ def find_lines(
         # A range that the user states is never left.
         widest = MAX_RANGE_RATIO * f if within_hz is None else within
         others = [MAX_SPACING * abs(f - g) for g in hz if g != f]
-        by_tone.append(_lines_of(recording, f, within, min([widest, *others])))
+        alone = all(abs(f - g) * recording.duration_s > CLOSE_BINS for g in hz if g != f)
+        by_tone.append(_lines_of(recording, f, within, min([widest, *others]), alone=alone))
         on_samples((k + 1) * recording.n_samples // len(ranges))
     return [list(channel) for channel in zip(*by_tone, strict=True)]
 
 
 def _lines_of(
-    recording: Recording, hz: float, within_hz: float, widest_hz: float
+    recording: Recording, hz: float, within_hz: float, widest_hz: float, *, alone: bool
 ) -> list[ToneLine]:
-    """The line of one tone in each channel."""
+    """The line of one tone in each channel; ``alone``: no other tone is very close."""
     courses = _courses_of(recording, hz, within_hz)
     hold_hz = within_hz
     while hold_hz < widest_hz and any(_leaves(course) for course in courses):
@@ -186,7 +190,7 @@ def _lines_of(
         courses = [
             new if _continues(new, old) else old for new, old in zip(wider, courses, strict=True)
         ]
-    courses = [_followed(course) for course in courses]
+    courses = [_followed(course, alone=alone) for course in courses]
     broad_hz = max(DETECTION_RATIO * hz, within_hz)
     near_hz = default_within_hz(hz, recording.duration_s)
     near = _baseband(recording, hz, near_hz)
@@ -234,10 +238,16 @@ def _leaves(course: LineCourse) -> bool:
     return course.kind == "course" and largest_hz > EDGE * course.within_hz
 
 
-def _followed(course: LineCourse) -> LineCourse:
-    """The course, or the nominal frequency where it is there for too short a time, or far off."""
+def _followed(course: LineCourse, *, alone: bool) -> LineCourse:
+    """The course, or the nominal frequency where it is not to be relied on.
+
+    That is, where it is there for too short a time, far off, or hardly apart from another tone.
+    """
     if course.kind != "course":
         return course
+    if not alone:
+        steps_hz = np.zeros_like(course.steps_hz)
+        return replace(course, steps_hz=steps_hz, kind="nominal", phase_std_rad=0.0)
     is_near = np.abs(course.steps_hz[course.is_on]).max(initial=0.0) <= FAR * course.within_hz
     if is_near and course.is_on.mean() >= MIN_ON:
         return course
