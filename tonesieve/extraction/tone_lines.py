@@ -128,7 +128,9 @@ def search_range_hz(hz: Sequence[float], within_hz: float | None, duration_s: fl
             raise UserError(
                 f"--within {within_hz:g}: must be {largest:g} Hz or less, a quarter of {f:g} Hz"
             )
-        wanted = default_within_hz(f, duration_s) if within_hz is None else within_hz
+        wanted = default_within_hz(f, duration_s)
+        if within_hz is not None:  # a shorter recording does not resolve less
+            wanted = max(within_hz, 1 / duration_s)
         others = [MAX_SPACING * abs(f - g) for g in hz if g != f]
         ranges.append(min([wanted, *others]))
     return ranges

@@ -182,6 +182,8 @@ def _pretrained(
     name: str, tones: tuple[float, ...], rate_hz: float, gain: float, within_hz: float | None
 ) -> PretrainedExtractor:
     given = parse_parameters(name, ("weights", "ahead_s"))
+    if within_hz is not None and not within_hz > 0:
+        raise UserError(f"--within {within_hz:g}: must be a number of Hz above 0")
     try:
         ahead_s = float(given["ahead_s"]) if "ahead_s" in given else None
     except ValueError:

@@ -27,6 +27,8 @@ LEVEL_BETA = 12.0
 # Chosen, not tuned: steps that are no impulse any more, power over the median, or that of what
 # lasts, of an impulse, and steps that are lost with it.
 IMPULSE_STEPS, IMPULSE_RATIO, IMPULSE_REACH = 9, 10.0, 7
+# Guard: least density of the noise, of a baseband of power 1; a silent one has none.
+MIN_DENSITY = 1e-24
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,8 @@ def noise_floor(
         return NoiseFloor(np.array([-np.inf, 0.0, 0.0]), within_hz, gain)
     x = hz / within_hz
     level = np.median(power, axis=0) / np.log(2.0)
+    if not np.any(level > 0):  # most of the record is silent
+        return NoiseFloor(np.array([-np.inf, 0.0, 0.0]), within_hz, gain)
     level = np.maximum(level, np.max(level) * 1e-16) / np.interp(np.abs(x), gain[0], gain[1])
     values, basis = np.log(level), np.stack([np.ones_like(x), x, x**2], axis=1)
     # Derived: standard deviation of the logarithm of the median of exponential variables.
@@ -161,7 +165,8 @@ def whitened(
     """
     nyquist, edge = 0.5 / step_s, min(PASS * floor.within_hz, 0.5 / step_s)
     hz = scipy.fft.fftfreq(4 * WHITENING_TAPS, step_s)
-    response = 1 / np.sqrt(np.maximum(floor.density(np.clip(hz, -edge, edge)), 1e-300))
+    density = floor.density(np.clip(hz, -edge, edge))
+    response = 1 / np.sqrt(np.maximum(density, MIN_DENSITY))
     beyond = np.clip((np.abs(hz) - edge) / max(nyquist - edge, 1e-300), 0.0, 1.0)
     response *= np.cos(np.pi / 2 * beyond) ** 2
     centre = WHITENING_TAPS // 2
@@ -221,7 +226,8 @@ def level_weights(
     centres = hop * np.arange(n_frames)
     covered = np.convolve(weights > 0, np.ones(LEVEL_WINDOW))[LEVEL_WINDOW // 2 :][centres]
     is_whole = covered > LEVEL_WINDOW - 0.5
-    if not np.any(level[is_whole] > 0):
+    usual = float(np.median(level[is_whole])) if is_whole.any() else 0.0
+    if not usual > 0:  # most of the record is silent
         return weights
-    excess = level[is_whole] / np.median(level[is_whole]) / LEVEL_RATIO
+    excess = level[is_whole] / usual / LEVEL_RATIO
     return weights / np.maximum(np.interp(np.arange(n), centres[is_whole], excess), 1.0)
