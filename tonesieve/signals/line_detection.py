@@ -274,7 +274,7 @@ def stronger_neighbour(
     # Whitening changed both levels; the powers are those before.
     power *= float(_before_whitening(search, frequency[is_on]))
     tone *= float(_before_whitening(search, hz))
-    level_db = float(10 * np.log10(power / max(tone, 1e-300)))
+    level_db = float(10 * np.log10(max(power, 1e-300) / max(tone, 1e-300)))
     if level_db < NEIGHBOUR_DB:
         return None
     unit = np.sqrt(np.sum(weights * np.abs(phasors) ** 2) / np.sum(weights))
