@@ -8,7 +8,7 @@ PRESETS := sieve window10 deep50 config-l1 guide journey journey-selector clock
 SWEEPS := $(basename $(notdir $(wildcard tonesieve/experiments/*.yaml)))
 COMPARED := sieve window10 deep50 config-l1 guide journey
 
-.PHONY: run presets limits compare sweeps claims own-noise pretrained examples bench bench-all test test-all lint types format clean
+.PHONY: run presets limits compare sweeps claims own-noise pretrained kinds examples bench bench-all test test-all lint types format clean
 
 run: $(STAMP)  ## train and evaluate the default network, and draw its figures
 	$(BIN)/tonesieve run $(FLAGS)
@@ -39,10 +39,13 @@ examples: $(STAMP)  ## compute the three worked examples; write their page
 own-noise: $(STAMP)  ## write the page on training in a recording's noise, from the stored results
 	$(BIN)/python docs/own_noise.py
 
-pretrained: $(STAMP)  ## evaluate the pretrained extractor (five minutes; twenty the first time); write its model card
+pretrained: $(STAMP)  ## evaluate the pretrained extractor (an hour with the filters, whose results are kept); write its model card
 	$(BIN)/python docs/pretrained.py evaluate
 	$(BIN)/python docs/pretrained.py real
 	$(BIN)/python docs/tables.py
+
+kinds: $(STAMP)  ## measure the default extractor on twelve kinds of recordings (three minutes); write its page
+	$(BIN)/python docs/kinds.py
 
 bench: $(STAMP)  ## write the page of benchmarks and its figure from the stored results
 	$(BIN)/python benchmarks/growth.py --draw

@@ -90,7 +90,7 @@ for name, row, hz, options in (
     ("tracker", holes, [50.0], {"with_": "tracker"}),
     ("wiener", samples, [50.0], {"with_": "wiener"}),
 ):
-    tones, bands = tonesieve.pull(row, 1000.0, hz, **options)
+    tones, bands = tonesieve.pull(row, 1000.0, hz, **options)[:2]  # the lines are new
     found[name + "_tones"] = tones
     if bands is not None:
         found[name + "_bands"] = bands

@@ -1,8 +1,10 @@
 """Write docs/model-card.md from the results kept under docs/results.
 
-``python docs/pretrained.py evaluate`` measures the shipped extractor over the test scenes (five
-minutes; the filters take a quarter of an hour, and their results are kept in runs/pretrained) and
-draws the pictures. ``... real`` compares it with the filters in the noise of real recordings.
+``python docs/pretrained.py evaluate`` measures the shipped extractor over the test scenes and
+draws the pictures. ``... classical`` runs the filters over these scenes, which needs no weights:
+their results are kept in runs/pretrained, and ``evaluate`` runs what is missing. ``... cost``
+measures time and memory again; with ``--before CHECKOUT`` also those of another checkout of the
+package. ``... real`` compares the extractor with the filters in the noise of real recordings.
 ``--weights FILE`` chooses other weights. Each then writes the page; so does the script alone.
 """
 
@@ -22,6 +24,7 @@ DOCS = Path(__file__).parent
 RESULTS, PAGE = DOCS / "results", DOCS / "model-card.md"
 KEPT, REAL = RESULTS / "pretrained.json", RESULTS / "pretrained-real.json"
 RUNS = DOCS.parent / "runs" / "pretrained"
+CHOICES = ("evaluate", "classical", "cost", "real")
 
 
 def page(kept: dict[str, Any] | None = None, real: dict[str, Any] | None = None) -> str:
@@ -46,7 +49,9 @@ def page(kept: dict[str, Any] | None = None, real: dict[str, Any] | None = None)
         axis_tables=parts.axis_tables(kept),
         covered_low=low,
         covered_high=high,
-        covered_table=parts.covered_table(kept),
+        covered_tables=parts.covered_tables(kept),
+        lost_table=parts.lost_table(kept),
+        n_worst=parts.N_WORST,
         covered_a_cell=kept["covered_a_cell"],
         unclipped_lines=parts.unclipped_lines(kept),
         worst=parts.worst_cells(kept),
@@ -62,7 +67,7 @@ def _median(values: list[float]) -> float:
     return sorted(values)[len(values) // 2]
 
 
-def evaluate(weights: str) -> None:
+def evaluate(weights: str, before: Path | None) -> None:
     """Evaluate the extractor, keep the figures, draw the pictures."""
     import pretrained_evaluation as evaluation
     import pretrained_pictures as pictures
@@ -77,11 +82,27 @@ def evaluate(weights: str) -> None:
         **evaluation.family_results(weights, RUNS / "classical.parquet"),
         "curve": evaluation.curve_results(weights),
         "limits": evaluation.limits_results(weights),
-        "cost": evaluation.measured_cost(weights),
+        "cost": evaluation.measured_cost(weights, before),
     }
     _keep(KEPT, kept)
     pictures.draw_kept(kept)
     pictures.draw_examples(weights)
+
+
+def classical() -> None:
+    """The filters, in advance."""
+    from pretrained_evaluation import classical_results
+
+    RUNS.mkdir(parents=True, exist_ok=True)
+    classical_results(RUNS / "classical.parquet")
+
+
+def cost(weights: str, before: Path | None) -> None:
+    """Time and memory alone."""
+    from pretrained_evaluation import measured_cost
+
+    kept = json.loads(KEPT.read_text(encoding="utf-8"))
+    _keep(KEPT, kept | {"cost": measured_cost(weights, before)})
 
 
 def real(weights: str) -> None:
@@ -107,11 +128,17 @@ def _rounded(tree: Any) -> Any:
 def main() -> None:
     """Run what is named again, then write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="?", choices=("evaluate", "real"), help="what to run again")
+    parser.add_argument("what", nargs="?", choices=CHOICES, help="what to run again")
     parser.add_argument("--weights", default="", help="a file; by default the package's own")
+    parser.add_argument("--before", type=Path, help="a checkout whose cost is measured beside")
     words = parser.parse_args()
+    if words.what == "classical":
+        classical()
+        return
     if words.what == "evaluate":
-        evaluate(words.weights)
+        evaluate(words.weights, words.before)
+    elif words.what == "cost":
+        cost(words.weights, words.before)
     elif words.what == "real":
         real(words.weights)
     if KEPT.exists() and REAL.exists():

@@ -5,42 +5,44 @@ It runs as users run it: causal through `Stream`, whole records through `run_ove
 
 from __future__ import annotations
 
+import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-import tonesieve
 from tonesieve.evaluation import benchmark
 from tonesieve.evaluation.baselines import wrap_extractor
 from tonesieve.extraction.passes import run_over_recording
+from tonesieve.extraction.tone_lines import find_lines
 from tonesieve.extractors.filters.registry import build_filter
-from tonesieve.extractors.pretrained.extractor import PretrainedExtractor
 from tonesieve.extractors.source import Source, make_source
 from tonesieve.extractors.streaming import Stream
-from tonesieve.inference.weights import PRETRAINED, load_pretrained
 from tonesieve.recordings.recording import from_array
 from tonesieve.recordings.statistics import survey
 
-N_PER_CELL, SEED = 6, 0
-# Coverage needs no baselines but more scenes; those above are the first of them.
-N_COVERED = 24
+N_PER_CELL, SEED = 4, 0
+# Coverage needs no baselines, so that it may take more scenes; those above are the first of them.
+N_COVERED = 4
+# Processes, and scenes that one gets at a time.
+N_WORKERS, SCENES_AT_ONCE = 2, 9
 NAME, WAYS = "pretrained", ("causal", "whole")
 # Axes of the tables beside those of the cells: slow tones, tones estimated together, clipping.
 SLOW = 0.01
 AXES = ("snr_bin", "dynamics", "noise", "frequency", "known tones", "clipping")
-# Seven times each, the median; samples of a measurement.
-TIMES, TIMED = 7, 100_000
+
+COST = Path(__file__).parent / "pretrained_cost.py"
 
 
 def source(weights: str, freq_cycles: Sequence[float], rate_hz: float = 1.0) -> Source:
@@ -63,8 +65,9 @@ def extract_tones(
         return estimate.tones[0], estimate.band[0]
     recording = from_array(samples, rate_hz)
     folder = Path(tempfile.gettempdir())
+    lines = find_lines(recording, made.frequencies_hz)
     tones, band = run_over_recording(
-        recording, survey(recording), made, causal=False, scratch=folder
+        recording, survey(recording), made, causal=False, lines=lines, scratch=folder
     )
     assert band is not None
     found = tones.read(0, len(tones)), band.read(0, len(band))
@@ -104,29 +107,59 @@ def builder(weights: str, whole: bool) -> Callable[[Sequence[float]], ExtractorI
     return lambda freq_cycles: ExtractorInScene(weights, whole, tuple(freq_cycles))
 
 
-def family_results(weights: str, cache: Path) -> dict[str, Any]:
-    """All figures over the family of tests."""
-    references = benchmark.run_baselines(N_PER_CELL, cache, seed=SEED)
+def classical_results(cache: Path) -> pd.DataFrame:
+    """The filters over the family of tests; they do not depend on the weights."""
+    began = time.monotonic()
+    n_cells = len(benchmark.cell_grid())
+
+    def report(number: int) -> None:
+        if (number + 1) % n_cells == 0:
+            print(f"filters: {number + 1} scenes, {time.monotonic() - began:.0f} s", flush=True)
+
+    return benchmark.run_baselines(
+        N_PER_CELL, cache, seed=SEED, n_workers=N_WORKERS, on_case=report
+    )
+
+
+class CaseResults(NamedTuple):
+    """Results of one scene: scores where filters are compared, coverage by way, and clipping."""
+
+    number: int
+    scores: pd.DataFrame | None
+    covered: dict[str, pd.DataFrame]
+    is_clipped: bool
+
+
+def case_results(number: int, weights: str, n_compared: int) -> CaseResults:
+    """Run the extractor on one scene, both ways."""
+    case = benchmark.draw_case(number, seed=SEED)
     ways = {way: builder(weights, way == "whole") for way in WAYS}
     baselines = [
         wrap_extractor(NAME, build, handles_nan=True, causal=way == "causal")
         for way, build in ways.items()
     ]
-    parts: list[pd.DataFrame] = []
-    covered: dict[str, list[pd.DataFrame]] = {way: [] for way in WAYS}
-    clipped = set()
-    began = time.monotonic()
-    n_compared = N_PER_CELL * len(benchmark.cell_grid())
-    for case in benchmark.test_scenes(N_COVERED, seed=SEED):
-        if case.number < n_compared:
-            parts.append(benchmark.run_benchmark(baselines, [case]))
-        if "clip_quantile" in case.scene.about:
-            clipped.add(case.number)
-        for way, build in ways.items():
-            covered[way].append(benchmark.coverage(build, [case]))
-        if case.number % 96 == 95:
-            print(f"{case.number + 1} scenes, {time.monotonic() - began:.0f} s", flush=True)
-    bands = {way: pd.concat(found) for way, found in covered.items()}
+    return CaseResults(
+        number,
+        benchmark.run_benchmark(baselines, [case]) if number < n_compared else None,
+        {way: benchmark.coverage(build, [case]) for way, build in ways.items()},
+        "clip_quantile" in case.scene.about,
+    )
+
+
+def family_results(weights: str, cache: Path) -> dict[str, Any]:
+    """All figures over the family of tests."""
+    references = classical_results(cache)
+    n_cells = len(benchmark.cell_grid())
+    began, done = time.monotonic(), []
+    work = partial(case_results, weights=weights, n_compared=N_PER_CELL * n_cells)
+    with ProcessPoolExecutor(N_WORKERS, get_context("spawn")) as pool:
+        for result in pool.map(work, range(N_COVERED * n_cells), chunksize=SCENES_AT_ONCE):
+            done.append(result)
+            if (result.number + 1) % n_cells == 0:
+                print(f"{result.number + 1} scenes, {time.monotonic() - began:.0f} s", flush=True)
+    parts = [one.scores for one in done if one.scores is not None]
+    bands = {way: pd.concat([one.covered[way] for one in done]) for way in WAYS}
+    clipped = {one.number for one in done if one.is_clipped}
     return family_figures(pd.concat([references, *parts], ignore_index=True), bands, clipped)
 
 
@@ -252,100 +285,27 @@ def curve_results(weights: str, n_scenes: int = 64) -> list[dict[str, Any]]:
     return benchmark.steady_curve([baseline], n_scenes=n_scenes, seed=SEED).to_dict("records")
 
 
-def measured_cost(weights: str) -> dict[str, Any]:
-    """Measure the time a sample and the time to the first estimate."""
-    rng = np.random.default_rng(0)
-    samples = rng.standard_normal((1, TIMED))
-    rows = []
-    for tones in ((50.0,), (50.0, 120.0), (50.0, 100.0, 150.0, 200.0), (0.5,)):
-        made = PretrainedExtractor(tones, 1000.0, weights=weights)
-        what = {"tones": len(tones), "lowest_hz": min(tones), "rate_hz": 1000.0}
-        for chunk in (1000, 100_000):
-            rows.append({**what, "how": f"stream, chunks of {chunk:,}"}
-                        | _timed(partial(_stepped, made, samples, chunk)))  # fmt: skip
-        whole = partial(extract_tones, weights, tones, True, samples[0], 1000.0)
-        rows.append({**what, "how": "whole recording"} | _timed(whole))
-    path = Path(weights) if weights else Path(tonesieve.__file__).parent / PRETRAINED
-    return {
-        "machine": f"{platform.machine()}, {_processor()}, one thread",
-        "numbers": sum(int(t.size) for t in load_pretrained(weights or None)[0].values()),
-        "bytes": path.stat().st_size,
-        "rows": rows,
-        "first_answer_s": _spread([_first_estimate(weights) for _ in range(TIMES + 1)][1:]),
-        "extract_s": _spread([_extract(weights) for _ in range(TIMES + 1)][1:]),
-    }
-
-
-def _processor() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return platform.processor()
-    names = [line.split(":")[1].strip() for line in text.splitlines() if "model name" in line]
-    return names[0] if names else platform.processor()
-
-
-def _stepped(made: PretrainedExtractor, samples: np.ndarray, chunk: int) -> None:
-    state = made.initial_state(1)
-    for start in range(0, samples.shape[1], chunk):
-        _, state = made.step(samples[:, start : start + chunk], state)
-
-
-def _timed(work: Callable[[], Any]) -> dict[str, float]:
-    """Microseconds a sample."""
-    work()
-    found = []
-    for _ in range(TIMES):
-        began = time.perf_counter()
-        work()
-        found.append((time.perf_counter() - began) / TIMED * 1e6)
-    return _spread(found)
-
-
-def _spread(found: Sequence[float]) -> dict[str, float]:
-    return {"median": float(np.median(found)), "least": min(found), "most": max(found)}
-
-
-def _command(weights: str, *words: str) -> list[str]:
-    with_ = ["--with", f"{NAME}:weights={weights}"] if weights else []
-    return [sys.executable, "-m", "tonesieve", *words, *with_]
-
-
-def _first_estimate(weights: str) -> float:
-    """Seconds from the start of a stream, whose first sample is there, to its first estimate."""
-    words = _command(weights, "stream", "--hz", "50", "--rate", "1000")
-    began = time.perf_counter()
-    with subprocess.Popen(
-        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    ) as process:  # fmt: skip
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(b"0.5\n")
-        process.stdin.flush()
-        line = process.stdout.readline()
-        seconds = time.perf_counter() - began
-        process.stdin.close()
-        process.stdout.read()
-    float(line.split(b",")[0])
-    return seconds
-
-
-def _extract(weights: str) -> float:
-    """Seconds of a whole command on 5,000 rows."""
-    t = np.arange(5000) / 1000
-    noise = np.random.default_rng(0).standard_normal(5000)
-    rows = np.stack([t, np.sin(2 * np.pi * 50 * t) + noise], axis=1)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "log.csv"
-        np.savetxt(path, rows, delimiter=",", header="time,x", comments="")
-        began = time.perf_counter()
-        subprocess.run(
-            _command(weights, "extract", str(path), "--hz", "50"),
-            check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+def measured_cost(weights: str, before: Path | None = None) -> dict[str, Any]:
+    """Measure time and memory, of another checkout too where one is given."""
+    found = _cost_of(Path(__file__).parent.parent, weights)
+    if before is not None:
+        commit = subprocess.run(
+            ["git", "-C", str(before), "rev-parse", "--short=10", "HEAD"],
+            check=True, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
-        return time.perf_counter() - began
+        found["before"] = {"commit": commit.stdout.strip(), **_cost_of(before, "")}
+    return found
+
+
+def _cost_of(checkout: Path, weights: str) -> dict[str, Any]:
+    """`pretrained_cost` with the package of a checkout."""
+    environment = {**os.environ, "PYTHONPATH": str(checkout.resolve()), "OMP_NUM_THREADS": "1"}
+    weights = str(Path(weights).resolve()) if weights else ""
+    done = subprocess.run(
+        [sys.executable, str(COST), weights],
+        check=True, stdout=subprocess.PIPE, text=True, env=environment,
+    )  # fmt: skip
+    return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
 def limits_results(weights: str, n_scenes: int = 12) -> list[dict[str, Any]]:

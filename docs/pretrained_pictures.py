@@ -45,7 +45,7 @@ def cells(rows: list[dict[str, Any]]) -> Figure:
     """The pretrained over the best fixed setting, in every cell."""
     noises = list(dict.fromkeys(row["noise"] for row in rows))
     places = list(dict.fromkeys((row["snr_bin"], row["dynamics"]) for row in rows))
-    figure = Figure(figsize=(9.6, 9.6), layout="constrained")
+    figure = Figure(figsize=(13.5, 10.5), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     n_dynamics = len({dynamics for _, dynamics in places})
     for axes, way in zip(panels, WAYS, strict=True):
@@ -57,12 +57,12 @@ def cells(rows: list[dict[str, Any]]) -> Figure:
         for (i, j), value in np.ndenumerate(over):
             lost = value > 1
             axes.text(
-                j, i, f"{value:+.1f}", ha="center", va="center", fontsize=9,
+                j, i, f"{value:+.1f}", ha="center", va="center", fontsize=7,
                 color="white" if abs(value) > 10 else INK, weight="bold" if lost else "normal",
             )  # fmt: skip
             if lost:
                 axes.add_patch(_frame(j, i))
-        axes.set_xticks(range(len(noises)), noises)
+        axes.set_xticks(range(len(noises)), noises, rotation=30, ha="right")
         axes.set_yticks(range(len(places)), [dynamics for _, dynamics in places])
         axes.set_title(WAYS[way])
         axes.set_xlabel("noise")
@@ -71,7 +71,7 @@ def cells(rows: list[dict[str, Any]]) -> Figure:
     for index in range(0, len(places), n_dynamics):
         middle = index + (n_dynamics - 1) / 2
         panels[0].text(
-            -0.36, middle, f"SNR {places[index][0]} dB", rotation=90, ha="center", va="center",
+            -0.22, middle, f"SNR {places[index][0]} dB", rotation=90, ha="center", va="center",
             transform=panels[0].get_yaxis_transform(),
         )  # fmt: skip
     figure.colorbar(image, ax=panels, shrink=0.5, label="NMSE over the best fixed setting (dB)")

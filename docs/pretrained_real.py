@@ -19,8 +19,11 @@ from tonesieve.commands.train_on_recording import FILE, prepare, store
 from tonesieve.config.config import DataSettings, with_background
 from tonesieve.errors import UserError
 from tonesieve.evaluation import injection, injection_scores
+from tonesieve.extraction.tone_lines import find_lines
 from tonesieve.extractors.pretrained.extractor import PretrainedExtractor
 from tonesieve.extractors.pretrained.smoother import smooth_blocks
+from tonesieve.recordings.recording import from_array
+from tonesieve.signals.line_course import LineCourse
 from tonesieve.signals.synthesis import background_of
 
 DOCS = Path(__file__).parent
@@ -60,10 +63,22 @@ class Fitted:
             level = np.nan_to_num(mixture[np.arange(len(mixture)), first])
             return np.asarray(made.extract(mixture - level[:, None]))
         away = mixture - np.nanmean(mixture, axis=1, keepdims=True)
+        courses = [self._courses(record) for record in away]
         blocks = smooth_blocks(
-            made, lambda start, stop: away[:, start:stop], away.shape[1], len(away)
+            made,
+            lambda start, stop: away[:, start:stop],
+            away.shape[1],
+            len(away),
+            courses=courses,
         )
         return np.concatenate([made.tones(a.phasors, start) for start, a in blocks], axis=1)
+
+    def _courses(self, samples: np.ndarray) -> list[LineCourse]:
+        """Lines of the tones in one record, as `extract` finds them."""
+        recording = from_array(samples, self.data.rate_hz)
+        (lines,) = find_lines(recording, self.data.frequencies_hz)
+        recording.rows.close()
+        return [line.course for line in lines]
 
 
 def recordings_results(weights: str, folder: Path) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Files that an earlier commit wrote are still read, and give the numbers that they gave then.
 
+Streams of the pretrained extractor are refused: its filters have another state today.
+
 `data/format_0/README.md` says what they are, and how they were made. Names in files (settings,
 tensors, states, columns) must not change without a format version and a reader for the old ones.
 """
@@ -49,8 +51,17 @@ def old(tmp_path: Path) -> Path:
 
 def tonesieve(folder: Path, *words: str, lines: str = "", network: bool = False) -> str:
     """Standard output of the command line in that folder, with the package of this repository."""
+    done = run(folder, *words, lines=lines, network=network)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def run(
+    folder: Path, *words: str, lines: str = "", network: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """The command line in that folder, once it has ended."""
     start = ["-c", WITH_CORE, "run"] if network else ["-m", "tonesieve"]
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, *start, *words],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
@@ -60,8 +71,6 @@ def tonesieve(folder: Path, *words: str, lines: str = "", network: bool = False)
         check=False,
         timeout=300,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def assert_close(numbers: Any, expected: Any, tolerance: float) -> None:
@@ -70,9 +79,7 @@ def assert_close(numbers: Any, expected: Any, tolerance: float) -> None:
     np.testing.assert_allclose(numbers, expected, rtol=0, atol=tolerance * largest)
 
 
-@pytest.mark.parametrize(
-    ("name", "tolerance"), [("pretrained", DOUBLE), ("tracker", DOUBLE), ("network", SINGLE)]
-)
+@pytest.mark.parametrize(("name", "tolerance"), [("tracker", DOUBLE), ("network", SINGLE)])
 def test_a_saved_stream_continues(old: Path, name: str, tolerance: float) -> None:
     words = ["stream", "--rate", "1000", "--state", f"{name}.safetensors"]
     words += ["--with", "run"] if name == "network" else ["--with", name, "--hz", "50"]
@@ -81,6 +88,17 @@ def test_a_saved_stream_continues(old: Path, name: str, tolerance: float) -> Non
     expected = np.loadtxt(old / f"{name}.txt", delimiter=",")
     assert len(expected) == 200
     assert_close(np.loadtxt(text.splitlines(), delimiter=","), expected, tolerance)
+
+
+def test_a_stream_of_the_first_pretrained_extractor_is_refused(old: Path) -> None:
+    before = (old / "pretrained.safetensors").read_bytes()
+    done = run(old, "stream", "--rate", "1000", "--hz", "50", "--state", "pretrained.safetensors",
+               lines="1\n2\n")  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.strip().splitlines()
+    assert "the state of another stream" in line
+    assert "another version of pretrained" in line
+    assert (old / "pretrained.safetensors").read_bytes() == before
 
 
 def test_a_run_extracts(old: Path) -> None:
@@ -97,7 +115,10 @@ def test_a_run_extracts(old: Path) -> None:
     for key in ("with", "samples", "rate_hz", "extractor_rate_hz", "causal", "columns"):
         assert mine[key] == theirs[key]
     assert_alike(mine["channels"], theirs["channels"])
-    assert_alike(mine["tones"], theirs["tones"])
+    # Later versions say more of each tone.
+    for own, old_one in zip(mine["tones"], theirs["tones"], strict=True):
+        assert own.keys() >= old_one.keys()
+        assert_alike({key: own[key] for key in old_one}, old_one)
 
 
 def test_a_run_is_evaluated(old: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ SAMPLES = 5 + TONE + 0.5 * np.random.default_rng(0).standard_normal(T.size)
 
 
 def test_a_tone_is_extracted_from_an_array() -> None:
-    tones, bands = tonesieve.pull(SAMPLES, RATE, [50.0])
+    tones, bands, _ = tonesieve.pull(SAMPLES, RATE, [50.0])
     assert bands is not None
     error = (tones[:, 0] - TONE)[500:]
     # A fit to all of it of three numbers, frequency too, lets through 3 x 0.25 / 6000 of the noise.
@@ -113,7 +114,7 @@ def test_a_gap_at_an_end_is_estimated_from_the_other_side(hz: float, gap: tuple[
     samples = truth + 0.3 * np.random.default_rng(1).standard_normal(T.size)
     lost = slice(*gap)
     samples[lost] = np.nan
-    tones, bands = tonesieve.pull(samples, RATE, [hz])
+    tones, bands, _ = tonesieve.pull(samples, RATE, [hz])
     assert bands is not None
     # A steady tone is as well known there as beside the gap: from 5,700 samples.
     assert np.sqrt(np.mean((tones[lost, 0] - truth[lost]) ** 2)) < 0.05
@@ -124,7 +125,7 @@ def test_a_gap_at_an_end_is_estimated_from_the_other_side(hz: float, gap: tuple[
 @pytest.mark.parametrize("causal", [True, False])
 def test_with_every_nth_sample_alone_nothing_diverges(kept: int, causal: bool) -> None:
     samples = np.where(np.arange(T.size) % kept == 0, SAMPLES, np.nan)
-    tones, bands = tonesieve.pull(samples, RATE, 50.0, causal=causal)
+    tones, bands, _ = tonesieve.pull(samples, RATE, 50.0, causal=causal)
     assert bands is not None
     assert np.isfinite(bands).all()
     assert np.abs(tones).max() < 10
@@ -136,14 +137,14 @@ def test_one_wild_sample_does_no_harm(wild: float) -> None:
     samples = SAMPLES.copy()
     samples[2500] = wild
     for causal in (True, False):
-        tones, _ = tonesieve.pull(samples, RATE, 50.0, causal=causal)
+        tones, *_ = tonesieve.pull(samples, RATE, 50.0, causal=causal)
         assert np.mean((tones[4000:, 0] - TONE[4000:]) ** 2) < 0.05 * np.mean(TONE**2)
 
 
 def test_a_clean_tone_beside_its_nominal_frequency_is_found() -> None:
     clean = np.sin(2 * np.pi * 50 * T)
     for causal in (True, False):
-        tones, _ = tonesieve.pull(clean, RATE, 50.5, causal=causal)
+        tones, *_ = tonesieve.pull(clean, RATE, 50.5, causal=causal)
         assert np.mean((tones[1000:, 0] - clean[1000:]) ** 2) < 1e-3
 
 
@@ -159,17 +160,19 @@ def test_the_frequency_stays_near_the_nominal_one() -> None:
     extractor = PretrainedExtractor((50.0,), RATE)
     noise = np.random.default_rng(3).standard_normal((1, 3000))
     estimate, _ = extractor.step_detailed(noise, extractor.initial_state(1))
-    assert (np.abs(estimate.hz - 50) <= 0.03 * 50 + 1e-9).all()
+    assert (np.abs(estimate.hz - 50) <= 0.035 * 50 + 1e-9).all()
 
 
-def test_states_between_blocks_hold_no_block(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_states_between_blocks_hold_no_block(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(smoother, "BLOCK", 64)
     extractor = PretrainedExtractor((50.0,), RATE)
     tones = extractor.groups[0][1]
     read, n = lambda a, b: SAMPLES[None, a:b], len(SAMPLES)
-    group = smoother._Group(extractor, tones, read, n, 1, None)
-    group.prepare(lambda n: None)
-    assert len(group._saved) > 50
+    group = smoother._Group(extractor, tones, None, read, n, 1, None)
+    group.prepare(tmp_path, lambda n: None)
+    assert len(group._saved) == -(-len(SAMPLES) // tones.factor // 64) > 30
     arrays = [part for state in group._saved.values() for part in (*state.gate, state.phasors)]
     # A view would keep all of its base in memory.
     assert all(part.base is None or part.base.nbytes <= 2 * part.nbytes for part in arrays)

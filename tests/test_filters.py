@@ -292,7 +292,7 @@ def test_the_pretrained_fingerprint_names_its_first_class() -> None:
     identity = PretrainedExtractor(TONES, RATE, 0.5, weights="w", ahead_s=2.0).identity
     assert identity == (
         "Pretrained Pretrained(frequencies_hz=(5.0, 12.0), rate_hz=200.0, gain=0.5, weights='w', "
-        "ahead_s=2.0)"
+        "ahead_s=2.0, within_hz=None)"
     )
 
 

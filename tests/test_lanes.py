@@ -14,6 +14,7 @@ from numba import njit
 from tonesieve.extractors.pretrained.front_end import ToneGroup
 from tonesieve.kernels.buffer import buffer_size, split_buffer
 from tonesieve.kernels.kalman_bank.decimator import MIN_COVERAGE, N_STAGES, cic_response
+from tonesieve.kernels.kalman_bank.impulse_rejection import MAX_RUN
 from tonesieve.kernels.simd import (
     WIDTH,
     any_above,
@@ -106,9 +107,10 @@ def test_a_buffer_is_split_in_compiled_code_as_in_python() -> None:
 
 
 @pytest.mark.parametrize("factor", [1, 2, 7, 50])
-def test_the_response_is_three_moving_means_in_a_row(factor: int) -> None:
+def test_the_response_is_four_moving_means_in_a_row(factor: int) -> None:
     mean = np.full(factor, 1 / factor)
-    expected = np.convolve(np.convolve(mean, mean), mean)
+    twice = np.convolve(mean, mean)
+    expected = np.convolve(twice, twice)
     np.testing.assert_allclose(cic_response(factor), expected, rtol=1e-13)
 
 
@@ -122,7 +124,7 @@ def test_the_response_for_a_very_slow_tone_takes_no_time() -> None:
 
 def decimated(samples: np.ndarray, factor: int, cuts: tuple[int, ...] = ()) -> np.ndarray:
     """The steps of one stream, fed in chunks."""
-    group = ToneGroup((1 / (12 * factor + 4),))
+    group = ToneGroup((1 / (6 * factor + 2),))
     assert group.factor == factor
     state, parts = group.initial_state(1), []
     for start, stop in pairwise([0, *cuts, len(samples)]):
@@ -197,3 +199,21 @@ def test_a_tone_in_the_steps_has_the_stated_gain(freq: float) -> None:
         n = np.arange(steps.shape[1])
         expected = (group.gains[k] * np.exp(1j * group.omega[k] * n)).imag
         np.testing.assert_allclose(steps[0, N_STAGES:], expected[N_STAGES:], atol=1e-12)
+
+
+def test_a_wave_that_was_taken_for_an_impulse_is_restored() -> None:
+    # Steps that end after the decision are those of the samples as they are.
+    factor, n, rng = 7, 4200, np.random.default_rng(4)
+    samples = rng.standard_normal(n)
+    wave = samples.copy()
+    wave[2100:2130] += 60 * np.hanning(32)[1:-1] + 30
+    expected = np.convolve(wave, cic_response(factor))[: n // factor * factor]
+    expected = expected[factor - 1 :: factor]
+    steps = decimated(wave, factor)
+    decided = (2100 + MAX_RUN) // factor
+    np.testing.assert_allclose(steps[decided:], expected[decided:], rtol=0, atol=1e-9)
+    # A short impulse is not.
+    impulse = samples.copy()
+    impulse[2100:2102] += 60
+    kept = np.convolve(impulse, cic_response(factor))[factor - 1 :: factor][decided]
+    assert abs(decimated(impulse, factor)[decided] - kept) > 1

@@ -14,6 +14,7 @@ import tonesieve
 from tonesieve.errors import UserError
 from tonesieve.extraction.passes import run_over_recording
 from tonesieve.extraction.pipeline import make_source
+from tonesieve.extraction.tone_lines import find_lines
 from tonesieve.extractors.pretrained.extractor import PretrainedExtractor
 from tonesieve.extractors.source import Source
 from tonesieve.extractors.streaming import Stream
@@ -90,10 +91,11 @@ def estimates(samples: np.ndarray, freq_cycles: tuple[float, ...]) -> list[np.nd
     if not np.isfinite(samples).any():
         return found  # a recording without any number is refused
     whole = from_array(samples, RATE)
+    lines = find_lines(whole, [f * RATE for f in freq_cycles])
     for parameters in ("", ":ahead_s=0.2"):
         made = source(freq_cycles, parameters)
         taken = run_over_recording(
-            whole, survey(whole), made, causal=False, scratch=whole.rows.folder
+            whole, survey(whole), made, causal=False, lines=lines, scratch=whole.rows.folder
         )
         assert taken.band is not None
         found += [taken.tones.read(0, len(samples)), taken.band.read(0, len(samples))]

@@ -32,10 +32,22 @@ Tones = Annotated[
 ]
 
 
+Within = Annotated[
+    float | None,
+    typer.Option(
+        "--within",
+        metavar="HZ",
+        help="Largest offset of a tone from its nominal frequency in Hz, at most a quarter of the "
+        "frequency (default: 3.5% of it; in recordings at least 3 over the duration).",
+    ),
+]
+
+
 def extract(
     recording: Annotated[Path, typer.Argument(help="CSV, Parquet, WAV, FLAC, EDF or NPZ file.")],
     with_: With = PRETRAINED,
     hz: Tones = None,
+    within: Within = None,
     causal: Annotated[
         bool, typer.Option("--causal", help="Estimate each sample from the past alone.")
     ] = False,
@@ -80,12 +92,14 @@ def extract(
 ) -> None:
     """Extract tones from a recording.
 
-    The output has the format, rate and length of the recording.
+    The output has the format, rate and length of the recording. For each tone it is stated whether
+    it was found, and at which frequency.
     """
     result = tonesieve.extract(
         recording,
         hz or (),
         with_=with_,
+        within_hz=within,
         causal=causal,
         columns=column or (),
         rate_hz=rate,
@@ -104,6 +118,7 @@ def extract(
 def stream(
     with_: With = PRETRAINED,
     hz: Tones = None,
+    within: Within = None,
     rate: Annotated[
         float | None, typer.Option(help="Samples per second (default: the run's, or the source's).")
     ] = None,
@@ -145,6 +160,7 @@ def stream(
         hz or (),
         rate_hz=rate,
         with_=with_,
+        within_hz=within,
         channels=channels,
         from_=from_,
         state=state,
@@ -175,11 +191,9 @@ def pretrain(
     seed: Annotated[int, typer.Option(help="Seed of the initial weights and all batches.")] = 0,
     steps: Annotated[
         int,
-        typer.Option(
-            help="Number of training batches; 5000 take three quarters of an hour on two cores."
-        ),
-    ] = 5000,
-    hidden: Annotated[int, typer.Option(help="Hidden size of the recurrent network.")] = 48,
+        typer.Option(help="Number of training batches; 2500 take an hour on two cores."),
+    ] = 2500,
+    hidden: Annotated[int, typer.Option(help="Hidden size of the recurrent network.")] = 64,
     device: Annotated[str, typer.Option(metavar="cpu|cuda", help="Device to train on.")] = "cpu",
     force: Annotated[
         bool,

@@ -14,6 +14,7 @@ from tonesieve.commands.line_stream import SAVE_EVERY_S, LslSource, open_byte_so
 from tonesieve.config.presets import PRETRAINED
 from tonesieve.errors import UserError
 from tonesieve.extraction.options import ExtractOptions
+from tonesieve.extraction.tone_lines import ToneLine
 from tonesieve.extractors.source import (
     Source,
     SourceFactory,
@@ -27,11 +28,11 @@ from tonesieve.util.progress import Reporter
 
 
 def source_at(
-    with_: str | Path, hz: Sequence[float]
+    with_: str | Path, hz: Sequence[float], within_hz: float | None = None
 ) -> AbstractContextManager[Source | SourceFactory]:
     """A run's extractor, or the filter of that name for tones at ``hz``."""
     if not Path(with_).is_dir():
-        return nullcontext(make_source(str(with_), hz))
+        return nullcontext(make_source(str(with_), hz, within_hz=within_hz))
     from tonesieve.inference.run_directory import load_compiled, memory_samples  # filters need none
 
     compiled = load_compiled(with_)
@@ -49,6 +50,7 @@ def extract(
     hz: Sequence[float] = (),
     *,
     with_: str | Path = PRETRAINED,
+    within_hz: float | None = None,
     causal: bool = False,
     columns: Sequence[str] = (),
     rate_hz: float | None = None,
@@ -75,6 +77,9 @@ def extract(
     with_ : str or path, default="pretrained"
         The pretrained extractor (with a look-ahead of 2 s: ``pretrained:ahead_s=2``), a filter by
         its name, or a run directory.
+    within_hz : float, optional
+        Largest offset of a tone from its nominal frequency in Hz, in which its line is searched; at
+        most a quarter of the frequency. By default 3.5% of it, but at least 3 over the duration.
     causal : bool, default=False
         Whether an estimate rests on no later sample than its own; otherwise the whole recording
         serves.
@@ -106,14 +111,36 @@ def extract(
     Returns
     -------
     dict
-        Metrics of the recording and its tones, and warnings; also written beside the output as
-        JSON.
+        Metrics of the recording, its ``channels`` and ``tones``, and ``warnings``; also written
+        beside the output as JSON. See Notes.
 
     Raises
     ------
     UserError
         If the recording cannot be read, does not suit the extractor or the frequencies, or the
         output exists.
+
+    Notes
+    -----
+    Keys of each of ``tones``, one entry a channel and tone. The status is a test of the whole
+    recording, also with ``causal``.
+
+    - ``column``, ``hz``: its column, and its nominal frequency.
+    - ``status``: ``found``, ``doubtful`` or ``nothing``. In noise alone ``found`` has a probability
+      of 0.01, ``found`` or ``doubtful`` one of 0.2.
+    - ``p_value``: probability of such a power in noise alone, corrected for all that was tested.
+    - ``within_hz``: half-width of the range that was searched.
+    - ``line_hz``, ``line_range_hz``: mean frequency of its line, and the lowest and highest; None
+      where there is none.
+    - ``stronger_line_hz``, ``stronger_line_db``: a stronger line beside it, and its power over the
+      tone's; None where there is none.
+    - ``lost_s``: time in s in which the line that was found is off or lost.
+    - ``amplitude``, ``followed_hz``, ``lowest_hz``, ``highest_hz``: of the estimated tone the mean
+      amplitude, and the frequency's mean and range, weighted by power.
+    - ``band_hz``, ``recording_power_in_band``, ``residual_power_in_band``, ``reduction_db``: power
+      near the tone before and after.
+    - ``tone_power``, ``outside_band_share``: power of the estimated tone, and the fraction of it
+      outside that band.
 
     Examples
     --------
@@ -126,6 +153,7 @@ def extract(
 
     options = ExtractOptions(
         hz=hz,
+        within_hz=within_hz,
         causal=causal,
         columns=columns,
         rate_hz=rate_hz,
@@ -137,7 +165,7 @@ def extract(
         out=out,
         force=force,
     )
-    with source_at(with_, hz) as source:
+    with source_at(with_, hz, within_hz) as source:
         return extract_recording(recording, source, options, reporter=reporter)
 
 
@@ -150,10 +178,13 @@ class Extracted(NamedTuple):
         One column a tone, in the samples' unit.
     bands : ndarray, shape (T, K), or None
         Half-widths of their 90% bands, where the extractor gives them.
+    lines : list of ToneLine
+        Of each tone whether its line is there, and its frequency over time.
     """
 
     tones: Float[np.ndarray, "T K"]
     bands: Float[np.ndarray, "T K"] | None
+    lines: list[ToneLine]
 
 
 def pull(
@@ -162,6 +193,7 @@ def pull(
     hz: float | Sequence[float],
     *,
     with_: str | Path = PRETRAINED,
+    within_hz: float | None = None,
     causal: bool = False,
 ) -> Extracted:
     """Extract tones from an array of samples.
@@ -177,13 +209,16 @@ def pull(
     with_ : str or path, default="pretrained"
         The pretrained extractor (with a look-ahead of 2 s: ``pretrained:ahead_s=2``), a filter by
         its name, or a run directory.
+    within_hz : float, optional
+        Largest offset of a tone from its nominal frequency in Hz, in which its line is searched; at
+        most a quarter of the frequency. By default 3.5% of it, but at least 3 over the duration.
     causal : bool, default=False
         Whether an estimate rests on no later sample than its own; otherwise all samples serve.
 
     Returns
     -------
     Extracted
-        Tones, and the half-widths of their 90% bands.
+        Tones, the half-widths of their 90% bands, and their lines.
 
     Raises
     ------
@@ -196,7 +231,7 @@ def pull(
     >>> import numpy as np
     >>> import tonesieve
     >>> samples = 3 + np.sin(2 * np.pi * 50 * np.arange(1000) / 1000)
-    >>> tones, bands = tonesieve.pull(samples, 1000.0, 50.0)
+    >>> tones, bands, lines = tonesieve.pull(samples, 1000.0, 50.0)
     >>> tones.shape
     (1000, 1)
     """
@@ -206,9 +241,10 @@ def pull(
     tones = _row([hz] if np.ndim(hz) == 0 else hz, "hz").tolist()
     (rate,) = _row([rate_hz], "rate_hz").tolist()
     check_rate(Path("samples"), rate, whose="rate_hz")
-    with source_at(with_, tones) as made:
+    with source_at(with_, tones, within_hz) as made:
         source = made if isinstance(made, Source) else made(rate, "the samples")
-        return Extracted(*pull_array(row, rate, source, choose_tones(source, tones), causal=causal))
+        chosen = choose_tones(source, tones)
+        return Extracted(*pull_array(row, rate, source, chosen, causal=causal, within_hz=within_hz))
 
 
 def _row(values: Any, name: str) -> Float[np.ndarray, " T"]:
@@ -229,6 +265,7 @@ def stream(
     *,
     rate_hz: float | None = None,
     with_: str | Path = PRETRAINED,
+    within_hz: float | None = None,
     channels: int = 1,
     from_: str = "-",
     state: str | Path | None = None,
@@ -250,6 +287,8 @@ def stream(
         Samples a second; by default the run's, or what the Lab Streaming Layer states.
     with_ : str or path, default="pretrained"
         The pretrained extractor, a filter by its name, or a run directory.
+    within_hz : float, optional
+        Largest offset of a tone from its nominal frequency in Hz; by default 3.5% of it.
     channels : int, default=1
         Numbers in a line.
     from_ : str, default="-"
@@ -285,7 +324,7 @@ def stream(
     if remove and full:
         raise UserError("--full: describes the tones; leave --remove away")
     check_rate(Path("stream"), rate_hz)
-    with source_at(with_, hz) as made, open_byte_source(from_, channels) as bytes_in:
+    with source_at(with_, hz, within_hz) as made, open_byte_source(from_, channels) as bytes_in:
         if rate_hz is None and isinstance(bytes_in, LslSource) and bytes_in.rate_hz > 0:
             rate_hz = bytes_in.rate_hz
         if isinstance(made, Source):

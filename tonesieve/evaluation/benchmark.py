@@ -5,9 +5,11 @@ The scenes and the score are those of `benchmark_scenes`. Axes: B records, T sam
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Protocol
 
@@ -30,6 +32,7 @@ from tonesieve.evaluation.benchmark_scenes import (
     Case,
     cell_grid,
     describe_case,
+    draw_case,
     scene_nmse_db,
     settling_samples,
     test_scenes,
@@ -107,7 +110,8 @@ def run_baselines(
     cache: Path,
     *,
     seed: int = 0,
-    on_case: Callable[[Case], None] | None = None,
+    n_workers: int = 1,
+    on_case: Callable[[int], None] | None = None,
 ) -> pd.DataFrame:
     """Score the classical filters and the oracle Kalman filters, and keep the results in a file.
 
@@ -121,8 +125,10 @@ def run_baselines(
         File of results, .parquet or .csv.
     seed : int
         Seed of the scenes.
+    n_workers : int
+        Processes.
     on_case : callable, optional
-        Called with every scene that is run.
+        Called with the number of every scene that is run.
 
     Returns
     -------
@@ -139,12 +145,23 @@ def run_baselines(
     n_cached = 0 if results.empty else int(results["scene"].max()) + 1
     if n_cached:
         _check_cache(results, baselines, next(test_scenes(1, seed=seed)), cache)
-    missing = itertools.islice(test_scenes(n_per_cell, seed=seed), n_cached, None)
-    while cases := list(itertools.islice(missing, CACHE_EVERY)):
-        new = run_benchmark(baselines, cases, on_case=on_case)
-        results = pd.concat([results, new], ignore_index=True)
-        _write(results, cache)
+    numbers = range(n_cached, n_per_cell * len(cell_grid()))
+    rows_of = partial(_baseline_rows, seed=seed)
+    with ProcessPoolExecutor(n_workers, get_context("spawn")) as pool:
+        run = pool.map if n_workers > 1 else map
+        for start in range(0, len(numbers), CACHE_EVERY):
+            done = numbers[start : start + CACHE_EVERY]
+            results = pd.concat([results, *run(rows_of, done)], ignore_index=True)
+            _write(results, cache)
+            if on_case is not None:
+                for number in done:
+                    on_case(number)
     return results[results["scene"] < n_per_cell * len(cell_grid())].reset_index(drop=True)
+
+
+def _baseline_rows(number: int, *, seed: int) -> pd.DataFrame:
+    """Results of one scene."""
+    return run_benchmark([*classical_baselines(), *oracle_kalman()], [draw_case(number, seed=seed)])
 
 
 def summarise(frame: pd.DataFrame) -> pd.DataFrame:

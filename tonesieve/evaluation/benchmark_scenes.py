@@ -84,15 +84,33 @@ def test_scenes(n_per_cell: int, *, seed: int) -> Iterator[Case]:
     Case
         The next scene.
     """
+    for number in range(n_per_cell * len(cell_grid())):
+        yield draw_case(number, seed=seed)
+
+
+def draw_case(number: int, *, seed: int) -> Case:
+    """Draw one test scene.
+
+    Parameters
+    ----------
+    number : int
+        Its number among the tests.
+    seed : int
+        Seed of the scenes.
+
+    Returns
+    -------
+    Case
+        The scene that `test_scenes` yields at this place.
+    """
     cells = cell_grid()
-    for number in range(n_per_cell * len(cells)):
-        snr_bin, dynamics, noise = cells[number % len(cells)]
-        rng = np.random.default_rng((TEST_SEED, seed, number, 1))
-        snr_db, n_steps = rng.uniform(*snr_bin), round(log_uniform(N_STEPS, rng))
-        scene = draw_scene(
-            (TEST_SEED, seed, number), n_steps, snr_db=snr_db, dynamics=dynamics, noise=noise
-        )
-        yield Case(number, f"{snr_bin[0]:g} to {snr_bin[1]:g}", scene)
+    snr_bin, dynamics, noise = cells[number % len(cells)]
+    rng = np.random.default_rng((TEST_SEED, seed, number, 1))
+    snr_db, n_steps = rng.uniform(*snr_bin), round(log_uniform(N_STEPS, rng))
+    scene = draw_scene(
+        (TEST_SEED, seed, number), n_steps, snr_db=snr_db, dynamics=dynamics, noise=noise
+    )
+    return Case(number, f"{snr_bin[0]:g} to {snr_bin[1]:g}", scene)
 
 
 test_scenes.__test__ = False  # type: ignore[attr-defined]  # it is no test to pytest

@@ -15,6 +15,8 @@ class ExtractOptions:
     ----------
     hz : sequence of float, optional
         Nominal frequencies of the tones in Hz; none: all that the extractor has.
+    within_hz : float, optional
+        Largest offset of a tone from its nominal frequency in Hz; by default 3.5% of it.
     causal : bool, default=False
         Whether an estimate rests on no later sample than its own.
     columns : sequence of str, optional
@@ -39,6 +41,7 @@ class ExtractOptions:
     """
 
     hz: Sequence[float] = ()
+    within_hz: float | None = None
     causal: bool = False
     columns: Sequence[str] = ()
     rate_hz: float | None = None

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from tonesieve.errors import UserError
+from tonesieve.extraction.tone_lines import ToneLine, interferers_hz
 from tonesieve.extractors.input_scaling import InputScaling
 from tonesieve.extractors.protocol import BlockSmoother, Extractor, ToneBlock
 from tonesieve.extractors.source import Source
@@ -51,17 +52,18 @@ def run_over_recording(
     source: Source,
     *,
     causal: bool,
+    lines: list[list[ToneLine]],
     scratch: Path,
     on_samples: OnSamples = lambda n: None,
 ) -> ExtractedTones:
     """Extract every tone of the source, and its band where the extractor gives one.
 
-    ``scratch`` is a folder for what does not fit into memory; ``on_samples`` is called with the
-    number of samples done, of `n_steps`.
+    ``lines`` are those of every channel and tone. ``scratch`` is a folder for what does not fit
+    into memory; ``on_samples`` is called with the number of samples done, of `n_steps`.
     """
     n_columns = len(recording.channels) * len(source.frequencies_hz)
     tones, band = Spool(n_columns, scratch), None
-    run = _Run(recording, stats, source, scratch, on_samples)
+    run = _Run(recording, stats, source, lines, scratch, on_samples)
     for block in run.blocks(causal=causal):
         tones.append(_rows(block.tones))
         if block.band is not None:
@@ -107,6 +109,7 @@ class _Run:
     recording: Recording
     stats: list[ChannelStats]
     source: Source
+    lines: list[list[ToneLine]]
     scratch: Path
     on_samples: OnSamples
 
@@ -189,9 +192,12 @@ class _Run:
         def read(start: int, stop: int) -> Float[np.ndarray, "C T"]:
             return scaling.step(self.recording.read(start, stop), state)[0]
 
+        courses = [[line.course for line in channel] for channel in self.lines]
         for start, tones, band in smoother.run_blocks(
-            read, n, self._n_channels, on_samples=self.on_samples
-        ):
+            read, n, self._n_channels, courses=courses,
+            interferers_hz=interferers_hz(self.lines, self.recording.duration_s),
+            scratch=self.scratch, on_samples=self.on_samples,
+        ):  # fmt: skip
             yield ToneBlock(start, tones * scale, None if band is None else band * scale)
 
     def _in_stretches(self) -> Iterator[ToneBlock]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from jaxtyping import Float
 from tonesieve.errors import UserError
 from tonesieve.extraction.options import ExtractOptions
 from tonesieve.extraction.passes import delay_of, n_steps, run_over_recording
+from tonesieve.extraction.tone_lines import ToneLine, find_lines, line_warnings
 from tonesieve.extraction.tone_parameters import ToneParameters
 from tonesieve.extractors.source import Source, SourceFactory, choose_tones
 from tonesieve.extractors.source import (
@@ -80,11 +81,17 @@ def extract_recording(
     causal = options.causal
     _check_band(opened, options.band_hz)
     _check_fit(opened, source, frequencies, causal)
-    n_run = n_steps(opened, source, causal=causal)
-    with reporter.task("extracting", n_run + opened.n_samples) as task:
-        extracted = run_over_recording(
-            opened, stats, source, causal=causal, scratch=target.parent, on_samples=task.update
+    n = opened.n_samples
+    n_run = n + n_steps(opened, source, causal=causal)
+    with reporter.task("extracting", n_run + n) as task:
+        lines = find_lines(
+            opened, source.frequencies_hz, within_hz=options.within_hz, on_samples=task.update
         )
+        extracted = run_over_recording(
+            opened, stats, source, causal=causal, lines=lines, scratch=target.parent,
+            on_samples=lambda done: task.update(n + done),
+        )  # fmt: skip
+        chosen_lines = [[channel[k] for k in chosen] for channel in lines]
         parameters = ToneParameters(opened, stats, extracted, source, chosen, options)
         names = _columns(opened, stats, frequencies, options, target)
         with open_writer(opened, names, target, force=options.force) as writer:
@@ -102,8 +109,16 @@ def extract_recording(
                     _channel_metrics(channel, one, opened)
                     for channel, one in zip(opened.channels, stats, strict=True)
                 ],
-                "warnings": _warnings(opened, stats, source, writer),
-                "tones": parameters.metrics(tone_names(frequencies)),
+                "warnings": _warnings(opened, stats, source, writer)
+                + line_warnings(chosen_lines, [channel.name for channel in opened.channels]),
+                "tones": [
+                    {**tone, **line.metrics()}
+                    for tone, line in zip(
+                        parameters.metrics(tone_names(frequencies)),
+                        chain.from_iterable(chosen_lines),
+                        strict=True,
+                    )
+                ],
             }
             # Written before the output is moved to its place: where it is, its metrics are too.
             write_text(beside(target, ".json"), json.dumps(result, indent=2) + "\n")
@@ -132,25 +147,32 @@ def pull_array(
     chosen: Sequence[int],
     *,
     causal: bool,
+    within_hz: float | None = None,
     reporter: Reporter | None = None,
-) -> tuple[Float[np.ndarray, "T K"], Float[np.ndarray, "T K"] | None]:
-    """Extract the chosen tones, and the half-widths of their bands where the extractor has them."""
+) -> tuple[Float[np.ndarray, "T K"], Float[np.ndarray, "T K"] | None, list[ToneLine]]:
+    """Extract the chosen tones, the half-widths of their bands where there are any; their lines."""
     recording = from_array(samples, rate_hz)
     stats = survey(recording)
     _check_samples(recording, stats)
-    n = n_steps(recording, source, causal=causal)
-    with (reporter or Reporter()).task("extracting", n) as task:
+    n = recording.n_samples
+    n_run = n + n_steps(recording, source, causal=causal)
+    with (reporter or Reporter()).task("extracting", n_run) as task:
+        lines = find_lines(
+            recording, source.frequencies_hz, within_hz=within_hz, on_samples=task.update
+        )
         tones, band = run_over_recording(
             recording,
             stats,
             source,
             causal=causal,
+            lines=lines,
             scratch=recording.rows.folder,
-            on_samples=task.update,
+            on_samples=lambda done: task.update(n + done),
         )
     columns = list(chosen)
     estimate = tones.read(0, len(tones))[:, columns]
-    return estimate, None if band is None else band.read(0, len(band))[:, columns]
+    half_widths = None if band is None else band.read(0, len(band))[:, columns]
+    return estimate, half_widths, [lines[0][k] for k in columns]
 
 
 def _target(path: Path, options: ExtractOptions) -> Path:

@@ -7,11 +7,14 @@ Axes: B streams, T samples, K components.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
+
+from tonesieve.signals.line_course import LineCourse
 
 State = Any
 
@@ -202,6 +205,9 @@ class BlockSmoother(Protocol):
         n_samples: int,
         n_streams: int,
         *,
+        courses: Sequence[Sequence[LineCourse]] | None,
+        interferers_hz: Sequence[float],
+        scratch: Path,
         on_samples: Callable[[int], None],
     ) -> Iterator[ToneBlock]:
         """Estimate the tones of a recording.
@@ -215,6 +221,12 @@ class BlockSmoother(Protocol):
             Length of the recording.
         n_streams : int
             Number of streams, B.
+        courses : sequence of sequence of LineCourse, or None
+            Of each stream the course of each tone's line; None: at their nominal frequencies.
+        interferers_hz : sequence of float
+            Frequencies of stronger lines beside the tones.
+        scratch : Path
+            Folder for what does not fit into memory.
         on_samples : callable
             Called with the number of samples done, of ``2 * n_samples``.
 

@@ -101,7 +101,7 @@ def network_source(
 SourceFactory = Callable[[float, str], Source]
 
 
-def make_source(name: str, hz: Sequence[float]) -> SourceFactory:
+def make_source(name: str, hz: Sequence[float], *, within_hz: float | None = None) -> SourceFactory:
     """Choose the pretrained extractor or a classical filter for some tones.
 
     Parameters
@@ -110,6 +110,8 @@ def make_source(name: str, hz: Sequence[float]) -> SourceFactory:
         ``pretrained`` or the name of a filter, with parameters as ``NAME:parameter=value``.
     hz : sequence of float
         Nominal frequencies in Hz; one that is given twice is one tone.
+    within_hz : float, optional
+        Largest offset of a tone from its nominal frequency, for the pretrained extractor.
 
     Returns
     -------
@@ -164,7 +166,7 @@ def make_source(name: str, hz: Sequence[float]) -> SourceFactory:
         extractor: Extractor
         smoother: BlockSmoother | None = None
         if name.partition(":")[0] == PRETRAINED:
-            extractor = _pretrained(name, tones, rate_hz, tone_gain(data))
+            extractor = _pretrained(name, tones, rate_hz, tone_gain(data), within_hz)
             smoother = PretrainedSmoother(extractor)
         else:
             extractor = build_filter(name, tones, rate_hz, gain=tone_gain(data))
@@ -177,16 +179,19 @@ def make_source(name: str, hz: Sequence[float]) -> SourceFactory:
 
 
 def _pretrained(
-    name: str, tones: tuple[float, ...], rate_hz: float, gain: float
+    name: str, tones: tuple[float, ...], rate_hz: float, gain: float, within_hz: float | None
 ) -> PretrainedExtractor:
     given = parse_parameters(name, ("weights", "ahead_s"))
+    if within_hz is not None and not within_hz > 0:
+        raise UserError(f"--within {within_hz:g}: must be a number of Hz above 0")
     try:
         ahead_s = float(given["ahead_s"]) if "ahead_s" in given else None
     except ValueError:
         raise UserError(f"{PRETRAINED}: ahead_s={given['ahead_s']}: not a number") from None
     return PretrainedExtractor(
-        tones, rate_hz, gain, weights=given.get("weights", ""), ahead_s=ahead_s
-    )
+        tones, rate_hz, gain, weights=given.get("weights", ""), ahead_s=ahead_s,
+        within_hz=within_hz,
+    )  # fmt: skip
 
 
 def choose_tones(source: Source, hz: Sequence[float]) -> list[int]:

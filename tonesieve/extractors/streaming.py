@@ -27,6 +27,7 @@ from tonesieve.extractors.source import Source
 from tonesieve.util.files import replacing
 
 FORMAT = "tonesieve-stream"
+EXTRACTOR = ", extractor "  # in the description of a stream, before the hash
 # Networks by the names that they had when the format was made; filters have an `identity`.
 _NAMES_IN_FINGERPRINTS = {"WindowLast": "LastOfWindow", "WindowMean": "MeanOfWindows"}
 Estimate = TypeVar("Estimate")
@@ -219,9 +220,16 @@ class Stream:
         """
         arrays, description = _read(path)
         if description != self._description():
+            what, own = description.partition(EXTRACTOR), self._description().partition(EXTRACTOR)
+            why = (
+                "by another extractor, other parameters or weights, or another version of "
+                f"{self.source.name}"
+                if what[0] == own[0]
+                else f"{description}, not of {self._description()}"
+            )
             raise UserError(
-                f"{path}: the state of another stream ({description}), not of "
-                f"{self._description()}; name another file, or remove this one"
+                f"{path}: the state of another stream ({why}); name another file, or remove this "
+                "one"
             )
         leaves = [_as_real(leaf) for leaf in _leaves(self.state)]
         saved = [arrays.get(f"{i:04d}") for i in range(len(leaves))]
@@ -233,7 +241,7 @@ class Stream:
         data = self.source.data
         tones = ", ".join(f"{f:.12g}" for f in data.frequencies_hz)
         return (
-            f"{tones} Hz, rate {data.rate_hz:.12g} Hz, {self.n_channels} channels, extractor "
+            f"{tones} Hz, rate {data.rate_hz:.12g} Hz, {self.n_channels} channels{EXTRACTOR}"
             f"{fingerprint(self._extractor)}"
         )
 

@@ -26,7 +26,7 @@ from tonesieve.util.files import replacing
 FORMAT = "tonesieve"
 VERSION = 1
 # Of the pretrained extractor: file in the package, format in its header, version.
-PRETRAINED, PRETRAINED_FORMAT, PRETRAINED_VERSION = "pretrained.safetensors", "pretrained", 1
+PRETRAINED, PRETRAINED_FORMAT, PRETRAINED_VERSION = "pretrained.safetensors", "pretrained", 2
 
 
 def save_weights(

@@ -7,11 +7,15 @@ ranges are chosen, not tuned: they define the family of scenes.
 ========  =======================================================================================
 steady    constant
 walk      log-amplitude and phase are random walks, the former drawn back to its mean
+rhythm    narrow-band Gaussian noise, 0.5% to 10% of its frequency wide
 steps     amplitude and phase jump at the times of a Poisson process
 fades     amplitude rises and falls slowly, the phase is modulated by up to half a radian
 bursts    on and off with short ramps; 1 where it is fully on
 drift     constant, of a frequency that is wrong, drifts or wanders (`draw_detuning`)
 ========  =======================================================================================
+
+A nominal frequency is seldom exact: it is wrong by a constant in half of the steady tones and in 3
+of 5 of all others but those that drift.
 """
 
 from __future__ import annotations
@@ -23,22 +27,26 @@ import scipy
 from jaxtyping import Complex, Float
 
 from tonesieve.signals.distributions import Rng, log_uniform
-from tonesieve.signals.noise_models import smooth
+from tonesieve.signals.spectral_shaping import smooth
 
-DYNAMICS = ("steady", "walk", "steps", "fades", "bursts", "drift")
+DYNAMICS = ("steady", "walk", "rhythm", "steps", "fades", "bursts", "drift")
+# Of plain scenes: all whose frequency is the nominal one.
+PLAIN_DYNAMICS = ("steady", "walk", "rhythm", "steps", "fades", "bursts")
 About = dict[str, float | str | bool]
 
 # walk: variance a step of the log-amplitude and of the phase (rad^2), and the standard deviation
 # of the log-amplitude in the long run.
 WALK_RATE = (1e-6, 1e-2)
 WALK_SIGMA = 0.75
+# rhythm: full width at half power over the frequency, and how many poles the low-pass has.
+RHYTHM_WIDTH, RHYTHM_POLES = (0.005, 0.1), (1, 2)
 # steps: mean distance (steps) and amplitudes.
 STEP_DISTANCE = (150.0, 3000.0)
 STEP_AMPLITUDE = (0.2, 3.0)
 # fades: depth of the amplitude, time scale (steps), phase modulation (rad); factor of the former
 # and the latter in mild ones.
-FADE_DEPTH = (0.3, 0.95)
-FADE_TIME = (50.0, 2000.0)
+FADE_DEPTH = (0.3, 1.0)
+FADE_TIME = (20.0, 2000.0)
 FADE_PHASE = (0.0, 0.5)
 MILD_FADE = 0.4
 # Chosen: a Gaussian process times this, through tanh, fills most of (-1, 1) without clipping.
@@ -49,11 +57,13 @@ BURST_RAMP = (2.0, 20.0)
 # Offset of a frequency (cycles a step), and at most this fraction of the frequency: where drift is
 # the dynamics, and elsewhere, in this fraction of the scenes.
 DETUNING = (1e-6, 1e-3)
-MAX_DRIFT, MAX_OFFSET, DETUNED = 0.03, 0.02, 0.4
+MAX_DRIFT, MAX_OFFSET, DETUNED = 0.03, 0.02, 0.6
+# Offset of a steady tone over its frequency, and the fraction of steady tones that have one.
+STEADY_OFFSET, STEADY_DETUNED = (1e-4, 0.015), 0.5
 
 
 def draw_envelope(
-    dynamics: str, n_samples: int, step: float, *, mild: bool = False, rng: Rng
+    dynamics: str, n_samples: int, freq_cycles: float, step: float, *, mild: bool = False, rng: Rng
 ) -> tuple[Complex[np.ndarray, " T"], About]:
     """Draw a tone's complex amplitude.
 
@@ -63,6 +73,8 @@ def draw_envelope(
         One of `DYNAMICS`.
     n_samples : int
         Length.
+    freq_cycles : float
+        Frequency of the tone, cycles a sample.
     step : float
         Samples in a step.
     mild : bool
@@ -79,6 +91,8 @@ def draw_envelope(
     """
     if dynamics == "walk":
         envelope, about = _walk(n_samples, step, mild, rng)
+    elif dynamics == "rhythm":
+        envelope, about = _rhythm(n_samples, freq_cycles, rng)
     elif dynamics == "steps":
         envelope, about = _steps(n_samples, step, rng)
     elif dynamics == "fades":
@@ -122,8 +136,10 @@ def draw_detuning(
         kind = str(rng.choice(["offset", "ramp", "wander", "offset+ramp", "offset+wander"]))
         shape = _deviation(kind, n_samples, rng)
         return sign * size / step * shape, {"detuning": kind, "excursion": size}
-    is_detuned = dynamics != "steady" and rng.random() < DETUNED
     size = min(size, MAX_OFFSET * freq_cycles * step)
+    if dynamics == "steady":
+        size = log_uniform(STEADY_OFFSET, rng) * freq_cycles * step
+    is_detuned = rng.random() < (STEADY_DETUNED if dynamics == "steady" else DETUNED)
     if not is_detuned:
         return None, {"detuning": "none", "excursion": 0.0}
     return np.full(n_samples, sign * size / step), {"detuning": "offset", "excursion": size}
@@ -151,6 +167,44 @@ def _walk(n: int, step: float, mild: bool, rng: Rng) -> tuple[Complex[np.ndarray
     log_amplitude = scipy.signal.lfilter([1.0], [1.0, -decay], innovations[0])
     phase = math.sqrt(rates[1] / step) * np.cumsum(innovations[1])
     return np.exp(log_amplitude + 1j * phase), {"amplitude_rate": rates[0], "phase_rate": rates[1]}
+
+
+def low_pass_pole(width: float, n_poles: int) -> float:
+    """Compute the pole of a cascade of equal real ones from its bandwidth.
+
+    Parameters
+    ----------
+    width : float
+        Full width at half power about frequency 0, cycles a sample.
+    n_poles : int
+        Length of the cascade.
+
+    Returns
+    -------
+    float
+        The pole.
+    """
+    # Derived: |1 - a e^{-jw}|^2 = r (1 - a)^2, with r = 2^(1 / n_poles) and w half the width, is
+    # a quadratic equation in a.
+    r = 2 ** (1 / n_poles)
+    b = r - math.cos(math.pi * width)
+    return (b - math.sqrt(b * b - (r - 1) ** 2)) / (r - 1)
+
+
+def _rhythm(n: int, freq_cycles: float, rng: Rng) -> tuple[Complex[np.ndarray, " T"], About]:
+    width, n_poles = freq_cycles * log_uniform(RHYTHM_WIDTH, rng), int(rng.choice(RHYTHM_POLES))
+    pole = low_pass_pole(width, n_poles)
+    innovations = rng.standard_normal((n + 1, 2)).view(complex)[:, 0]
+    # Derived: stationary from the first sample on. One pole has variance 1 / (1 - a^2) =: v; its
+    # covariance with the second one's output is v^2, and that has v^2 (1 + a^2) v.
+    variance = 1 / (1 - pole * pole)
+    innovations[0] *= math.sqrt(variance)
+    envelope = scipy.signal.lfilter([1.0], [1.0, -pole], innovations)
+    if n_poles == 2:
+        rest = rng.standard_normal(2).view(complex)[0]
+        first = variance * envelope[0] + pole * variance * math.sqrt(variance) * rest
+        envelope, _ = scipy.signal.lfilter([1.0], [1.0, -pole], envelope[1:], zi=[pole * first])
+    return envelope[-n:], {"rhythm_width": width, "rhythm_poles": float(n_poles)}
 
 
 def _steps(n: int, step: float, rng: Rng) -> tuple[Complex[np.ndarray, " T"], About]:

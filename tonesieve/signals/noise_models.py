@@ -1,12 +1,25 @@
 """Noise models of the scenes, as strong at the tone as white noise of variance 1.
 
-=========  ======================================================================================
-white      white, or mildly coloured by one pole
-red        falls as 1/f^beta above a corner; or a steep hump below the tone over a white floor;
-           or rises towards high frequencies
-lines      white or mildly red, and unknown spectral lines, some of them narrow-band noise
-impulses   white or mildly red, and rare impulses, single samples or short decaying bursts
-=========  ======================================================================================
+That is said of the stationary floor. What is not stationary comes on top of it, as strong as stated
+relative to the tone.
+
+==========  =====================================================================================
+white       white, or mildly coloured by one pole
+red         falls as 1/f^beta above a corner; or a steep hump below the tone over a white floor;
+            or rises towards high frequencies
+low-passed  flat up to 1.1 to 4 times the tone's frequency, or only in a band about it, or a
+            resonance at 0.7 to 1.4 times it; steep, and 20 to 100 dB lower elsewhere
+lines       white or mildly red, and unknown spectral lines, some of them narrow-band noise
+comb        white or mildly red, and 4 to 15 harmonics or narrow pulses of one fundamental, 0.3 to
+            10 times the tone; in 6 of 10 scenes the tone is a harmonic and the others keep their
+            phase to it
+impulses    white or mildly red, and rare impulses, single samples or short decaying bursts
+pulses      white or mildly red, and heartbeat-like waves 0.2 to 3 periods wide, every 3 to 300
+            periods, 1 to 50 times the tone's amplitude, with slower waves between them
+transients  white or mildly red, and clicks, pops, steps of the level, chirps, bursts beside the
+            tone, movements and wavelets about it, 0.2 to 50 times the tone's amplitude
+mixture     white or mildly red, and a speech-like or music-like signal, -10 to 30 dB over the tone
+==========  =====================================================================================
 
 Axes: T samples, F bins. Frequencies are in cycles a sample. All ranges are chosen, not tuned: they
 define the family of scenes.
@@ -19,11 +32,25 @@ from collections.abc import Sequence
 
 import numpy as np
 import scipy
-from jaxtyping import Complex, Float
+from jaxtyping import Float
 
 from tonesieve.signals.distributions import Rng, log_uniform
+from tonesieve.signals.interference import draw_comb, draw_mixture
+from tonesieve.signals.spectral_shaping import (
+    circle_bins,
+    mean_power,
+    power_law_density,
+    resonance_density,
+    shaped_noise,
+    smooth,
+)
+from tonesieve.signals.transients import draw_pulses, draw_transients
 
-NOISES = ("white", "red", "lines", "impulses")
+NOISES = (
+    "white", "red", "low-passed", "lines", "comb", "impulses", "pulses", "transients", "mixture",
+)  # fmt: skip
+# Of plain scenes.
+PLAIN_NOISES = ("white", "red", "lines")
 About = dict[str, float | str | bool]
 
 # Guard: no noise has more power than this over the tone's, on average (dB).
@@ -40,6 +67,12 @@ CORNER = (1 / 300, 1 / 3)
 # and its power over the tone's (dB).
 HUMP_PLACE, HUMP_QUALITY, HUMP_ORDER = (1 / 30, 1 / 2), (1.0, 10.0), (1, 2)
 HUMP_DB = (0.0, MAX_NOISE_DB)
+# low-passed: fraction of scenes of each form; edges and resonance over the tone's frequency,
+# order of the Butterworth edges, depth of the stop-band (dB), quality factor and order of the
+# resonance.
+BANDS = {"low-pass": 0.5, "band-pass": 0.3, "resonance": 0.2}
+UPPER_EDGE, LOWER_EDGE, EDGE_ORDER, STOP_DB = (1.1, 4.0), (0.1, 0.9), (4.0, 40.0), (20.0, 100.0)
+RESONANCE_PLACE, RESONANCE_QUALITY, RESONANCE_ORDER = (0.7, 1.4), (1.0, 15.0), (2, 3, 4)
 # lines: how many; power over the tone's (dB); distance from the tone over its frequency and in
 # multiples of 1 / T; fraction of scenes with harmonics; fraction of lines that are narrow-band
 # noise, and their quality factor.
@@ -58,36 +91,6 @@ DECAYING, ONE_SIGN = 0.4, 0.4
 N_TRIALS, MIN_LINE_BINS, MAX_FREQ_CYCLES = 20, 2, 0.495
 
 
-def smooth(n_samples: int, width: float, *, rng: Rng) -> Complex[np.ndarray, " T"]:
-    """Draw a complex Gaussian process with a Gaussian spectrum.
-
-    Real and imaginary part are independent, of variance 1 each.
-
-    Parameters
-    ----------
-    n_samples : int
-        Length.
-    width : float
-        Standard deviation of the spectrum, cycles a sample.
-    rng : Generator
-        Source of the process.
-
-    Returns
-    -------
-    ndarray of complex, shape (T,)
-        The process.
-    """
-    n = scipy.fft.next_fast_len(2 * n_samples)
-    # Derived: beyond six standard deviations nothing is left of a Gaussian.
-    last_bin = min(n // 2 - 1, math.ceil(6 * width * n))
-    bins = np.arange(-last_bin, last_bin + 1)
-    gain = np.exp(-((bins / (n * width)) ** 2) / 4)
-    spectrum = np.zeros(n, dtype=complex)
-    draws = rng.standard_normal((2, len(bins)))
-    spectrum[bins] = gain * (draws[0] + 1j * draws[1])
-    return np.fft.ifft(spectrum)[:n_samples] * (n / math.sqrt(np.sum(gain**2)))
-
-
 def draw_noise(
     kind: str,
     n_samples: int,
@@ -95,6 +98,7 @@ def draw_noise(
     *,
     tone_power: float,
     occupied: Sequence[float] = (),
+    cycles: Float[np.ndarray, " T"] | None = None,
     plain: bool = False,
     rng: Rng,
 ) -> tuple[Float[np.ndarray, " T"], About]:
@@ -112,6 +116,8 @@ def draw_noise(
         Power of the tone.
     occupied : sequence of float
         Frequencies that no line may be near, cycles a sample.
+    cycles : ndarray, shape (T,), optional
+        Phase of the tone without its modulation, cycles; by default that of a sine.
     plain : bool
         Whether white noise has no colour (default False).
     rng : Generator
@@ -120,7 +126,7 @@ def draw_noise(
     Returns
     -------
     noise : ndarray, shape (T,)
-        As strong at the tone as white noise of variance 1.
+        As strong at the tone as white noise of variance 1; what is not stationary comes on top.
     about : dict
         Every number that was drawn.
     """
@@ -129,12 +135,26 @@ def draw_noise(
         return _white(n_samples, freq_cycles, plain, rng)
     if kind == "red":
         return _red(n_samples, freq_cycles, tone_power, rng)
+    if kind == "low-passed":
+        return _low_passed(n_samples, freq_cycles, max_power, rng)
     noise, about = _mild(n_samples, freq_cycles, max_power, rng)
+    amplitude = math.sqrt(2 * tone_power)
     if kind == "lines":
-        lines, more = _lines(n_samples, freq_cycles, tone_power, occupied, rng)
-        return noise + lines, about | more
-    impulses, more = _impulses(n_samples, freq_cycles, float(noise.std()), rng)
-    return noise + impulses, about | more
+        added, more = _lines(n_samples, freq_cycles, tone_power, occupied, rng)
+    elif kind == "comb":
+        if cycles is None:
+            cycles = freq_cycles * np.arange(n_samples)
+        added, more = draw_comb(freq_cycles, amplitude, cycles, occupied, rng=rng)
+    elif kind == "impulses":
+        added, more = _impulses(n_samples, freq_cycles, float(noise.std()), rng)
+    elif kind == "pulses":
+        added, more = draw_pulses(n_samples, freq_cycles, amplitude, rng=rng)
+    elif kind == "transients":
+        added, more = draw_transients(n_samples, freq_cycles, amplitude, rng=rng)
+    else:
+        rms = math.sqrt(tone_power)
+        added, more = draw_mixture(n_samples, freq_cycles, rms, occupied, rng=rng)
+    return noise + added, about | more
 
 
 def _white(
@@ -176,26 +196,16 @@ def _power_law(
 ) -> tuple[Float[np.ndarray, " T"], About]:
     """Density 1/f^fall above a corner and flat below, 1 at the tone; rising if negative."""
     corner = freq_cycles * log_uniform(CORNER, rng)
-    length, f = _circle(n)
+    length, f = circle_bins(n)
     # Less steep until the power is within bounds.
     grid = np.geomspace(1 / length, 0.5, 128)
-    while _power(_law(grid, corner, freq_cycles, fall), grid) > max_power and abs(fall) > 0.01:
+    while (
+        mean_power(power_law_density(grid, corner, freq_cycles, fall), grid) > max_power
+        and abs(fall) > 0.01
+    ):
         fall *= 0.95
-    density = _law(f, corner, freq_cycles, fall)
-    return _shaped(np.sqrt(density), n, length, rng), {"fall": fall, "corner": corner}
-
-
-def _law(
-    f: Float[np.ndarray, " F"], corner: float, freq_cycles: float, fall: float
-) -> Float[np.ndarray, " F"]:
-    return ((f * f + corner * corner) / (freq_cycles * freq_cycles + corner * corner)) ** (
-        -fall / 2
-    )
-
-
-def _power(density: Float[np.ndarray, " F"], f: Float[np.ndarray, " F"]) -> float:
-    """Mean square of noise of that density over a logarithmic grid of frequencies."""
-    return float(2 * np.trapezoid(density * f, np.log(f)))
+    density = power_law_density(f, corner, freq_cycles, fall)
+    return shaped_noise(np.sqrt(density), n, length, rng), {"fall": fall, "corner": corner}
 
 
 def _hump(
@@ -204,8 +214,10 @@ def _hump(
     """A resonance far below the tone and stronger than it, above a white floor."""
     centre, quality = freq_cycles * log_uniform(HUMP_PLACE, rng), log_uniform(HUMP_QUALITY, rng)
     order = int(rng.choice(HUMP_ORDER))
-    length, f = _circle(n)
-    bell, at_tone = (_resonance(x / centre, quality, order) for x in (f, np.array([freq_cycles])))
+    length, f = circle_bins(n)
+    bell, at_tone = (
+        resonance_density(x / centre, quality, order) for x in (f, np.array([freq_cycles]))
+    )
     mean = float(2 * bell[1:].mean() / 2)
     # Derived: with a floor of 1 and a hump of height h the power is (1 + h mean) / (1 + h at_tone),
     # over the density at the tone; h for the wanted power, as far as the hump's own skirt allows.
@@ -214,34 +226,47 @@ def _hump(
     height = (wanted - 1) / max(mean - wanted * at_tone[0], 1e-3 * mean)
     density = (1 + height * bell) / (1 + height * at_tone[0])
     about: About = {"hump": centre, "quality": quality, "order": float(order)}
-    return _shaped(np.sqrt(density), n, length, rng), about | {"hump_power": wanted}
+    return shaped_noise(np.sqrt(density), n, length, rng), about | {"hump_power": wanted}
 
 
-def _resonance(
-    ratio: Float[np.ndarray, " F"], quality: float, order: int
-) -> Float[np.ndarray, " F"]:
-    """Density of a cascade of resonances, by frequency over the resonance's."""
-    square = ratio * ratio
-    return ((1 - square) ** 2 + square / quality**2) ** -order
+def _low_passed(
+    n: int, freq_cycles: float, max_power: float, rng: Rng
+) -> tuple[Float[np.ndarray, " T"], About]:
+    """Noise of a band that holds the tone, over a far weaker white floor."""
+    form = str(rng.choice(list(BANDS), p=list(BANDS.values())))
+    upper, lower = (freq_cycles * log_uniform(edge, rng) for edge in (UPPER_EDGE, LOWER_EDGE))
+    order, stop_db = log_uniform(EDGE_ORDER, rng), rng.uniform(*STOP_DB)
+    centre, quality = (
+        freq_cycles * log_uniform(RESONANCE_PLACE, rng),
+        log_uniform(RESONANCE_QUALITY, rng),
+    )
+    cascade = int(rng.choice(RESONANCE_ORDER))
+    about: About = {"band": form, "stop_db": stop_db}
+    if form == "resonance":
+        about |= {"resonance": centre, "quality": quality, "order": float(cascade)}
+    else:
+        about |= {"upper_edge": upper, "order": order}
+        about |= {"lower_edge": lower} if form == "band-pass" else {}
 
+    def decibels(f: Float[np.ndarray, " F"]) -> Float[np.ndarray, " F"]:
+        if form == "resonance":
+            passed = resonance_density(f / centre, quality, cascade) / quality ** (2 * cascade)
+        else:
+            passed = 1 / (1 + (f / upper) ** (2 * order))
+            if form == "band-pass":
+                passed = passed / (1 + (lower / np.maximum(f, 1e-3 * lower)) ** (2 * order))
+        return 10 * np.log10(passed + 10 ** (-stop_db / 10))
 
-def _circle(n_samples: int) -> tuple[int, Float[np.ndarray, " F"]]:
-    """Length of the circle that a record is cut from, at least twice as long, and its bins."""
-    length = scipy.fft.next_fast_len(2 * n_samples, real=True)
-    return length, np.fft.rfftfreq(length)
-
-
-def _shaped(
-    gain: Float[np.ndarray, " F"], n: int, length: int, rng: Rng
-) -> Float[np.ndarray, " T"]:
-    """Noise with these gains, cut from a circle so that its end does not meet its start.
-
-    No power at frequency 0: offsets are drawn separately.
-    """
-    draws = rng.standard_normal((len(gain), 2)).view(complex)[:, 0]
-    spectrum = math.sqrt(length / 2) * gain * draws
-    spectrum[0] = 0.0
-    return np.fft.irfft(spectrum, length)[:n]
+    length, f = circle_bins(n)
+    at_tone = float(decibels(np.array([freq_cycles]))[0])
+    # Less steep until the power is within bounds.
+    grid, steepness = np.geomspace(1 / length, 0.5, 256), 1.0
+    while mean_power(10 ** (steepness * (decibels(grid) - at_tone) / 10), grid) > max_power:
+        steepness *= 0.9
+        if steepness < 0.01:
+            break
+    gain = 10 ** (steepness * (decibels(f) - at_tone) / 20)
+    return shaped_noise(gain, n, length, rng), about | {"steepness": steepness}
 
 
 def _lines(
@@ -292,10 +317,10 @@ def place_line(
         Cycles a sample; None where none was found.
     """
     apart = max(LINE_BINS / n_samples, LINE_APART * freq_cycles)
-    for _ in range(N_TRIALS):
+    lowest = MIN_LINE_BINS / n_samples
+    for _ in range(N_TRIALS if lowest < MAX_FREQ_CYCLES else 0):
         multiple = float(rng.choice([1 / 3, 1 / 2, 2, 3, 4, 5]))
         near = freq_cycles * (1 + log_uniform((LINE_APART, 0.5), rng) * rng.choice([-1, 1]))
-        lowest = MIN_LINE_BINS / n_samples
         far = log_uniform((max(freq_cycles / 30, lowest), MAX_FREQ_CYCLES), rng)
         line = freq_cycles * multiple if harmonic else near if rng.random() < 0.5 else far
         others = [abs(line - other) for other in occupied]

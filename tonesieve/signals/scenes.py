@@ -9,13 +9,17 @@ property        what is drawn (the ranges are in `dynamics`, `noise_models` and 
 ==============  =================================================================================
 frequency       3 in 4: log-uniform 0.01 to 0.49 cycles a sample; else 0.0001 to 0.01
 SNR             -15 to 30 dB: the tone's power (bursts: where on) over that of white noise as
-                strong as the noise at the tone, averaged over a step; impulses are not counted
-dynamics        steady, walk, steps, fades, bursts, drift; the frequency is wrong by a constant in
-                2 of 5 scenes of walk, steps, fades and bursts
-noise           white, red, lines, impulses, at most 90 dB over the tone on average
+                strong as the noise at the tone, averaged over a step; only the stationary
+                floor is counted
+dynamics        steady, walk, rhythm, steps, fades, bursts, drift; the frequency is wrong by a
+                constant in half of the steady scenes, and in 3 of 5 of all others without drift
+noise           white, red, low-passed, lines, comb, impulses, pulses, transients, mixture; what is
+                stationary is at most 90 dB over the tone on average
 known tones     7 in 10: one; else two to four: near, far or harmonics, -20 to 20 dB, mild dynamics
 offset          1 in 2: 0.01 to 1000 times the rms of all the rest
 trend           1 in 3: linear or quadratic, 0.1 to 100 times the rms
+ramp            1 in 6: 0.1 to 100 amplitudes of the tone a period
+level steps     1 in 8: 1 to 4 of 0.5 to 100 amplitudes of the tone
 clipping        8 in 100: at the 0.5 to 0.95 quantile of the distance to the mean
 quantisation    1 in 10: 3 to 10 bits over the range; more where they would bury the tone
 gaps            15 in 100: 1 to 8 of 1 to 300 steps, and up to 5% of the samples lost singly
@@ -36,13 +40,14 @@ from jaxtyping import Complex, Float
 
 from tonesieve.errors import UserError
 from tonesieve.signals.distributions import Rng, log_uniform
-from tonesieve.signals.dynamics import DYNAMICS, draw_detuning, draw_envelope
-from tonesieve.signals.noise_models import NOISES, draw_noise
+from tonesieve.signals.dynamics import DYNAMICS, PLAIN_DYNAMICS, draw_detuning, draw_envelope
+from tonesieve.signals.noise_models import NOISES, PLAIN_NOISES, draw_noise
+from tonesieve.signals.nuisances import add_nuisances
 
 About = dict[str, float | str | bool]
 
-# Guards: samples of a scene at most, and its steps at least.
-MAX_SAMPLES, MIN_STEPS = 2**18, 16
+# Guards: samples of a scene at most, and its steps at least: two periods of the fastest tones.
+MAX_SAMPLES, MIN_STEPS = 2**18, 4
 STEPS_PER_PERIOD = 16
 # Frequencies of fast and slow tones, cycles a sample, and the fraction of the fast.
 FAST, SLOW, FAST_FRACTION = (0.01, 0.49), (1e-4, 0.01), 0.75
@@ -59,15 +64,6 @@ PLACEMENTS = (0.5, 0.25, 0.25)
 N_TRIALS, MAX_FREQ_CYCLES = 20, 0.495
 # Mild dynamics of the tones beside the first.
 MILD = ("steady", "steady", "walk", "fades")
-# Nuisances: fraction of the scenes, and size over the rms of all the rest.
-OFFSET, OFFSET_SIZE = 0.5, (0.01, 1000.0)
-TREND, TREND_SIZE = 1 / 3, (0.1, 100.0)
-CLIPPING, CLIP_QUANTILE = 0.08, (0.5, 0.95)
-# Quantisation: bits; a guard: its noise is at most this ratio to the noise at the tone.
-QUANTISATION, BITS, COARSEST = 0.1, (3, 10), 10.0
-# Gaps: most of them, their length (steps), samples lost singly, and a guard: the longest gap over
-# the record.
-GAPS, MAX_GAPS, GAP_STEPS, LOST, LONGEST_GAP = 0.15, 8, (1.0, 300.0), 0.05, 1 / 16
 SCALE_DECADES = (-6.0, 6.0)
 
 
@@ -214,19 +210,30 @@ def draw_scene(
     # In units of the noise at the tone until the end.
     power = 10 ** (snr_db / 10) / step
     amplitude = math.sqrt(2 * power) * np.exp(2j * np.pi * tone_rng.random())
-    envelope, about = draw_envelope(dynamics, n, step, rng=tone_rng)
+    envelope, about = draw_envelope(dynamics, n, freq_cycles, step, rng=tone_rng)
     walk_variance = 2 * power * _walk_variance(envelope)
-    first, detuning = _detune(amplitude * envelope, dynamics, step, freq_cycles, plain, tone_rng)
+    deviation, detuning = None, About()
+    if not plain:
+        deviation, detuning = draw_detuning(dynamics, n, step, freq_cycles, rng=tone_rng)
+    first = amplitude * envelope
+    # Phase of a steady tone of the same frequency.
+    cycles = freq_cycles * np.arange(n) + np.angle(amplitude) / (2 * np.pi)
+    if deviation is not None:
+        deviation = np.cumsum(deviation) - deviation
+        first, cycles = first * np.exp(2j * np.pi * deviation), cycles + deviation
     frequencies, others, about_others = _draw_others(freq_cycles, n, step, power, plain, others_rng)
     phasors = np.stack([first, *others], axis=1)
     mixture, about_noise = draw_noise(
-        noise, n, freq_cycles, tone_power=power, occupied=frequencies, plain=plain, rng=noise_rng
-    )
+        noise, n, freq_cycles, tone_power=power, occupied=frequencies[1:], cycles=cycles,
+        plain=plain, rng=noise_rng,
+    )  # fmt: skip
     mixture = mixture + synthesise(phasors, frequencies).sum(axis=1)
     scale = 10 ** nuisance_rng.uniform(*SCALE_DECADES)
     nuisances: About = {}
     if not plain:
-        mixture, nuisances = _add_nuisances(mixture, step, nuisance_rng)
+        mixture, nuisances = add_nuisances(
+            mixture, step, freq_cycles, math.sqrt(2 * power), rng=nuisance_rng
+        )
     about = {**about, **detuning, **about_others, **about_noise, **nuisances, "scale": scale}
     if "impulse_variance" in about:
         about["impulse_variance"] = float(about["impulse_variance"]) * scale**2
@@ -251,8 +258,10 @@ def _check(
         raise UserError(f"noise {noise}: must be one of {', '.join(NOISES)}")
     if freq_cycles is not None and not 0 < freq_cycles < 0.5:
         raise UserError(f"freq_cycles {freq_cycles}: must lie between 0 and 0.5 cycles a sample")
-    if plain and (dynamics == "drift" or noise == "impulses"):
-        raise UserError("plain: there is no plain drift, and there are no plain impulses")
+    if plain and dynamics not in (None, *PLAIN_DYNAMICS):
+        raise UserError(f"plain: there is no plain {dynamics}")
+    if plain and noise not in (None, *PLAIN_NOISES):
+        raise UserError(f"plain: there are no plain scenes with {noise} noise")
 
 
 def _draw_labels(
@@ -267,9 +276,9 @@ def _draw_labels(
     drawn_db = rng.uniform(*SNR_DB)
     fast = rng.random() < FAST_FRACTION
     drawn_frequency = log_uniform(FAST if fast else SLOW, rng)
-    # The last of both tables are what no plain scene has.
-    drawn_dynamics = DYNAMICS[int(rng.random() * (len(DYNAMICS) - plain))]
-    drawn_noise = NOISES[int(rng.random() * (len(NOISES) - plain))]
+    all_dynamics, all_noises = (PLAIN_DYNAMICS, PLAIN_NOISES) if plain else (DYNAMICS, NOISES)
+    drawn_dynamics = all_dynamics[int(rng.random() * len(all_dynamics))]
+    drawn_noise = all_noises[int(rng.random() * len(all_noises))]
     return (
         drawn_db if snr_db is None else float(snr_db),
         dynamics or drawn_dynamics,
@@ -284,24 +293,6 @@ def _walk_variance(envelope: Complex[np.ndarray, " T"]) -> float:
     return float(np.mean(increments.real**2 + increments.imag**2) / 2)
 
 
-def _detune(
-    phasor: Complex[np.ndarray, " T"],
-    dynamics: str,
-    step: float,
-    freq_cycles: float,
-    plain: bool,
-    rng: Rng,
-) -> tuple[Complex[np.ndarray, " T"], About]:
-    """The phasor relative to the nominal frequency."""
-    if plain:
-        return phasor, {}
-    deviation, about = draw_detuning(dynamics, len(phasor), step, freq_cycles, rng=rng)
-    if deviation is None:
-        return phasor, about
-    cycles = np.cumsum(deviation) - deviation
-    return phasor * np.exp(2j * np.pi * cycles), about
-
-
 def _draw_others(
     freq_cycles: float, n: int, step: float, power: float, plain: bool, rng: Rng
 ) -> tuple[tuple[float, ...], list[Complex[np.ndarray, " T"]], About]:
@@ -313,7 +304,7 @@ def _draw_others(
         if frequency is None:
             continue
         level_db, dynamics = rng.uniform(*LEVEL_DB), str(rng.choice(MILD))
-        envelope, _ = draw_envelope(dynamics, n, step, mild=True, rng=rng)
+        envelope, _ = draw_envelope(dynamics, n, frequency, step, mild=True, rng=rng)
         amplitude = math.sqrt(2 * power * 10 ** (level_db / 10))
         frequencies.append(frequency)
         phasors.append(amplitude * np.exp(2j * np.pi * rng.random()) * envelope)
@@ -326,7 +317,7 @@ def _draw_frequency(
 ) -> float | None:
     """A frequency for a further tone, near the first, a multiple of it or anywhere."""
     lowest = NEAR_BINS / n
-    for _ in range(N_TRIALS):
+    for _ in range(N_TRIALS if lowest < FAST[1] else 0):
         sign = rng.choice([-1, 1])
         near = freq_cycles + sign * max(freq_cycles * log_uniform(NEAR, rng), lowest)
         multiple = freq_cycles * float(rng.choice(MULTIPLES))
@@ -336,54 +327,3 @@ def _draw_frequency(
         if is_clear and lowest <= frequency <= MAX_FREQ_CYCLES:
             return frequency
     return None
-
-
-def _add_nuisances(
-    mixture: Float[np.ndarray, " T"], step: float, rng: Rng
-) -> tuple[Float[np.ndarray, " T"], About]:
-    """Offset, trend, clipping, quantisation and gaps, each where the draw says so."""
-    about: About = {}
-    rms, time = float(np.sqrt(np.mean(mixture * mixture))), np.linspace(-1.0, 1.0, len(mixture))
-    sizes = log_uniform(OFFSET_SIZE, rng), log_uniform(TREND_SIZE, rng)
-    signs, chances = rng.choice([-1.0, 1.0], 2), rng.random(5)
-    if chances[0] < OFFSET:
-        about["offset"] = float(signs[0] * sizes[0] * rms)
-        mixture = mixture + about["offset"]
-    if chances[1] < TREND:
-        about["trend"], power = float(signs[1] * sizes[1] * rms), int(rng.integers(1, 3))
-        about["trend_power"] = float(power)
-        mixture = mixture + about["trend"] * time**power
-    if chances[2] < CLIPPING:
-        mixture, about["clip_quantile"] = _clip(mixture, rng)
-    if chances[3] < QUANTISATION:
-        mixture, about["bits"] = _quantise(mixture, rng)
-    if chances[4] < GAPS:
-        mixture, about["lost"] = _cut_gaps(mixture, step, rng)
-    return mixture, about
-
-
-def _clip(mixture: Float[np.ndarray, " T"], rng: Rng) -> tuple[Float[np.ndarray, " T"], float]:
-    quantile, mean = rng.uniform(*CLIP_QUANTILE), mixture.mean()
-    distance = np.quantile(np.abs(mixture - mean), quantile)
-    return np.clip(mixture, mean - distance, mean + distance), quantile
-
-
-def _quantise(mixture: Float[np.ndarray, " T"], rng: Rng) -> tuple[Float[np.ndarray, " T"], float]:
-    """Rounded to whole multiples of a quantum; the noise at the tone has variance 1."""
-    bits, span = int(rng.integers(BITS[0], BITS[1] + 1)), float(np.ptp(mixture))
-    # Derived: rounding to a quantum q has variance q^2 / 12.
-    quantum = min(span / 2**bits, math.sqrt(12 * COARSEST))
-    return quantum * np.round(mixture / quantum), math.log2(span / quantum)
-
-
-def _cut_gaps(
-    mixture: Float[np.ndarray, " T"], step: float, rng: Rng
-) -> tuple[Float[np.ndarray, " T"], float]:
-    """NaN in some stretches and, in half of these scenes, at single samples."""
-    n = len(mixture)
-    lost = rng.random(n) < (rng.uniform(0.0, LOST) if rng.random() < 0.5 else 0.0)
-    for _ in range(int(rng.integers(1, MAX_GAPS + 1))):
-        length = min(step * log_uniform(GAP_STEPS, rng), LONGEST_GAP * n)
-        start = int(rng.integers(0, n))
-        lost[start : start + max(1, round(length))] = True
-    return np.where(lost, np.nan, mixture), float(lost.mean())

@@ -7,7 +7,7 @@ Axes: B streams, T samples, K tones, M filters, H hidden units.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
@@ -86,8 +86,8 @@ class PretrainedExtractor(ToneFilter):
     Sixteen Kalman filters of different memories, six of which track the frequency, filter the
     samples, which are whitened and freed of impulses. A gating network, trained once on a wide
     family of signals (`signals.scenes`), weights them by their recent performance. In gaps the
-    tone continues. Tones less than three octaves apart are estimated jointly. Slow tones are
-    first decimated to a dozen steps a period.
+    tone continues. Tones less than three octaves apart are estimated jointly. All but the fastest
+    tones are first decimated to 6 to 12 steps a period.
 
     Parameters
     ----------
@@ -103,6 +103,8 @@ class PretrainedExtractor(ToneFilter):
         For `extractors.pretrained.smoother` alone: seconds of the future that each estimate uses
         at least. It uses at most twice as many, and always whole gating intervals of eight steps.
         By default the smoother uses all of the recording.
+    within_hz : float, optional
+        Largest offset of a tone from its nominal frequency; by default 3.5% of it.
 
     Raises
     ------
@@ -114,9 +116,12 @@ class PretrainedExtractor(ToneFilter):
 
     weights: str = ""
     ahead_s: float | None = None
+    within_hz: float | None = None
 
     def __post_init__(self) -> None:
         check(self.ahead_s is None or self.ahead_s > 0, "ahead_s", self.ahead_s, "must be above 0")
+        within_hz = self.within_hz
+        check(within_hz is None or within_hz > 0, "within_hz", within_hz, "must be above 0")
 
     @cached_property
     def gating(self) -> GatingWeights:
@@ -132,10 +137,16 @@ class PretrainedExtractor(ToneFilter):
     def groups(self) -> list[tuple[list[int], ToneGroup]]:
         """Groups of tones that are estimated jointly: indices of the tones, and the group."""
         freq_cycles = [f / self.rate_hz for f in self.frequencies_hz]
-        return [
-            (tones, ToneGroup(tuple(freq_cycles[k] for k in tones), self.gain))
-            for tones in group_by_span(freq_cycles)
-        ]
+        groups = []
+        for tones in group_by_span(freq_cycles):
+            group = ToneGroup(tuple(freq_cycles[k] for k in tones), self.gain)
+            if self.within_hz is not None:
+                # A filter of memory m follows what is within 1 / (2 pi m) of its frequency.
+                within = self.within_hz / self.rate_hz
+                min_memory = 1 / (2 * np.pi * within * group.factor)
+                group = replace(group, within_cycles=(within,) * len(tones), min_memory=min_memory)
+            groups.append((tones, group))
+        return groups
 
     def initial_state(self, n_streams: int) -> tuple[GroupState, ...]:
         """Return the state before the first sample; raises `UserError` if ``ahead_s`` is set."""
@@ -273,16 +284,13 @@ class PretrainedExtractor(ToneFilter):
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, GroupState]:
         """Phasors, bands and frequency offsets (Hz) of one group's tones, and its state."""
         parameters, hz_per_rad = self._parameters[g]
-        (start, memory, sums, banks), hidden, weights, log_std, phasor, rotation_sum, peak = state
-        states = (
-            memory.copy(), sums.copy(), banks.copy(), hidden.copy(), weights.copy(),
-            log_std.copy(), phasor.copy(), rotation_sum.copy(), peak.copy(),
-        )  # fmt: skip
-        outputs = _empty_outputs((*samples.shape, phasor.shape[1]))
+        start, *front_end = state.front_end
+        states = tuple(array.copy() for array in (*front_end, *state[1:]))
+        outputs = _empty_outputs((*samples.shape, state.phasor.shape[1]))
         process_block(np.ascontiguousarray(samples), start, states, parameters, outputs)
         outputs[2][:] *= hz_per_rad
-        after = ToneGroupState(start + samples.shape[1], *states[:3])
-        return *outputs, GroupState(after, *states[3:])
+        after = ToneGroupState(start + samples.shape[1], *states[:4])
+        return *outputs, GroupState(after, *states[4:])
 
 
 def _empty_outputs(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

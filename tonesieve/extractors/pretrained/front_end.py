@@ -1,8 +1,9 @@
 """Front end of the pretrained extractor: groups of tones, decimation, bank of Kalman filters.
 
 Tones less than three octaves apart form a group: one bank estimates them jointly, so that none
-leaks into another. A group of slow tones is decimated, so that its highest tone always has a dozen
-steps a period or more.
+leaks into another. A group is decimated until its highest tone has six to twelve steps a period, so
+that the whitening has only the neighbourhood of the tones to whiten, and the cost of a sample falls
+with the rate. Of tones above a twelfth of the rate, every sample is a step.
 
 Axes: B streams, T samples, N steps, K tones of a group, M filters, R gating intervals that end,
 F features, S numbers of a bank's state.
@@ -10,15 +11,15 @@ F features, S numbers of a bank's state.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Complex, Float
 
+from tonesieve.extractors.pretrained.filter_table import filter_table
 from tonesieve.kernels.kalman_bank import filter as kernel
 from tonesieve.kernels.kalman_bank.decimator import (
     N_MEMORY,
@@ -28,48 +29,22 @@ from tonesieve.kernels.kalman_bank.decimator import (
     decimate,
 )
 from tonesieve.kernels.kalman_bank.features import n_features
-from tonesieve.kernels.kalman_bank.state import AGE, init_state, state_size, unpack
+from tonesieve.kernels.kalman_bank.impulse_rejection import rejection_size
+from tonesieve.kernels.kalman_bank.state import AGE, init_state, state_size, unpack, warm_start
 from tonesieve.kernels.simd import WIDTH
+from tonesieve.signals.baseband import RANGE_RATIO
 
-# Steps per period of a group's highest tone, at least, which the decimator passes with 0.97 of its
+# Steps per period of a group's highest tone, at least, which the decimator passes with 0.83 of its
 # amplitude; and the largest ratio of two frequencies of a group. Chosen, not tuned.
-STEPS_PER_PERIOD, MAX_FREQUENCY_RATIO = 12, 8
-# The largest frequency offset that a filter follows, over the nominal frequency. Chosen, not tuned:
-# the pretraining family has offsets up to 0.001 cycles a step, which is less.
-MAX_OFFSET_RATIO = 0.03
-# Memories in steps, chosen about a factor of three apart, not tuned: of filters of fixed frequency;
-# of such that never restart, which a strong line beside the tone cannot make follow the beat; of
-# filters that track the frequency.
-FIXED_MEMORIES = (5.0, 14.0, 40.0, 110.0, 300.0, 900.0, 3500.0)
-NO_RESTART_MEMORIES = (300.0, 1200.0, math.inf)
-TRACKING_MEMORIES = (30.0, 80.0, 220.0, 700.0, 2500.0, math.inf)
-# Windows that features are averaged over: a multiple of the memory, and at least this many steps.
-# Chosen, not tuned.
-LIKELIHOOD_WINDOW, SPREAD_WINDOW, LONGEST_WINDOW = (4.0, 50.0), (2.0, 10.0), 4000.0
-
-
-def filter_table() -> Float[np.ndarray, "L M"]:
-    """Return the filters' parameters, in the rows that `kernels.kalman_bank.state` names.
-
-    Returns
-    -------
-    ndarray, shape (L, M)
-        Process noise over the noise variance, 2 / memory^2, which gives a gain of about
-        2 / memory; flags; windows and memories in steps.
-    """
-    kinds = (FIXED_MEMORIES, NO_RESTART_MEMORIES, TRACKING_MEMORIES)
-    memory = np.array([m for kind in kinds for m in kind])
-    counts = [len(kind) for kind in kinds]
-    tracks, has_shorter = (np.repeat(flags, counts) for flags in ((0.0, 0.0, 1.0), (1.0, 0.0, 1.0)))
-    has_shorter[[0, counts[0] + counts[1]]] = 0.0  # the shortest of a kind
-    windows = [
-        np.clip(ratio * memory, shortest, LONGEST_WINDOW)
-        for ratio, shortest in (LIKELIHOOD_WINDOW, SPREAD_WINDOW)
-    ]
-    return np.stack([2 / memory**2, tracks, has_shorter, *windows, memory])
-
-
-TABLE = filter_table()
+STEPS_PER_PERIOD, MAX_FREQUENCY_RATIO = 6, 8
+# The largest frequency offset that a filter follows, over the nominal frequency, where the user
+# states none: the drifts of the pretraining family, 0.03 at most, lie inside. Chosen, not tuned.
+MAX_OFFSET_RATIO = RANGE_RATIO
+# Largest offset over the distance to the nearest other tone of the group; chosen, not tuned:
+# neither of two tones follows the other one's line.
+MAX_OFFSET_SPACING = 0.4
+# Guard: largest offset, rad a step, for which the kernels' series of sine and cosine are accurate.
+MAX_OFFSET_RAD = 0.2
 
 
 class ToneGroupState(NamedTuple):
@@ -81,15 +56,18 @@ class ToneGroupState(NamedTuple):
         Samples so far.
     decimator : ndarray, shape (B, 6)
         The decimator's memory.
-    sums : ndarray, shape (B, 3, 2)
+    sums : ndarray, shape (B, 4, 2)
         Its partial sums.
+    rejection : ndarray, shape (B, N)
+        State of the rejection of impulses before it.
     banks : ndarray, shape (B, S)
         States of the filter banks (`kernels.kalman_bank.state`).
     """
 
     n_samples: int
     decimator: Float[np.ndarray, "B 6"]
-    sums: Float[np.ndarray, "B 3 2"]
+    sums: Float[np.ndarray, "B 4 2"]
+    rejection: Float[np.ndarray, "B N"]
     banks: Float[np.ndarray, "B S"]
 
 
@@ -124,10 +102,17 @@ class ToneGroup:
         Nominal frequencies in cycles a sample.
     gain : complex, default 1
         Complex amplitude, in the samples, of a tone of amplitude 1.
+    within_cycles : tuple of float, optional
+        Largest offset of each tone from its nominal frequency, cycles a sample. By default
+        `MAX_OFFSET_RATIO` of the frequency.
+    min_memory : float, default 0
+        Shortest memory of a filter, steps.
     """
 
     freq_cycles: tuple[float, ...]
     gain: complex = 1.0
+    within_cycles: tuple[float, ...] | None = None
+    min_memory: float = 0.0
 
     @cached_property
     def factor(self) -> int:
@@ -142,21 +127,85 @@ class ToneGroup:
     @cached_property
     def gains(self) -> Complex[np.ndarray, " K"]:
         """Complex gain of each tone in the steps, the first of which ends at sample factor - 1."""
+        return self.gain * self._decimator_gain(0)
+
+    @cached_property
+    def gain_slope(self) -> Complex[np.ndarray, " K"]:
+        """Derivative of the gains' logarithms by the frequency in rad a step."""
+        return self._decimator_gain(1) / self._decimator_gain(0)
+
+    def _decimator_gain(self, order: int) -> Complex[np.ndarray, " K"]:
+        """The decimator's frequency response at the tones, or its first derivative."""
         weights = cic_response(self.factor)
-        lags = self.factor - 1 - np.arange(len(weights))
+        delays = np.arange(len(weights))
         angles = 2 * np.pi * np.array(self.freq_cycles)[:, None]
-        return self.gain * (np.exp(1j * angles * lags) @ weights)
+        # The carrier of a step is that of its last sample.
+        derivative: Complex[np.ndarray, " W"] = (-1j * delays / self.factor) ** order
+        return (np.exp(1j * angles * (self.factor - 1 - delays)) * derivative) @ weights
+
+    @cached_property
+    def max_offset(self) -> Float[np.ndarray, " K"]:
+        """Largest frequency offset of each tone, rad a step."""
+        freq_cycles = np.array(self.freq_cycles)
+        largest = MAX_OFFSET_RATIO * freq_cycles
+        if self.within_cycles is not None:
+            largest = np.array(self.within_cycles)
+        spacing = np.abs(freq_cycles[:, None] - freq_cycles)
+        spacing[spacing == 0] = np.inf
+        largest = np.minimum(largest, MAX_OFFSET_SPACING * spacing.min(axis=1))
+        return np.minimum(2 * np.pi * self.factor * largest, MAX_OFFSET_RAD)
+
+    @cached_property
+    def table(self) -> Float[np.ndarray, "L M"]:
+        """Parameters of the filters (`filter_table`)."""
+        return filter_table(self.min_memory)
+
+    def narrowed(self, within_cycles: Sequence[float]) -> ToneGroup:
+        """Return the group with smaller ranges, where these are smaller.
+
+        Parameters
+        ----------
+        within_cycles : sequence of float
+            Of each tone, cycles a sample.
+
+        Returns
+        -------
+        ToneGroup
+            The same tones.
+        """
+        present = self.max_offset / (2 * np.pi * self.factor)
+        return replace(self, within_cycles=tuple(np.minimum(present, within_cycles).tolist()))
+
+    def bank_parameters(self, *, backwards: bool = False) -> tuple[np.ndarray, ...]:
+        """Return the fields of `kernels.kalman_bank.state.BankModel`.
+
+        Parameters
+        ----------
+        backwards : bool, default False
+            Whether the bank runs from the last step to the first.
+
+        Returns
+        -------
+        tuple of ndarray
+            The fields.
+        """
+        gains, slope = self.gains, self.gain_slope
+        if backwards:
+            gains, slope = gains.conj(), slope.conj()
+        return (
+            self.omega,
+            _real_imaginary(gains),
+            _real_imaginary(slope),
+            self.max_offset,
+            self.table,
+        )
 
     @cached_property
     def parameters(self) -> tuple[np.ndarray, ...]:
         """The first fields of `kernels.kalman_bank.process.GroupModel`."""
         return (
-            cic_response(self.factor),
-            np.array(self.freq_cycles),
-            _real_imaginary(self.gains),
-            MAX_OFFSET_RATIO * self.omega,
-            TABLE,
-        )
+            cic_response(self.factor), np.array(self.freq_cycles), *self.bank_parameters()[1:],
+        )  # fmt: skip
 
     def initial_state(self, n_streams: int, *, backwards: bool = False) -> ToneGroupState:
         """Return the state before the first sample.
@@ -173,11 +222,39 @@ class ToneGroup:
         ToneGroupState
             The state of B streams.
         """
-        banks = np.zeros((n_streams, state_size(len(self.freq_cycles))))
-        init_state(banks, _real_imaginary(self.gains.conj() if backwards else self.gains))
+        k = len(self.freq_cycles)
+        banks = np.zeros((n_streams, state_size(k)))
+        omega, gains, *_ = self.bank_parameters(backwards=backwards)
+        init_state(banks, omega, gains)
         memory = np.zeros((n_streams, N_MEMORY))
         memory[:, ORIGIN] = np.nan
-        return ToneGroupState(0, memory, np.zeros((n_streams, N_STAGES, 2)), banks)
+        sums, rejection = (
+            np.zeros((n_streams, N_STAGES, 2)),
+            np.zeros((n_streams, rejection_size(k))),
+        )
+        return ToneGroupState(0, memory, sums, rejection, banks)
+
+    def warm_banks(
+        self, learned: Float[np.ndarray, "B S"], *, backwards: bool = False
+    ) -> Float[np.ndarray, "B S"]:
+        """Return states before the first step that know the noise of the record.
+
+        Parameters
+        ----------
+        learned : ndarray, shape (B, S)
+            States after a pass over the same record, in either direction.
+        backwards : bool, default False
+            Whether the bank is going to run from the last step to the first.
+
+        Returns
+        -------
+        ndarray, shape (B, S)
+            States without any tone.
+        """
+        banks = np.empty_like(learned)
+        omega, gains, *_ = self.bank_parameters(backwards=backwards)
+        warm_start(banks, learned, omega, gains)
+        return banks
 
     def decimate(
         self, samples: Float[np.ndarray, "B T"], state: ToneGroupState
@@ -198,21 +275,25 @@ class ToneGroup:
         state : ToneGroupState
             State after it.
         """
-        n_before, memory, sums, banks = state
+        n_before, memory, sums, rejection, banks = state
         n = samples.shape[1]
         samples = np.ascontiguousarray(samples)
         if self.factor == 1:
-            return samples, ToneGroupState(n_before + n, memory, sums, banks)
-        memory, sums = memory.copy(), sums.copy()
+            return samples, ToneGroupState(n_before + n, *state[1:])
+        memory, sums, rejection = memory.copy(), sums.copy(), rejection.copy()
         steps = np.empty((len(samples), (n_before + n) // self.factor - n_before // self.factor))
-        decimate(samples, n_before, memory, sums, cic_response(self.factor), self.factor, steps)
-        return steps, ToneGroupState(n_before + n, memory, sums, banks)
+        decimate(
+            samples, n_before, memory, sums, rejection, np.array(self.freq_cycles),
+            cic_response(self.factor), self.factor, steps,
+        )  # fmt: skip
+        return steps, ToneGroupState(n_before + n, memory, sums, rejection, banks)
 
     def run_bank(
         self,
         steps: Float[np.ndarray, "B N"],
         banks: Float[np.ndarray, "B S"],
         *,
+        course: Float[np.ndarray, "B N K"] | None = None,
         backwards: bool = False,
     ) -> tuple[BankOutput, Float[np.ndarray, "B S"]]:
         """Run the filter bank over some steps.
@@ -223,6 +304,9 @@ class ToneGroup:
             Decimated samples, NaN in gaps; in reverse order if ``backwards``.
         banks : ndarray, shape (B, S)
             States before them; left as they are.
+        course : ndarray, shape (B, N, K), optional
+            Frequencies of the carriers minus the nominal ones, from the step before (in the order
+            of the run) to each, rad a step.
         backwards : bool, default False
             Whether time runs backwards.
 
@@ -242,16 +326,20 @@ class ToneGroup:
         phasors = np.empty((n_streams, n_steps, k, 2, WIDTH))
         features = np.empty((n_streams, len(ends), k, n_features()))
         variances = np.empty((n_streams, len(ends), k, WIDTH))
-        gains = self.gains.conj() if backwards else self.gains
+        if course is None:
+            course = np.empty((n_streams, 0, k))
         kernel.run_kalman_bank(
             np.ascontiguousarray(steps),
+            np.ascontiguousarray(course),
             banks,
-            (self.omega, _real_imaginary(gains), MAX_OFFSET_RATIO * self.omega, TABLE),
+            self.bank_parameters(backwards=backwards),
             (phasors, features, variances),
         )
         return BankOutput(phasors, features, variances, ends), banks
 
-    def to_forward_phasors(self, output: BankOutput, end: int) -> BankOutput:
+    def to_forward_phasors(
+        self, output: BankOutput, end: int, course_rad: Float[np.ndarray, "B K"] | float = 0.0
+    ) -> BankOutput:
         """Convert phasors of a backward run to the carrier of a forward run.
 
         Im(Z exp(i theta)) is Im(-conj(Z) exp(-i theta)).
@@ -262,6 +350,8 @@ class ToneGroup:
             Output of a backward run that began at step ``end`` - 1.
         end : int
             Steps from the recording's start to where it began.
+        course_rad : ndarray, shape (B, K), default 0
+            Phase of the course at step ``end`` - 1, from the first step on.
 
         Returns
         -------
@@ -269,9 +359,13 @@ class ToneGroup:
             The same with other phasors, still in the order of the run.
         """
         cycles = self.factor * np.array(self.freq_cycles) * (end - 1) % 1
-        rotation = -np.exp(-2j * np.pi * cycles)[:, None]
-        forward = rotation * (output.phasors[..., 0, :] - 1j * output.phasors[..., 1, :])
-        return output._replace(phasors=np.stack([forward.real, forward.imag], axis=-2))
+        rotation = -np.exp(-1j * (2 * np.pi * cycles + course_rad))
+        rotation = rotation.reshape(-1, 1, len(cycles), 1)  # B or 1 streams
+        real, imaginary = output.phasors[..., 0, :], output.phasors[..., 1, :]
+        forward = np.empty_like(output.phasors)
+        forward[..., 0, :] = rotation.real * real + rotation.imag * imaginary
+        forward[..., 1, :] = rotation.imag * real - rotation.real * imaginary
+        return output._replace(phasors=forward)
 
 
 def group_by_span(freq_cycles: Sequence[float]) -> list[list[int]]:

@@ -60,7 +60,7 @@ class SampleRunner(partial[None]):
         hz_per_rad: float,
     ) -> SampleRunner:
         *arrays, factor, decay = parameters
-        k, n_hidden, n_weights = len(frequencies_hz), states[3].shape[-1], len(arrays[0])
+        k, n_hidden, n_weights = len(frequencies_hz), states[4].shape[-1], len(arrays[0])
         shapes = runner_shapes(k, n_hidden, n_weights, n_features())
         buffer = np.zeros(buffer_size(shapes))
         views = RunnerBuffers(*split_buffer(buffer, shapes))

@@ -3,8 +3,15 @@
 Forward-backward smoothing in two-filter form (Fraser and Potter 1969): at every place between two
 gating intervals a bank has filtered the past forwards and another the future backwards, with the
 same filters and the same gating network. A second small network fuses both
-(`kernels.kalman_bank.gating.fuse_directions`). A recording is read backwards twice, a block at a
-time: the first pass keeps only the states between blocks.
+(`kernels.kalman_bank.gating.fuse_directions`).
+
+Passes over a recording, block by block:
+
+1. forwards, for the noise model that the others begin with (`ToneGroup.warm_banks`);
+2. backwards, keeping only the states between blocks;
+3. forwards and once more backwards in each block, and both are fused.
+
+Where the course of a tone's line is given (`signals.line_course`), its carrier follows it.
 
 Reference: D. C. Fraser, J. E. Potter, The optimum linear smoother as a combination of two optimum
 linear filters, IEEE Trans. Automatic Control 14 (1969) 387-390.
@@ -15,27 +22,37 @@ Axes: B streams, T samples, K tones, N steps, M filters, S numbers of a bank's s
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Complex, Float
 
+from tonesieve.extractors.noise_bands import Z90
+from tonesieve.extractors.pretrained.carriers import (
+    Carriers,
+    Courses,
+    at_nominal,
+    make_carriers,
+    remaining_ranges_hz,
+)
 from tonesieve.extractors.pretrained.extractor import PhasorEstimate, PretrainedExtractor
-from tonesieve.extractors.pretrained.front_end import ToneGroup, ToneGroupState
+from tonesieve.extractors.pretrained.front_end import ToneGroup
 from tonesieve.extractors.pretrained.gate import GateOutput, by_stream, weighted_phasors
 from tonesieve.extractors.protocol import ToneBlock
-from tonesieve.kernels.kalman_bank.filter import GATING_INTERVAL
 from tonesieve.kernels.kalman_bank.gating import MIN_VARIANCE, fuse_directions
+from tonesieve.kernels.kalman_bank.state import GATING_INTERVAL
 from tonesieve.kernels.simd import WIDTH
+from tonesieve.recordings.spool import Spool
 
 # Guards, of memory: steps of a block at least, and blocks at most, between which states are kept.
-BLOCK, MAX_BLOCKS = 2**14, 2**11
-# Steps before a block that the decimator begins at, so that it knows the samples' correlation;
-# chosen, not tuned.
-DECIMATOR_WARM_UP = 128
+BLOCK, MAX_BLOCKS = 2**11, 2**9
+# Guard, of memory: samples that are decimated at once.
+DECIMATED_AT_ONCE = 2**16
 
 Read = Callable[[int, int], Float[np.ndarray, "B T"]]
 
@@ -66,6 +83,8 @@ def smooth_blocks(
     n_streams: int,
     *,
     ahead: int | None = None,
+    courses: Courses | None = None,
+    scratch: Path | None = None,
     on_samples: Callable[[int], None] = lambda n: None,
 ) -> Iterator[tuple[int, PhasorEstimate]]:
     """Estimate the tones of a recording from the past and the future, block by block.
@@ -83,6 +102,10 @@ def smooth_blocks(
     ahead : int, optional
         Samples of the future that each estimate uses at least; it uses at most twice as many. By
         default it uses all.
+    courses : sequence of sequence of LineCourse, optional
+        Of each stream the course of each tone. By default tones are at their nominal frequencies.
+    scratch : Path, optional
+        Folder for steps that do not fit into memory; by default the system's.
     on_samples : callable, optional
         Called with the number of samples done so far, of twice as many as there are.
 
@@ -91,13 +114,24 @@ def smooth_blocks(
     start : int
         Index of a block's first sample.
     estimate : PhasorEstimate
-        Phasors and bands of the block.
+        Phasors and bands of the block, relative to the nominal frequencies.
     """
-    groups = [
-        _Group(extractor, group, read, n_samples, n_streams, ahead) for _, group in extractor.groups
-    ]
+    if ahead is not None and ahead >= n_samples:  # all of the recording
+        ahead = None
+    if ahead is not None:  # it must not know where a line is going to be
+        courses = None
+    rate_hz, duration_s = extractor.rate_hz, n_samples / extractor.rate_hz
+    groups = []
+    for tones, tone_group in extractor.groups:
+        carriers = make_carriers(courses, tones, rate_hz, tone_group.factor)
+        narrowed = tone_group
+        if courses is not None:
+            ranges = remaining_ranges_hz(courses, extractor.frequencies_hz, tones, duration_s)
+            narrowed = tone_group.narrowed([within / rate_hz for within in ranges])
+        groups.append(_Group(extractor, narrowed, carriers, read, n_samples, n_streams, ahead))
+    folder = Path(tempfile.gettempdir()) if scratch is None else scratch
     for i, group in enumerate(groups):
-        group.prepare(partial(_report, on_samples, i, len(groups), n_samples))
+        group.prepare(folder, partial(_report, on_samples, i, len(groups), n_samples))
     block_iterators = [group.blocks() for group in groups]
     # Blocks of different groups have different lengths; what is left of each waits here.
     pending: list[PhasorEstimate | None] = [None for _ in groups]
@@ -132,13 +166,14 @@ class _Group:
         self,
         extractor: PretrainedExtractor,
         group: ToneGroup,
+        carriers: Carriers | None,
         read: Read,
         n_samples: int,
         n_streams: int,
         ahead: int | None,
     ) -> None:
         self._gating, self._group, self._read = extractor.gating, group, read
-        self._n_samples, self._n_streams = n_samples, n_streams
+        self._carriers, self._n_samples, self._n_streams = carriers, n_samples, n_streams
         self._n_steps = n_samples // group.factor
         # Whole intervals, two at least; what is beyond the end is a gap.
         self._n_padded = max(2, -(-self._n_steps // GATING_INTERVAL)) * GATING_INTERVAL
@@ -149,19 +184,38 @@ class _Group:
             n_intervals = max(1, -(-ahead // (group.factor * GATING_INTERVAL)))
             self._ahead = self._block = n_intervals * GATING_INTERVAL
         self._saved: dict[int, _DirectionState] = {}
+        self._decimated: Spool | None = None
+        self._learned: Float[np.ndarray, "B S"] | None = None  # banks that know the noise
 
-    def prepare(self, on_samples: Callable[[int], None]) -> None:
-        """Run backwards over the recording, and keep the states between blocks."""
+    def prepare(self, scratch: Path, on_samples: Callable[[int], None]) -> None:
+        """Decimate, learn the noise, run backwards, and keep the states between blocks."""
+        if self._group.factor > 1:
+            self._decimate(scratch)
         if self._ahead is not None:
             on_samples(self._n_samples)
             return
+        starts = range(0, self._n_padded, self._block)
+        banks = self._initial_state().banks
+        for start in starts:
+            stop = min(start + self._block, self._n_padded)
+            _, banks = self._group.run_bank(self._steps(start, stop), banks)
+            on_samples(stop * self._n_samples // (2 * self._n_padded))
+        self._learned = banks
         state = self._initial_state(self._n_padded)
-        for start in reversed(range(0, self._n_padded, self._block)):
+        for start in reversed(starts):
             stop = min(start + self._block, self._n_padded)
             self._saved[stop] = state
-            if start:
-                _, state = self._run_backwards(start, stop, state)
-            on_samples((self._n_padded - start) * self._n_samples // self._n_padded)
+            _, state = self._run_backwards(start, stop, state)
+            on_samples((2 * self._n_padded - start) * self._n_samples // (2 * self._n_padded))
+        self._learned = state.banks
+
+    def _decimate(self, scratch: Path) -> None:
+        self._decimated = Spool(self._n_streams, scratch)
+        state = self._group.initial_state(self._n_streams)
+        for start in range(0, self._n_samples, DECIMATED_AT_ONCE):
+            samples = self._read(start, min(start + DECIMATED_AT_ONCE, self._n_samples))
+            steps, state = self._group.decimate(samples, state)
+            self._decimated.append(steps.T)
 
     def blocks(self) -> Iterator[PhasorEstimate]:
         """Phasors and bands, block by block."""
@@ -179,7 +233,13 @@ class _Group:
             nearest = (samples + 1 + factor // 2) // factor - 1 - start
             nearest = np.clip(nearest, 0, stop - start - 1)
             done = end
-            yield PhasorEstimate(phasors[:, nearest], band[:, nearest])
+            at_samples, band = phasors[:, nearest], band[:, nearest]
+            if self._carriers is not None:
+                # The filters take the course for exact.
+                course_error = Z90 * self._carriers.phase_std[:, None] * np.abs(at_samples)
+                band = np.hypot(band, course_error)
+                at_samples = at_samples * np.exp(1j * self._carriers.sample_phase(samples))
+            yield PhasorEstimate(at_samples, band)
 
     def _first_sample(self, step: int) -> int:
         """The first sample whose nearest step this is."""
@@ -188,22 +248,24 @@ class _Group:
 
     def _initial_state(self, end: int | None = None) -> _DirectionState:
         """Before the first step, forwards; or, at step ``end``, backwards."""
-        k = len(self._group.freq_cycles)
-        front_end = self._group.initial_state(self._n_streams, backwards=end is not None)
+        k, backwards = len(self._group.freq_cycles), end is not None
+        if self._learned is None:
+            banks = self._group.initial_state(self._n_streams, backwards=backwards).banks
+        else:
+            banks = self._group.warm_banks(self._learned, backwards=backwards)
         gate = self._gating.initial_output(self._n_streams * k)
         phasors = np.zeros((self._n_streams, 1, k, 2, WIDTH))
-        return _DirectionState(front_end.banks, gate, phasors, end or 0)
+        return _DirectionState(banks, gate, phasors, end or 0)
 
     def _steps(self, start: int, stop: int) -> Float[np.ndarray, "B N"]:
         """Steps of the recording; gaps beyond its end."""
-        factor, end = self._group.factor, max(start, min(stop, self._n_steps))
+        end = max(start, min(stop, self._n_steps))
         steps = np.full((self._n_streams, stop - start), np.nan)
-        begin = max(0, start - DECIMATOR_WARM_UP) * factor if factor > 1 else start
         if end > start:
-            samples = self._read(begin, end * factor)
-            _, *initial = self._group.initial_state(self._n_streams)
-            decimated, _ = self._group.decimate(samples, ToneGroupState(begin, *initial))
-            steps[:, : end - start] = decimated[:, decimated.shape[1] - (end - start) :]
+            if self._decimated is None:
+                steps[:, : end - start] = self._read(start, end)
+            else:
+                steps[:, : end - start] = self._decimated.read(start, end).T
         return steps
 
     def _future_state(self, stop: int) -> _DirectionState:
@@ -217,7 +279,8 @@ class _Group:
     def _run_forwards(
         self, start: int, stop: int, state: _DirectionState
     ) -> tuple[_DirectionOutput, _DirectionState]:
-        output, banks = self._group.run_bank(self._steps(start, stop), state.banks)
+        course = None if self._carriers is None else self._carriers.offsets(start, stop)
+        output, banks = self._group.run_bank(self._steps(start, stop), state.banks, course=course)
         gate = self._gating.run(output, state.gate)
         after = _DirectionState(banks, _last(gate), output.phasors[:, -1:].copy(), state.end)
         return _DirectionOutput(output.phasors, gate), after
@@ -227,8 +290,13 @@ class _Group:
     ) -> tuple[_DirectionOutput, _DirectionState]:
         """The phasors at a step are those of the samples after it."""
         steps = np.ascontiguousarray(self._steps(start, stop)[:, ::-1])
-        output, banks = self._group.run_bank(steps, state.banks, backwards=True)
-        output = self._group.to_forward_phasors(output, state.end)
+        course: np.ndarray | None = None
+        course_rad: np.ndarray | float = 0.0
+        if self._carriers is not None:
+            course = self._carriers.offsets(start, stop, backwards=True)
+            course_rad = self._carriers.step_phase(state.end - 1)
+        output, banks = self._group.run_bank(steps, state.banks, course=course, backwards=True)
+        output = self._group.to_forward_phasors(output, state.end, course_rad)
         gate = self._gating.run(output, state.gate)
         after = _DirectionState(banks, _last(gate), output.phasors[:, -1:].copy(), state.end)
         previous = np.concatenate([state.phasors, output.phasors[:, :-1]], axis=1)
@@ -303,14 +371,29 @@ class PretrainedSmoother:
         n_samples: int,
         n_streams: int,
         *,
+        courses: Courses | None = None,
+        interferers_hz: Sequence[float] = (),
+        scratch: Path | None = None,
         on_samples: Callable[[int], None],
     ) -> Iterator[ToneBlock]:
-        """Yield tones and bands of blocks in turn, each from both directions."""
+        """Yield tones and bands of blocks in turn, each from both directions.
+
+        Interferers are estimated jointly with the tones, and left out.
+        """
         ahead = None
         if self.ahead_s is not None:
             ahead = round(min(self.ahead_s * self.extractor.rate_hz, n_samples))
+        k, extractor = self.extractor.n_tones, self.extractor
+        if courses is not None and interferers_hz and ahead is None:
+            frequencies_hz = (*extractor.frequencies_hz, *interferers_hz)
+            extractor = replace(extractor, frequencies_hz=frequencies_hz)
+            courses = [
+                [*stream, *(at_nominal(stream[0]) for _ in interferers_hz)] for stream in courses
+            ]
         blocks = smooth_blocks(
-            self.extractor, read, n_samples, n_streams, ahead=ahead, on_samples=on_samples
-        )
+            extractor, read, n_samples, n_streams, ahead=ahead, courses=courses, scratch=scratch,
+            on_samples=on_samples,
+        )  # fmt: skip
         for start, block in blocks:
-            yield ToneBlock(start, self.extractor.tones(block.phasors, start), block.band)
+            tones = self.extractor.tones(block.phasors[..., :k], start)
+            yield ToneBlock(start, tones, block.band[..., :k])

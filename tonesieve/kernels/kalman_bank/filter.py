@@ -2,21 +2,26 @@
 
 Model of filter j, for K tones of nominal frequency omega_k and carrier phase theta_k:
 
-    z[n] = sum_k Im(g_k Z_k exp(i theta_k)) + dc + e[n],    e: AR noise, whitened by A(w)
+    z[n] = sum_k Im(g_k Z_k exp(i theta_k)) + dc[n] + e[n],    e: AR noise, whitened by A(w)
+    dc[n] = dc[n-1] + slope[n-1]
 
-with state x = (Re Z_1, Im Z_1, ..., Re Z_K, Im Z_K, dc). Whitened, with v white of variance
+with state x = (Re Z_1, Im Z_1, ..., Re Z_K, Im Z_K, dc, slope). Whitened, with v white of variance
 sigma^2, and with all covariances over sigma^2:
 
-    predict      x <- F x,  P <- P + Q           F rotates each phasor by its frequency offset
+    predict      x <- F x,  P <- F P F^T + Q     F rotates each phasor by its frequency offset
     innovation   nu = z - z_past - H x,  S = H P H^T + R     R = 1, more where z_past is imputed
     update       K = P H^T / S,  x <- x + K nu,  P <- P - K (P H^T)^T
 
-Q = 2 / memory^2 over the tone's response gives a filter its memory (`front_end.filter_table`).
+Q = 2 / memory^2 over the tone's response gives a filter its memory
+(`extractors.pretrained.filter_table`).
 See Bar-Shalom, Li and Kirubarajan (2001) for the filter and its innovation (chapter 5) and for a
 bank of filters of different models (section 11.6).
 
 - Gate: a sample whose innovation exceeds `GATE_SIGMA` deviations of the mixture is treated as
-  missing, unless that is frequent.
+  missing, unless that is frequent, or such samples recur at one phase of a tone, as the crests of
+  a pulse train do (a Rayleigh test, `impulse_rejection`).
+- Carriers run at the nominal frequencies, or along a course that is given.
+- A search finds a line near each nominal frequency (`kernels.kalman_bank.line_search`).
 - Frequency: six filters follow it by a second-order phase-locked loop (Gardner 2005). The Kalman
   gain corrects the phase, its square the frequency; the phase error is Im(conj(Z) dZ) / |Z|^2.
 - Restarts and weights: `kernels.kalman_bank.likelihood`.
@@ -24,51 +29,49 @@ bank of filters of different models (section 11.6).
 References: Y. Bar-Shalom, X. R. Li, T. Kirubarajan, Estimation with Applications to Tracking and
 Navigation, Wiley 2001; F. M. Gardner, Phaselock Techniques, Wiley 2005.
 
-Axes: B streams, N steps, R gating intervals that end, K tones, M filters, D = 2 K + 1 states,
+Axes: B streams, N steps, R gating intervals that end, K tones, M filters, D = 2 K + 2 states,
 F features. A value of all filters is a vector of M lanes (`kernels.simd`).
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numba import njit
-from numba.extending import register_jitable
 
 from tonesieve.kernels.buffer import buffer_size, split_buffer
 from tonesieve.kernels.fastmath import JIT_OPTIONS
 from tonesieve.kernels.kalman_bank.features import gating_features, update_spread
+from tonesieve.kernels.kalman_bank.innovation_gate import gate_innovation
 from tonesieve.kernels.kalman_bank.likelihood import (
+    add_to_block,
+    begin_block,
     posterior_weights,
     reset_diverged,
     update_likelihoods,
 )
+from tonesieve.kernels.kalman_bank.line_search import update_search
+from tonesieve.kernels.kalman_bank.prediction import predict
 from tonesieve.kernels.kalman_bank.state import (
     AGE,
-    AR_DC_GAIN,
     BORROWING,
     DC_OFFSET,
-    MISSING_RATE,
+    GATING_INTERVAL,
     N_OBSERVED,
-    N_WARM_UP,
-    NOISE_VAR,
     ORDER,
     PEAK,
-    PRIOR_VAR_TONE,
-    PROCESS_NOISE,
-    REJECT_RATE,
     TINY,
-    TRACKS_FREQUENCY,
     BankModel,
     BankState,
+    Scratch,
+    scratch_shapes,
     unpack,
 )
-from tonesieve.kernels.kalman_bank.whitening import update_ar_moments
-from tonesieve.kernels.pll import PLL_GAIN_RATIO, PLL_PROCESS_NOISE, UNINFORMED_RATIO
+from tonesieve.kernels.kalman_bank.whitening import refit_if_due, update_ar_moments
+from tonesieve.kernels.pll import PLL_GAIN_RATIO
 from tonesieve.kernels.simd import (
-    WIDTH,
     dot,
     horizontal_sum,
     load,
@@ -78,66 +81,41 @@ from tonesieve.kernels.simd import (
     store,
 )
 
-# Steps between two runs of the gating network; chosen, not tuned: the network costs a tenth then.
-GATING_INTERVAL = 8
-# Prior deviation of a frequency offset: this part of the largest one; chosen, not tuned.
-OFFSET_PRIOR_RATIO = 8.0
 # The DC level follows what is slower than the lowest tone by this factor; chosen, not tuned.
 DC_CORNER_RATIO = 8.0
-# Gate in deviations of the innovation, and the rate of rejections at which it opens. Chosen, not
-# tuned: of Gaussian samples 7 in a million lie beyond 4.5.
-GATE_SIGMA, MAX_REJECT_RATE = 4.5, 0.35
-NOISE_VAR_MEMORY = 64.0  # samples that the noise variance is averaged over; chosen, not tuned
 MAX_IMPUTED_VAR = 1e12  # guard: of a sample after a gap, over the noise variance
-# Guard: the least noise variance over the square of the largest sample; no sample is certain.
-NOISE_VAR_FLOOR = 1e-10
-
-
-class Scratch(NamedTuple):
-    """Memory of one step."""
-
-    buffer: np.ndarray  # of the others, which do not keep it in memory
-    H: np.ndarray  # (D, M)
-    Ph: np.ndarray  # (D, M): P H^T
-    confidence: np.ndarray  # (K, M): in the phasor; 0 where no frequency is followed
-    rotation: np.ndarray  # (K, 2): cosine and sine of omega
-    regressors: np.ndarray  # (V): of the AR model
-
-
-@register_jitable
-def _scratch_shapes(k: int):  # type: ignore[no-untyped-def]
-    d = 2 * k + 1
-    return (d, WIDTH), (d, WIDTH), (k, WIDTH), (k, 2), (d + ORDER + 1,)
 
 
 @njit(**JIT_OPTIONS)
 def run_kalman_bank(
-    samples: np.ndarray, buffers: np.ndarray, parameters: tuple[np.ndarray, ...],
-    outputs: tuple[np.ndarray, ...],
+    samples: np.ndarray, course: np.ndarray, buffers: np.ndarray,
+    parameters: tuple[np.ndarray, ...], outputs: tuple[np.ndarray, ...],
 ) -> None:  # fmt: skip
     """Filter samples (B, N), NaN in gaps, and update the states in ``buffers`` (B, S).
 
-    ``parameters`` are the fields of `BankModel`. ``outputs``: phasors (B, N, K, 2, M) after every
-    step; features (B, R, K, F) and variances (B, R, K, M) at the ends of gating intervals, which
-    are where the age is a multiple of `GATING_INTERVAL`.
+    ``course`` (B, N, K): offsets of the carriers from the nominal frequencies between each step and
+    the one before, rad a step; (B, 0, K) for none. ``parameters`` are the fields of `BankModel`.
+    ``outputs``: phasors (B, N, K, 2, M) after every step; features (B, R, K, F) and variances
+    (B, R, K, M) at the ends of gating intervals, which are where the age is a multiple of
+    `GATING_INTERVAL`.
     """
     model = BankModel(*parameters)
     phasors, features, variances = outputs
     k_tones = len(model.omega)
-    shapes = _scratch_shapes(k_tones)
+    shapes = scratch_shapes(k_tones)
     buffer = np.empty(buffer_size(shapes))
     scratch = Scratch(buffer, *split_buffer(buffer, shapes))
     dc_process_noise = (model.omega.min() / DC_CORNER_RATIO) ** 2
     for b in range(samples.shape[0]):
         _run_stream(
-            samples[b], unpack(buffers[b], k_tones), model, scratch, dc_process_noise,
+            samples[b], course[b], unpack(buffers[b], k_tones), model, scratch, dc_process_noise,
             phasors[b], features[b], variances[b],
         )  # fmt: skip
 
 
 @njit(**BORROWING)
 def _run_stream(
-    samples: np.ndarray, state: BankState, model: BankModel, scratch: Scratch,
+    samples: np.ndarray, course: np.ndarray, state: BankState, model: BankModel, scratch: Scratch,
     dc_process_noise: float, phasors: np.ndarray, features: np.ndarray, variances: np.ndarray,
 ) -> None:  # fmt: skip
     """Filter one stream."""
@@ -146,16 +124,47 @@ def _run_stream(
         scratch.rotation[k, 0] = math.cos(model.omega[k])
         scratch.rotation[k, 1] = math.sin(model.omega[k])
     for n in range(len(samples)):
+        if len(course):
+            _follow_course(course[n], state, model, scratch.rotation)
         _step(samples[n], state, model, scratch, dc_process_noise, phasors[n])
         if state.scalars[AGE] % GATING_INTERVAL == 0:
-            reset_diverged(state, model.gains)
-            posterior_weights(state)
+            _end_block(state, model)
             for k in range(k_tones):
-                gating_features(
-                    k, state, model.omega, features[interval, k], variances[interval, k]
-                )
+                gating_features(k, state, model, features[interval, k], variances[interval, k])
             interval += 1
-        _advance_carrier(state.carrier, scratch.rotation)
+        if not len(course):
+            _advance_carrier(state.carrier, scratch.rotation)
+
+
+@njit(**BORROWING)
+def _end_block(state: BankState, model: BankModel) -> None:
+    """Whatever is done once in a gating interval, but for the features."""
+    update_likelihoods(state, model)
+    update_search(state, model)
+    refit_if_due(state, model)
+    reset_diverged(state)
+    update_spread(state, model.table)
+    posterior_weights(state)
+    begin_block(state)
+
+
+@njit(**BORROWING)
+def _follow_course(
+    offsets: np.ndarray, state: BankState, model: BankModel, rotation: np.ndarray
+) -> None:
+    """Advance the carriers to the next step along a course, and the tones' gains with it."""
+    for k in range(len(offsets)):
+        omega = model.omega[k] + offsets[k]
+        rotation[k, 0], rotation[k, 1] = math.cos(omega), math.sin(omega)
+        if offsets[k] != state.course[k]:
+            state.course[k] = offsets[k]
+            size = math.exp(model.gain_slope[k, 0] * offsets[k])
+            c = size * math.cos(model.gain_slope[k, 1] * offsets[k])
+            s = size * math.sin(model.gain_slope[k, 1] * offsets[k])
+            state.gains[k, 0] = model.gains[k, 0] * c - model.gains[k, 1] * s
+            state.gains[k, 1] = model.gains[k, 0] * s + model.gains[k, 1] * c
+    if state.scalars[AGE] > 0:
+        _advance_carrier(state.carrier, rotation)
 
 
 @njit(inline="always", **JIT_OPTIONS)
@@ -164,14 +173,14 @@ def _step(
     phasors: np.ndarray,
 ) -> None:  # fmt: skip
     """One sample through all filters; their phasors (K, 2, M) after it."""
-    scalars, d = state.scalars, 2 * len(model.omega) + 1
+    scalars, d = state.scalars, 2 * len(model.omega) + 2
     is_observed = not np.isnan(z)
     if is_observed and np.isnan(scalars[DC_OFFSET]):
         scalars[DC_OFFSET] = z
     # A constant start, as of a sensor not yet switched on, would fix the noise variance at 0.
     is_observed = is_observed and (scalars[N_OBSERVED] > 0 or z != scalars[DC_OFFSET])
     z -= scalars[DC_OFFSET]
-    predicted = _predict(state, model, scratch, dc_process_noise)
+    predicted = predict(state, model, scratch, dc_process_noise)
     weight = load(state.weight, 0)
     R = _sample_variance(state)
     S = _innovation_variance(state.P, scratch, R, d)
@@ -179,20 +188,19 @@ def _step(
     z_predicted = _ar_predict(predicted_mean, state)
     innovation_mean = z - z_predicted
     S_mean = max(dot(load(state.weight, 0), S), R)
-    is_observed, innovation_mean = _gate_innovation(scalars, is_observed, innovation_mean, S_mean)
+    is_observed, innovation_mean = gate_innovation(state, is_observed, innovation_mean, S_mean)
     if is_observed:
         scalars[PEAK] = max(scalars[PEAK], abs(z))
         innovation = predicted_mean + innovation_mean - predicted
         S_inv = 1.0 / maximum(S, R)
         _update_pll(state, model.max_offset, S_inv * innovation, scratch)
         _update(state.x, state.P, scratch.Ph, S_inv, innovation, d)
-        update_likelihoods(state, model.table, innovation, innovation_mean, R)
+        add_to_block(state, scratch.contribution, innovation_mean, R)
     if not is_observed:  # guard: an imputed sample is no larger than any observed one
         z = min(max(z_predicted, -scalars[PEAK]), scalars[PEAK])
-    residual = z - _mixture_estimate(state, model.gains, phasors)
-    update_spread(state, model.table)
+    residual = z - _mixture_estimate(state, phasors)
     if is_observed:
-        update_ar_moments(state, residual, R, model, scratch.regressors)
+        update_ar_moments(state, residual, R, scratch.regressors)
     samples, residuals, imputed_var = (
         state.sample_history,
         state.residual_history,
@@ -203,61 +211,6 @@ def _step(
         imputed_var[i] = imputed_var[i - 1]
     samples[0], residuals[0], imputed_var[0] = z, residual, 0.0 if is_observed else R
     scalars[AGE] += 1
-
-
-@njit(inline="always", **JIT_OPTIONS)
-def _predict(
-    state: BankState, model: BankModel, scratch: Scratch, dc_process_noise: float
-) -> Any:  # fmt: skip
-    """The time update, x <- F x and P <- P + Q; returns H x and writes H and the PLL's gain."""
-    x, P, scalars, H = state.x, state.P, state.scalars, scratch.H
-    d = 2 * len(model.omega) + 1
-    age = load(state.filter_age, 0)
-    dc_gain = splat(scalars[AR_DC_GAIN])
-    store(H, d - 1, dc_gain)
-    predicted = load(x, d - 1) * dc_gain
-    store(P, (d - 1, d - 1), load(P, (d - 1, d - 1)) + dc_process_noise)
-    for k in range(len(model.omega)):
-        p, q = 2 * k, 2 * k + 1
-        c, s = state.carrier[k, 0], state.carrier[k, 1]
-        g_real, g_imaginary = load(state.response, (k, 0)), load(state.response, (k, 1))
-        H_p, H_q = g_real * s + g_imaginary * c, g_real * c - g_imaginary * s
-        store(H, p, H_p)
-        store(H, q, H_q)
-        response_power = g_real * g_real + g_imaginary * g_imaginary + TINY
-        # Sine and cosine of the frequency offset, by their series.
-        offset = load(state.freq_offset, k)
-        squared = offset * offset
-        cosine = 1.0 - squared * (0.5 - squared * (1.0 / 24))
-        sine = offset * (1.0 - squared * (1.0 / 6 - squared * (1.0 / 120)))
-        old_p, old_q = load(x, p), load(x, q)
-        x_p, x_q = old_p * cosine - old_q * sine, old_p * sine + old_q * cosine
-        store(x, p, x_p)
-        store(x, q, x_q)
-        predicted = predicted + H_p * x_p + H_q * x_q
-        # Process noise, and more of it while a frequency offset is being found.
-        var = load(P, (p, p)) + load(P, (q, q))
-        amplitude_power = x_p * x_p + x_q * x_q
-        uncertainty = (
-            4.0
-            * var
-            * (
-                scalars[NOISE_VAR]
-                + UNINFORMED_RATIO / PRIOR_VAR_TONE * response_power * amplitude_power
-            )
-            + TINY
-        )
-        confidence = amplitude_power / (amplitude_power + uncertainty)
-        prior_sigma = model.max_offset[k] / OFFSET_PRIOR_RATIO
-        offset_var = prior_sigma * prior_sigma / (1.0 + prior_sigma * prior_sigma * age * age)
-        confidence = confidence * confidence * load(model.table, TRACKS_FREQUENCY)
-        Q = (
-            load(model.table, PROCESS_NOISE) + confidence * (PLL_PROCESS_NOISE * offset_var)
-        ) / response_power
-        store(P, (p, p), load(P, (p, p)) + Q)
-        store(P, (q, q), load(P, (q, q)) + Q)
-        store(scratch.confidence, k, confidence)
-    return predicted
 
 
 @njit(inline="always", **JIT_OPTIONS)
@@ -289,35 +242,6 @@ def _innovation_variance(P: np.ndarray, scratch: Scratch, R: float, d: int) -> A
         S = S + Ph * load(H, i)
         store(scratch.Ph, i, Ph)
     return S
-
-
-@njit(inline="always", **JIT_OPTIONS)
-def _gate_innovation(
-    scalars: np.ndarray, is_observed: bool, innovation: float, S: float
-) -> tuple[bool, float]:
-    """Whether a sample is used, and its innovation; updates the noise variance and the rates."""
-    noise_var = scalars[NOISE_VAR]
-    is_inside = (
-        scalars[N_OBSERVED] <= N_WARM_UP
-        or innovation * innovation <= GATE_SIGMA * GATE_SIGMA * noise_var * S
-    )
-    scalars[REJECT_RATE] += (
-        (0.0 if is_inside or not is_observed else 1.0) - scalars[REJECT_RATE]
-    ) / 8
-    is_observed = is_observed and (is_inside or scalars[REJECT_RATE] >= MAX_REJECT_RATE)
-    scalars[MISSING_RATE] += ((0.0 if is_observed else 1.0) - scalars[MISSING_RATE]) / min(
-        64.0, scalars[AGE] + 1.0
-    )
-    if not is_observed:
-        return False, 0.0
-    scalars[N_OBSERVED] += 1
-    n, squared = min(scalars[N_OBSERVED], NOISE_VAR_MEMORY), innovation * innovation / S
-    if is_inside and n > N_WARM_UP:
-        # Clipped at 3 sigma; 1.02 restores the mean of a Gaussian's squares.
-        squared = min(squared, 9.0 * noise_var) * 1.02
-    floor = NOISE_VAR_FLOOR * scalars[PEAK] * scalars[PEAK]
-    scalars[NOISE_VAR] = max(noise_var + (squared - noise_var) / n, floor)
-    return True, innovation
 
 
 @njit(inline="always", **JIT_OPTIONS)
@@ -358,9 +282,9 @@ def _update(
 
 
 @njit(inline="always", **JIT_OPTIONS)
-def _mixture_estimate(state: BankState, gains: np.ndarray, phasors: np.ndarray) -> float:
+def _mixture_estimate(state: BankState, phasors: np.ndarray) -> float:
     """The tones of the mixture in a sample; writes the phasors (K, 2, M) of all filters."""
-    weight, estimate = load(state.weight, 0), 0.0
+    weight, estimate, gains = load(state.weight, 0), 0.0, state.gains
     for k in range(len(gains)):
         p, q = load(state.x, 2 * k), load(state.x, 2 * k + 1)
         store(phasors, (k, 0), p)

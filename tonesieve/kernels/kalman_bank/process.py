@@ -24,7 +24,7 @@ from tonesieve.kernels.buffer import buffer_size, split_buffer
 from tonesieve.kernels.fastmath import JIT_OPTIONS
 from tonesieve.kernels.kalman_bank.decimator import N_MEMORY, N_STAGES, decimate
 from tonesieve.kernels.kalman_bank.features import n_features
-from tonesieve.kernels.kalman_bank.filter import GATING_INTERVAL, run_kalman_bank
+from tonesieve.kernels.kalman_bank.filter import run_kalman_bank
 from tonesieve.kernels.kalman_bank.gating import (
     MIN_VARIANCE,
     dense,
@@ -32,10 +32,12 @@ from tonesieve.kernels.kalman_bank.gating import (
     mixture_log_std,
     softmax,
 )
+from tonesieve.kernels.kalman_bank.impulse_rejection import rejection_size
 from tonesieve.kernels.kalman_bank.state import (
     AGE,
     ALLOCATING,
     BORROWING,
+    GATING_INTERVAL,
     N_TABLE,
     bank_shapes,
     unpack,
@@ -51,6 +53,7 @@ class StreamStates(NamedTuple):
 
     decimator: np.ndarray  # (B, N_MEMORY)
     sums: np.ndarray  # (B, N_STAGES, 2): the decimator's partial sums
+    rejection: np.ndarray  # (B, N): of `impulse_rejection`
     banks: np.ndarray  # (B, S): buffers of `state.BankState`
     hidden: np.ndarray  # (B, K, H)
     weights: np.ndarray  # (B, K, M): of the present gating interval
@@ -66,6 +69,7 @@ class GroupModel(NamedTuple):
     cic_weights: np.ndarray  # (W): impulse response of the decimator
     freq_cycles: np.ndarray  # (K): cycles a sample
     gains: np.ndarray  # (K, 2): of a tone in the steps, real and imaginary
+    gain_slope: np.ndarray  # (K, 2): derivatives of their logarithms by the frequency
     max_offset: np.ndarray  # (K): rad a step
     table: np.ndarray  # (N_TABLE, M)
     w_input: np.ndarray  # packed weights of the gating network
@@ -134,14 +138,18 @@ def _process(
     steps = samples
     if factor > 1:
         steps = np.empty((n_streams, n_steps))
-        decimate(samples, start, state.decimator, state.sums, model.cic_weights, factor, steps)
+        decimate(
+            samples, start, state.decimator, state.sums, state.rejection, model.freq_cycles,
+            model.cic_weights, factor, steps,
+        )  # fmt: skip
     age = int(unpack(state.banks[0], k_tones).scalars[AGE]) if n_streams else 0
     n_intervals = (age + n_steps) // GATING_INTERVAL - age // GATING_INTERVAL
     filter_phasors = np.empty((n_streams, n_steps, k_tones, 2, WIDTH))
     features = np.empty((n_streams, n_intervals, k_tones, _n_features()))
     variances = np.empty((n_streams, n_intervals, k_tones, WIDTH))
     run_kalman_bank(
-        steps, state.banks, (omega, model.gains, model.max_offset, model.table),
+        steps, np.empty((n_streams, 0, k_tones)), state.banks,
+        (omega, model.gains, model.gain_slope, model.max_offset, model.table),
         (filter_phasors, features, variances),
     )  # fmt: skip
     shapes = _scratch_shapes(n_intervals, model.w_input.shape[0], model.w_output.shape[0])
@@ -240,6 +248,7 @@ class RunnerBuffers(NamedTuple):
     header: np.ndarray
     decimator: np.ndarray
     sums: np.ndarray
+    rejection: np.ndarray
     bank: np.ndarray
     hidden: np.ndarray
     weights: np.ndarray
@@ -250,6 +259,7 @@ class RunnerBuffers(NamedTuple):
     cic_weights: np.ndarray
     freq_cycles: np.ndarray
     gains: np.ndarray
+    gain_slope: np.ndarray
     max_offset: np.ndarray
     table: np.ndarray
     w_input: np.ndarray
@@ -272,8 +282,9 @@ def runner_shapes(k: int, h: int, n_weights: int, n_features: int):  # type: ign
     gates = (3 * h + WIDTH - 1) // WIDTH
     outputs = (WIDTH + 2 + WIDTH - 1) // WIDTH
     return (
-        (HEADER,), (1, N_MEMORY), (1, N_STAGES, 2), (1, _bank_size(k)), (1, k, h), (1, k, WIDTH),
-        (1, k), (1, 2 * k), (1, 2 * k), (1,), (n_weights,), (k,), (k, 2), (k,), (N_TABLE, WIDTH),
+        (HEADER,), (1, N_MEMORY), (1, N_STAGES, 2), (1, rejection_size(k)), (1, _bank_size(k)),
+        (1, k, h), (1, k, WIDTH), (1, k), (1, 2 * k), (1, 2 * k), (1,), (n_weights,), (k,), (k, 2),
+        (k, 2), (k,), (N_TABLE, WIDTH),
         (gates, n_features + 1, WIDTH), (gates, h + 1, WIDTH), (outputs, h + 1, WIDTH),
         (1, 1, k), (1, 1, k), (1, 1, k), (1, 1, 2 * k),
     )  # fmt: skip
@@ -293,13 +304,14 @@ def process_sample(buffer: np.ndarray, sample: float) -> None:
     process_block(
         buffer[SAMPLE : SAMPLE + 1].reshape(1, 1), start,
         (
-            runner.decimator, runner.sums, runner.bank, runner.hidden, runner.weights,
-            runner.log_std, runner.phasor.view(np.complex128),
+            runner.decimator, runner.sums, runner.rejection, runner.bank, runner.hidden,
+            runner.weights, runner.log_std, runner.phasor.view(np.complex128),
             runner.rotation_sum.view(np.complex128), runner.peak,
         ),
         (
-            runner.cic_weights, runner.freq_cycles, runner.gains, runner.max_offset, runner.table,
-            runner.w_input, runner.w_hidden, runner.w_output, int(buffer[FACTOR]), buffer[DECAY],
+            runner.cic_weights, runner.freq_cycles, runner.gains, runner.gain_slope,
+            runner.max_offset, runner.table, runner.w_input, runner.w_hidden, runner.w_output,
+            int(buffer[FACTOR]), buffer[DECAY],
         ),
         (phasors, runner.bands, runner.freq_offset),
     )  # fmt: skip

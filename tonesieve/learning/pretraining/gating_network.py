@@ -11,8 +11,8 @@ of the error (Koenker and Bassett 1978).
 
 Reference: R. Koenker, G. Bassett, Regression quantiles, Econometrica 46 (1978) 33-50.
 
-Axes: S tones in one direction, B records, D directions, R gating intervals, F features, M filters,
-W weights (M and that of silence), P points, H hidden.
+Axes: S tones in one pass, B records, D passes (`dataset`), R gating intervals, F features, M
+filters, W weights (M and that of silence), P points, H hidden.
 """
 
 from __future__ import annotations
@@ -33,9 +33,12 @@ N_MIX = 48  # hidden units of the fusion network; chosen, not tuned
 COVERAGE = 0.9
 # Weights of the early error and of the band's loss beside the settled error in dB; chosen, not
 # tuned.
-EARLY_WEIGHT, BAND_WEIGHT = 0.15, 4.0
+EARLY_WEIGHT, BAND_WEIGHT = 0.3, 4.0
+# Weight of each dB by which an estimate is worse than none at all; chosen, not tuned: three times
+# that of a dB elsewhere, since an extractor must not harm what it cannot improve.
+HARM_WEIGHT = 2.0
 # Guards: bounds of errors in dB, so that no record rules a batch.
-MAX_DB, MAX_EARLY_DB, MIN_DB = 10.0, 15.0, -60.0
+MAX_DB, MAX_EARLY_DB, MIN_DB = 15.0, 15.0, -60.0
 # Initial logits of silence, of the causal and of the fused mixture; chosen, not tuned.
 SILENCE_LOGIT, FUSED_SILENCE_LOGIT = -3.0, -4.0
 # Guards: added to powers, and to errors over the tone's rms, before their logarithm is taken.
@@ -50,7 +53,7 @@ class TensorBatch(NamedTuple):
     variances: Float[Tensor, "B D R M"]
     causal_phasors: Float[Tensor, "B D R P 2 M"]
     causal_targets: Float[Tensor, "B D R P 2"]
-    smoothing_phasors: Float[Tensor, "B D R P 2 M"]
+    smoothing_phasors: Float[Tensor, "B 2 R P 2 M"]
     smoothing_targets: Float[Tensor, "B R P 2"]
     n_intervals: Int64[Tensor, " B"]
     settled: Int64[Tensor, " B"]
@@ -80,7 +83,7 @@ class FusedOutput(NamedTuple):
 class GatingNetwork(nn.Module):
     """Both networks. Names and shapes of the parameters are the format of the weights' file."""
 
-    def __init__(self, n_hidden: int = 48, n_mix: int = N_MIX) -> None:
+    def __init__(self, n_hidden: int = 64, n_mix: int = N_MIX) -> None:
         super().__init__()
         self.gru = nn.GRU(n_features(), n_hidden, batch_first=True)
         self.head = nn.Linear(n_hidden, M + 2)
@@ -110,8 +113,8 @@ class GatingNetwork(nn.Module):
         self,
         past: GateOutput,
         future: GateOutput,
-        phasors: Float[Tensor, "B D R 2 M"],
-        variances: Float[Tensor, "B D R M"],
+        phasors: Float[Tensor, "B 2 R 2 M"],
+        variances: Float[Tensor, "B 2 R M"],
     ) -> FusedOutput:
         """Gate both directions' filters at places between intervals.
 
@@ -161,7 +164,7 @@ def mixture_log_std(
 
 
 def _fusion_inputs(
-    past: GateOutput, future: GateOutput, phasors: Float[Tensor, "B D R 2 M"]
+    past: GateOutput, future: GateOutput, phasors: Float[Tensor, "B 2 R 2 M"]
 ) -> Float[Tensor, "B R I"]:
     """Both states, both logits, and how both directions compare."""
     means = [mixture_mean(side.weights, phasors[:, d]) for d, side in enumerate((past, future))]
@@ -191,9 +194,11 @@ class LossTerms(NamedTuple):
 
     @property
     def loss(self) -> Float[Tensor, ""]:
-        """Mean error in dB, and the weighted early error and band loss."""
+        """Mean error in dB, what it exceeds 0 dB by, and the weighted early error and band loss."""
         early, band = self.early_db.mean(), self.band_loss
-        return self.settled_db.mean() + EARLY_WEIGHT * early + BAND_WEIGHT * band
+        harm = self.settled_db.clamp(min=0).mean()
+        settled = self.settled_db.mean() + HARM_WEIGHT * harm
+        return settled + EARLY_WEIGHT * early + BAND_WEIGHT * band
 
     @property
     def covered(self) -> Float[Tensor, " S"]:
@@ -203,8 +208,8 @@ class LossTerms(NamedTuple):
 
 
 def compute_losses(network: GatingNetwork, batch: TensorBatch) -> tuple[LossTerms, LossTerms]:
-    """Losses of each direction alone (S = B D), and of both together (S = B)."""
-    n_records, _, n_intervals = batch.features.shape[:3]
+    """Losses of each pass alone (S = B D), and of both directions together (S = B)."""
+    n_records, n_passes, n_intervals = batch.features.shape[:3]
     index = torch.arange(n_intervals, device=batch.features.device)
     is_valid = index < batch.n_intervals[:, None]
     is_settled = is_valid & (index >= batch.settled[:, None])
@@ -213,9 +218,9 @@ def compute_losses(network: GatingNetwork, batch: TensorBatch) -> tuple[LossTerm
         mixture_mean(gate.weights[:, :, None], batch.causal_phasors.flatten(0, 1)),
         batch.causal_targets.flatten(0, 1),
         gate.log_std,
-        *(mask.repeat_interleave(2, dim=0) for mask in (is_valid, is_settled)),
+        *(mask.repeat_interleave(n_passes, dim=0) for mask in (is_valid, is_settled)),
     )
-    both = GateOutput(*(part.detach().unflatten(0, (n_records, 2)) for part in gate))
+    both = GateOutput(*(part.detach().unflatten(0, (n_records, n_passes)) for part in gate))
     fused = network.fuse(*align_directions(both, batch))
     all_phasors = torch.cat(batch.smoothing_phasors[:, :, :-1].unbind(1), dim=-1)
     smoothing = _loss_terms(
@@ -230,7 +235,7 @@ def compute_losses(network: GatingNetwork, batch: TensorBatch) -> tuple[LossTerm
 
 def align_directions(
     both: GateOutput, batch: TensorBatch
-) -> tuple[GateOutput, GateOutput, Float[Tensor, "B D R 2 M"], Float[Tensor, "B D R M"]]:
+) -> tuple[GateOutput, GateOutput, Float[Tensor, "B 2 R 2 M"], Float[Tensor, "B 2 R M"]]:
     """Past and future at the places after all intervals but the last; phasors and variances there.
 
     Parts of ``both`` are (B, D, R, ...). After interval r the future is the backward interval
@@ -242,13 +247,13 @@ def align_directions(
 
     def future(part: Tensor) -> Tensor:
         index = backward.reshape(*backward.shape, *(1 for _ in part.shape[3:]))
-        return part[:, 1].gather(1, index.expand(*backward.shape, *part.shape[3:]))
+        return part[:, 2].gather(1, index.expand(*backward.shape, *part.shape[3:]))
 
     def stacked(part: Tensor) -> Tensor:
-        return torch.stack([part[:, 0, :-1], future(part)], dim=1)
+        return torch.stack([part[:, 1, :-1], future(part)], dim=1)
 
     return (
-        GateOutput(*(part[:, 0, :-1] for part in both)),
+        GateOutput(*(part[:, 1, :-1] for part in both)),
         GateOutput(*(future(part) for part in both)),
         stacked(batch.phasors),
         stacked(batch.variances),
