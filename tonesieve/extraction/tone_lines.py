@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from tonesieve.errors import UserError
 from tonesieve.recordings.reader import rows_in_block
@@ -34,6 +35,8 @@ MAX_SPACING = 0.4
 APART_BINS = 3.0
 # Guard: a larger sample is a gap, as in the extractor; its square may not be finite.
 MAX_SAMPLE = 1e100
+# Guard: so is one that is this many times as far from the median of a block as others are.
+WILD = 1e6
 # Guard: of tones that are closer than this many inverse durations, none is followed along a course:
 # what looks like one is their beat.
 CLOSE_BINS = 24.0
@@ -218,8 +221,20 @@ def _baseband(recording: Recording, hz: float, within_hz: float) -> Baseband:
     )
     for start in range(0, n, block):
         samples = recording.read(start, min(start + block, n))
-        baseband.update(np.where(np.abs(samples) < MAX_SAMPLE, samples, np.nan))
+        baseband.update(_without_wild(samples))
     return baseband
+
+
+def _without_wild(samples: Float[np.ndarray, "C T"]) -> Float[np.ndarray, "C T"]:
+    """Samples that are no part of any signal become gaps."""
+    samples = np.where(np.abs(samples) < MAX_SAMPLE, samples, np.nan)
+    for row in samples:
+        observed = row[np.isfinite(row)]
+        if len(observed):
+            deviation = np.abs(row - np.median(observed))
+            usual = float(np.median(deviation[np.isfinite(row)]))
+            row[deviation > (WILD * usual if usual > 0 else np.inf)] = np.nan
+    return samples
 
 
 def _courses_of(recording: Recording, hz: float, within_hz: float) -> list[LineCourse]:
