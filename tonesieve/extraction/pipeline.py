@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from tonesieve.errors import UserError
 from tonesieve.extraction.options import ExtractOptions
-from tonesieve.extraction.passes import delay_of, n_steps, run_over_recording
+from tonesieve.extraction.passes import ExtractedTones, delay_of, n_steps, run_over_recording
 from tonesieve.extraction.tone_lines import ToneLine, find_lines, line_warnings
 from tonesieve.extraction.tone_parameters import ToneParameters
 from tonesieve.extractors.source import Source, SourceFactory, choose_tones
@@ -81,16 +81,11 @@ def extract_recording(
     causal = options.causal
     _check_band(opened, options.band_hz)
     _check_fit(opened, source, frequencies, causal)
-    n = opened.n_samples
-    n_run = n + n_steps(opened, source, causal=causal)
-    with reporter.task("extracting", n_run + n) as task:
-        lines = find_lines(
-            opened, source.frequencies_hz, within_hz=options.within_hz, on_samples=task.update
+    n_run = _n_steps(opened, source, causal)
+    with reporter.task("extracting", n_run + opened.n_samples) as task:
+        lines, extracted = _find_and_extract(
+            opened, stats, source, causal, options.within_hz, target.parent, task.update
         )
-        extracted = run_over_recording(
-            opened, stats, source, causal=causal, lines=lines, scratch=target.parent,
-            on_samples=lambda done: task.update(n + done),
-        )  # fmt: skip
         chosen_lines = [[channel[k] for k in chosen] for channel in lines]
         parameters = ToneParameters(opened, stats, extracted, source, chosen, options)
         names = _columns(opened, stats, frequencies, options, target)
@@ -154,25 +149,38 @@ def pull_array(
     recording = from_array(samples, rate_hz)
     stats = survey(recording)
     _check_samples(recording, stats)
-    n = recording.n_samples
-    n_run = n + n_steps(recording, source, causal=causal)
+    n_run = _n_steps(recording, source, causal)
     with (reporter or Reporter()).task("extracting", n_run) as task:
-        lines = find_lines(
-            recording, source.frequencies_hz, within_hz=within_hz, on_samples=task.update
-        )
-        tones, band = run_over_recording(
-            recording,
-            stats,
-            source,
-            causal=causal,
-            lines=lines,
-            scratch=recording.rows.folder,
-            on_samples=lambda done: task.update(n + done),
+        lines, (tones, band) = _find_and_extract(
+            recording, stats, source, causal, within_hz, recording.rows.folder, task.update
         )
     columns = list(chosen)
     estimate = tones.read(0, len(tones))[:, columns]
     half_widths = None if band is None else band.read(0, len(band))[:, columns]
     return estimate, half_widths, [lines[0][k] for k in columns]
+
+
+def _n_steps(recording: Recording, source: Source, causal: bool) -> int:
+    """Samples that `_find_and_extract` processes."""
+    return recording.n_samples + n_steps(recording, source, causal=causal)
+
+
+def _find_and_extract(
+    recording: Recording,
+    stats: list[ChannelStats],
+    source: Source,
+    causal: bool,
+    within_hz: float | None,
+    scratch: Path,
+    on_samples: Callable[[int], None],
+) -> tuple[list[list[ToneLine]], ExtractedTones]:
+    """The lines of the source's tones, and the tones."""
+    lines = find_lines(recording, source.frequencies_hz, within_hz=within_hz, on_samples=on_samples)
+    extracted = run_over_recording(
+        recording, stats, source, causal=causal, lines=lines, scratch=scratch,
+        on_samples=lambda done: on_samples(recording.n_samples + done),
+    )  # fmt: skip
+    return lines, extracted
 
 
 def _target(path: Path, options: ExtractOptions) -> Path:

@@ -6,13 +6,13 @@ Axes: C channels, T samples, K tones.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 
 from tonesieve.errors import UserError
+from tonesieve.extractors.input_scaling import EXTREME
 from tonesieve.recordings.reader import rows_in_block
 from tonesieve.recordings.recording import Recording
 from tonesieve.signals.baseband import MAX_RANGE_RATIO, Baseband, default_within_hz
@@ -33,9 +33,7 @@ MAX_SPACING = 0.4
 # Stronger lines are estimated jointly if they are this many inverse durations apart; chosen, not
 # tuned: closer ones are hardly resolved.
 APART_BINS = 3.0
-# Guard: a larger sample is a gap, as in the extractor; its square may not be finite.
-MAX_SAMPLE = 1e100
-# Guard: so is one that is this many times as far from the median of a block as others are.
+# Guard: a sample that is this many times as far from the median of a block as others are is a gap.
 WILD = 1e6
 # Guard: of tones that are closer than this many inverse durations, none is followed along a course:
 # what looks like one is their beat.
@@ -134,9 +132,13 @@ def search_range_hz(hz: Sequence[float], within_hz: float | None, duration_s: fl
         wanted = default_within_hz(f, duration_s)
         if within_hz is not None:  # a shorter recording does not resolve less
             wanted = max(within_hz, 1 / duration_s)
-        others = [MAX_SPACING * abs(f - g) for g in hz if g != f]
-        ranges.append(min([wanted, *others]))
+        ranges.append(min(wanted, _limit_by_others(f, hz)))
     return ranges
+
+
+def _limit_by_others(f: float, hz: Sequence[float]) -> float:
+    """Largest range of a tone that reaches none of the others."""
+    return min((MAX_SPACING * abs(f - g) for g in hz if g != f), default=np.inf)
 
 
 def find_lines(
@@ -174,9 +176,9 @@ def find_lines(
     for k, (f, within) in enumerate(zip(hz, ranges, strict=True)):
         # A range that the user states is never left.
         widest = MAX_RANGE_RATIO * f if within_hz is None else within
-        others = [MAX_SPACING * abs(f - g) for g in hz if g != f]
+        widest = min(widest, _limit_by_others(f, hz))
         alone = all(abs(f - g) * recording.duration_s > CLOSE_BINS for g in hz if g != f)
-        by_tone.append(_lines_of(recording, f, within, min([widest, *others]), alone=alone))
+        by_tone.append(_lines_of(recording, f, within, widest, alone=alone))
         on_samples((k + 1) * recording.n_samples // len(ranges))
     return [list(channel) for channel in zip(*by_tone, strict=True)]
 
@@ -185,49 +187,63 @@ def _lines_of(
     recording: Recording, hz: float, within_hz: float, widest_hz: float, *, alone: bool
 ) -> list[ToneLine]:
     """The line of one tone in each channel; ``alone``: no other tone is very close."""
-    courses = _courses_of(recording, hz, within_hz)
+    near_hz = default_within_hz(hz, recording.duration_s)
+    broad_hz = max(DETECTION_RATIO * hz, within_hz)
+    basebands = _basebands(recording, hz, {within_hz, near_hz, broad_hz})
+    courses = _courses_of(basebands[within_hz])
     hold_hz = within_hz
     while hold_hz < widest_hz and any(_leaves(course) for course in courses):
         hold_hz = min(HOLD_STEP * hold_hz, widest_hz)
-        wider = _courses_of(recording, hz, hold_hz)
+        wider = _courses_of(_basebands(recording, hz, {hold_hz})[hold_hz])
         if not any(_continues(new, old) for new, old in zip(wider, courses, strict=True)):
             break
         courses = [
             new if _continues(new, old) else old for new, old in zip(wider, courses, strict=True)
         ]
     courses = [_followed(course, alone=alone) for course in courses]
-    broad_hz = max(DETECTION_RATIO * hz, within_hz)
-    near_hz = default_within_hz(hz, recording.duration_s)
-    near = _baseband(recording, hz, near_hz)
-    near_phasors, near_weights = near.finish()
-    broad = _baseband(recording, hz, broad_hz)
-    phasors, weights = broad.finish()
     lines = []
-    for c, course in enumerate(courses):
-        beside = phasors[c], weights[c], broad.step_s
-        detection = detect_line(*beside, broad_hz, course, broad.shifts_s[c])
-        neighbour = stronger_neighbour(
-            near_phasors[c], near_weights[c], near.step_s, near_hz, course, near.shifts_s[c]
-        )
+    channels = zip(courses, basebands[near_hz], basebands[broad_hz], strict=True)
+    for course, beside, around in channels:
+        detection = detect_line(*around[:4], course, around.shifts_s)
+        neighbour = stronger_neighbour(*beside[:4], course, beside.shifts_s)
         lines.append(ToneLine(hz, within_hz, course, detection, neighbour))
     return lines
 
 
-def _baseband(recording: Recording, hz: float, within_hz: float) -> Baseband:
+class _Channel(NamedTuple):
+    """The baseband of one channel; its first fields are arguments of the searches."""
+
+    phasors: Complex[np.ndarray, " N"]
+    weights: Float[np.ndarray, " N"]
+    step_s: float
+    within_hz: float
+    shifts_s: Float[np.ndarray, " N"]
+
+
+def _basebands(
+    recording: Recording, hz: float, ranges_hz: set[float]
+) -> dict[float, list[_Channel]]:
+    """By range, of each channel the baseband about a tone; the recording is read once."""
     n, n_channels = recording.n_samples, len(recording.channels)
-    baseband, block = (
-        Baseband(hz, recording.rate_hz, within_hz, n_channels),
-        rows_in_block(n_channels),
-    )
+    made = [Baseband(hz, recording.rate_hz, within_hz, n_channels) for within_hz in ranges_hz]
+    block = rows_in_block(n_channels)
     for start in range(0, n, block):
-        samples = recording.read(start, min(start + block, n))
-        baseband.update(_without_wild(samples))
-    return baseband
+        samples = _without_wild(recording.read(start, min(start + block, n)))
+        for one in made:
+            one.update(samples)
+    finished = {}
+    for one in made:
+        phasors, weights = one.finish()
+        finished[one.within_hz] = [
+            _Channel(phasors[c], weights[c], one.step_s, one.within_hz, one.shifts_s[c])
+            for c in range(n_channels)
+        ]
+    return finished
 
 
 def _without_wild(samples: Float[np.ndarray, "C T"]) -> Float[np.ndarray, "C T"]:
     """Samples that are no part of any signal become gaps."""
-    samples = np.where(np.abs(samples) < MAX_SAMPLE, samples, np.nan)
+    samples = np.where(np.abs(samples) < EXTREME, samples, np.nan)
     for row in samples:
         observed = row[np.isfinite(row)]
         if len(observed):
@@ -237,15 +253,8 @@ def _without_wild(samples: Float[np.ndarray, "C T"]) -> Float[np.ndarray, "C T"]
     return samples
 
 
-def _courses_of(recording: Recording, hz: float, within_hz: float) -> list[LineCourse]:
-    """Of each channel."""
-    baseband = _baseband(recording, hz, within_hz)
-    phasors, weights = baseband.finish()
-    shifts_s = baseband.shifts_s
-    return [
-        find_course(phasors[c], weights[c], baseband.step_s, within_hz, shifts_s[c])
-        for c in range(len(phasors))
-    ]
+def _courses_of(channels: Sequence[_Channel]) -> list[LineCourse]:
+    return [find_course(*channel) for channel in channels]
 
 
 def _leaves(course: LineCourse) -> bool:
@@ -263,13 +272,11 @@ def _followed(course: LineCourse, *, alone: bool) -> LineCourse:
     if course.kind != "course":
         return course
     if not alone:
-        steps_hz = np.zeros_like(course.steps_hz)
-        return replace(course, steps_hz=steps_hz, kind="nominal", phase_std_rad=0.0)
+        return course.at_nominal(found=course.found)
     is_near = np.abs(course.steps_hz[course.is_on]).max(initial=0.0) <= FAR * course.within_hz
     if is_near and course.is_on.mean() >= MIN_ON:
         return course
-    steps_hz = np.zeros_like(course.steps_hz)
-    return replace(course, steps_hz=steps_hz, kind="nominal", found=False, phase_std_rad=0.0)
+    return course.at_nominal(found=False)
 
 
 def _continues(wider: LineCourse, course: LineCourse) -> bool:

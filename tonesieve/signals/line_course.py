@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Complex, Float
 
 from tonesieve.signals.baseband import PASS
-from tonesieve.signals.line_search import LineSearch
+from tonesieve.signals.line_search import LineSearch, weighted_rms
 
 # Chosen: a line is found at this bound of its probability in noise.
 FOUND_P = 0.01
@@ -66,6 +66,22 @@ class LineCourse:
     is_on: Bool[np.ndarray, " N"]
     std_hz: Float[np.ndarray, " N"]
     phase_std_rad: float = 0.0
+
+    def at_nominal(self, *, found: bool) -> LineCourse:
+        """Return the course of a line at its nominal frequency, over the same time.
+
+        Parameters
+        ----------
+        found : bool
+            Whether that line was found.
+
+        Returns
+        -------
+        LineCourse
+            Constant.
+        """
+        steps_hz = np.zeros_like(self.steps_hz)
+        return replace(self, steps_hz=steps_hz, kind="nominal", found=found, phase_std_rad=0.0)
 
     def offset_hz(self, t_s: Float[np.ndarray, " T"]) -> Float[np.ndarray, " T"]:
         """Offset from the nominal frequency at times in s after the first sample."""
@@ -127,10 +143,10 @@ def find_course(
         step_s, within_hz, np.zeros(n), "nominal", False, 1.0, np.zeros(n, bool),
         np.full(n, within_hz),
     )  # fmt: skip
-    power = float(np.sum(weights * np.abs(phasors) ** 2))
-    if n < MIN_STEPS or not power > 0:
+    unit = weighted_rms(phasors, weights)
+    if n < MIN_STEPS or not unit > 0:
         return nothing
-    phasors = phasors / np.sqrt(power / np.sum(weights))
+    phasors = phasors / unit
     shifts_s = np.zeros(n) if shifts_s is None else shifts_s
     line = LineSearch(phasors, weights, shifts_s, step_s, within_hz)
     ridge = line.ridge(within_hz)

@@ -18,7 +18,7 @@ from jaxtyping import Complex, Float
 
 from tonesieve.signals.baseband import PASS
 from tonesieve.signals.line_course import LineCourse
-from tonesieve.signals.line_search import APART_BINS, LineSearch
+from tonesieve.signals.line_search import APART_BINS, LineSearch, weighted_rms
 
 # Chosen: false-alarm rates of `found`, and of `found` and `doubtful` together.
 FOUND_RATE, DOUBTFUL_RATE = 0.01, 0.2
@@ -211,10 +211,9 @@ def _search(
     shifts_s: np.ndarray | None, *, without_neighbours: bool,
 ) -> LineSearch | None:  # fmt: skip
     """The whitened baseband, in units of its root mean square; None if there is nothing."""
-    power = float(np.sum(weights * np.abs(phasors) ** 2))
-    if len(phasors) < MIN_WINDOW // 2 or not power > 0:
+    unit = weighted_rms(phasors, weights)
+    if len(phasors) < MIN_WINDOW // 2 or not unit > 0:
         return None
-    unit = np.sqrt(power / np.sum(weights))
     shifts_s = np.zeros(len(phasors)) if shifts_s is None else shifts_s
     return LineSearch(
         phasors / unit, weights, shifts_s, step_s, within_hz, without_neighbours=without_neighbours
@@ -272,13 +271,13 @@ def stronger_neighbour(
     search.subtract(ridge)
     tone = _line_power(search, hz, n if course is None else ridge.window, search.weights > 0)
     # Whitening changed both levels; the powers are those before.
-    power *= float(_before_whitening(search, frequency[is_on]))
-    tone *= float(_before_whitening(search, hz))
+    power *= float(np.mean(search.floor.unshaped(frequency[is_on])))
+    tone *= float(np.mean(search.floor.unshaped(hz)))
     level_db = float(10 * np.log10(max(power, 1e-300) / max(tone, 1e-300)))
     if level_db < NEIGHBOUR_DB:
         return None
-    unit = np.sqrt(np.sum(weights * np.abs(phasors) ** 2) / np.sum(weights))
-    return Neighbour(float(np.median(frequency[is_on])), float(np.sqrt(power) * unit), level_db)
+    amplitude = float(np.sqrt(power) * weighted_rms(phasors, weights))
+    return Neighbour(float(np.median(frequency[is_on])), amplitude, level_db)
 
 
 def _line_power(search: LineSearch, hz: np.ndarray, window: int, use: np.ndarray) -> float:
@@ -288,9 +287,3 @@ def _line_power(search: LineSearch, hz: np.ndarray, window: int, use: np.ndarray
     edges = np.arange(0, len(hz), max(1, min(window, len(hz))))
     sums, norms = np.add.reduceat(turned, edges), np.add.reduceat(weights, edges)
     return float(np.sum(np.abs(sums) ** 2 / np.maximum(norms, 1e-300)) / max(norms.sum(), 1e-300))
-
-
-def _before_whitening(search: LineSearch, hz: np.ndarray) -> float:
-    """Factor of a line's power at frequencies, from whitened to the recording's."""
-    x = np.clip(hz / search.within_hz, -PASS, PASS)
-    return float(np.mean(np.exp(np.polyval(search.floor.coefficients[::-1], x))))

@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 import scipy
+from jaxtyping import Complex, Float
 
 from tonesieve.signals.baseband import PASS
 from tonesieve.signals.noise_floor import level_weights, noise_floor, whitened
@@ -61,6 +62,25 @@ class Candidate:
     is_on: np.ndarray
     std_hz: np.ndarray
     phase_std_rad: float = 0.0
+
+
+def weighted_rms(phasors: Complex[np.ndarray, " N"], weights: Float[np.ndarray, " N"]) -> float:
+    """Root mean square of a baseband, 0 if there is nothing.
+
+    Parameters
+    ----------
+    phasors : ndarray, shape (N,)
+        Baseband.
+    weights : ndarray, shape (N,)
+        Its weights.
+
+    Returns
+    -------
+    float
+        In the unit of the baseband.
+    """
+    power = float(np.sum(weights * np.abs(phasors) ** 2))
+    return float(np.sqrt(power / np.sum(weights))) if power > 0 else 0.0
 
 
 class LineSearch:

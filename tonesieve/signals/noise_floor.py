@@ -53,7 +53,12 @@ class NoiseFloor:
         """Power of a step's noise, if it were white with the density at these frequencies."""
         x = np.clip(np.asarray(hz) / self.within_hz, -PASS, PASS)
         shape = np.interp(np.abs(x), self.gain[0], self.gain[1])
-        return np.asarray(np.exp(np.polyval(self.coefficients[::-1], x)) * shape)
+        return np.asarray(self.unshaped(hz) * shape)
+
+    def unshaped(self, hz: Float[np.ndarray, " K"]) -> Float[np.ndarray, " K"]:
+        """Return `density` without the gain of the baseband."""
+        x = np.clip(np.asarray(hz) / self.within_hz, -PASS, PASS)
+        return np.asarray(np.exp(np.polyval(self.coefficients[::-1], x)))
 
 
 def baseband_gain(step_s: float, within_hz: float) -> Float[np.ndarray, "2 G"]:
@@ -117,10 +122,8 @@ def noise_floor(
     # The first and the last frame are cut off, which widens lines.
     power = power[1:-1] if len(power) > 2 else power
     power = power[np.isfinite(power[:, 0])]
-    if len(power) == 0 or not np.any(power > 0):
-        return NoiseFloor(np.array([-np.inf, 0.0, 0.0]), within_hz, gain)
     x = hz / within_hz
-    level = np.median(power, axis=0) / np.log(2.0)
+    level = np.median(power, axis=0) / np.log(2.0) if len(power) else np.zeros_like(x)
     if not np.any(level > 0):  # most of the record is silent
         return NoiseFloor(np.array([-np.inf, 0.0, 0.0]), within_hz, gain)
     level = np.maximum(level, np.max(level) * 1e-16) / np.interp(np.abs(x), gain[0], gain[1])

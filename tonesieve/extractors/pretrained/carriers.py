@@ -6,7 +6,7 @@ Axes: B streams, T samples, N steps, K tones of a group.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
@@ -160,20 +160,3 @@ def remaining_ranges_hz(
         else np.inf
         for k in tones
     ]
-
-
-def at_nominal(course: LineCourse) -> LineCourse:
-    """Return the course of a line that was found at its nominal frequency.
-
-    Parameters
-    ----------
-    course : LineCourse
-        Another line's, over the same time.
-
-    Returns
-    -------
-    LineCourse
-        Constant.
-    """
-    steps_hz = np.zeros_like(course.steps_hz)
-    return replace(course, steps_hz=steps_hz, kind="nominal", found=True, phase_std_rad=0.0)

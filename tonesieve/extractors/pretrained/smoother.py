@@ -36,7 +36,6 @@ from tonesieve.extractors.noise_bands import Z90
 from tonesieve.extractors.pretrained.carriers import (
     Carriers,
     Courses,
-    at_nominal,
     make_carriers,
     remaining_ranges_hz,
 )
@@ -388,7 +387,8 @@ class PretrainedSmoother:
             frequencies_hz = (*extractor.frequencies_hz, *interferers_hz)
             extractor = replace(extractor, frequencies_hz=frequencies_hz)
             courses = [
-                [*stream, *(at_nominal(stream[0]) for _ in interferers_hz)] for stream in courses
+                [*stream, *(stream[0].at_nominal(found=True) for _ in interferers_hz)]
+                for stream in courses
             ]
         blocks = smooth_blocks(
             extractor, read, n_samples, n_streams, ahead=ahead, courses=courses, scratch=scratch,

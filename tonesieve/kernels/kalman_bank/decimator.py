@@ -27,7 +27,6 @@ from numba import njit
 
 from tonesieve.kernels.fastmath import JIT_OPTIONS
 from tonesieve.kernels.kalman_bank.impulse_rejection import (
-    BORROWING,
     CERTAINTY,
     CLEANED,
     MAX_RUN,
@@ -35,6 +34,7 @@ from tonesieve.kernels.kalman_bank.impulse_rejection import (
     RUN,
     reject_impulse,
 )
+from tonesieve.kernels.kalman_bank.state import BORROWING
 
 # Chosen, not tuned: aliases fall as the fourth power of their distance to a zero. At six steps a
 # period (`front_end.STEPS_PER_PERIOD`) the fifth harmonic, the first to alias to the tone, is 58 dB

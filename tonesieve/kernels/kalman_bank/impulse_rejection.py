@@ -28,16 +28,13 @@ Axes: K tones.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from numba import njit
 from numba.extending import register_jitable
 
 from tonesieve.kernels.fastmath import JIT_OPTIONS
-
-# Compiler options of functions that get a state: see `state.BORROWING`.
-BORROWING: Any = {**JIT_OPTIONS, "_nrt": False}
+from tonesieve.kernels.kalman_bank.state import BORROWING
 
 ORDER = 8  # stages; chosen, not tuned
 # Chosen, not tuned: samples that the predictor's averages and the innovation's variance run over.

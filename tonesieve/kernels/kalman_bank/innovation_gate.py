@@ -12,6 +12,7 @@ from numba import njit
 from tonesieve.kernels.fastmath import JIT_OPTIONS
 from tonesieve.kernels.kalman_bank.impulse_rejection import (
     COHERENCE,
+    GATE_SIGMA,
     PHASE_DECAY,
     add_to_phases,
     coherence,
@@ -29,10 +30,9 @@ from tonesieve.kernels.kalman_bank.state import (
     BankState,
 )
 
-# Gate in deviations of the innovation, and the rate of rejections at which it opens. Chosen, not
-# tuned: of Gaussian samples 7 in a million lie beyond 4.5; seven rejected steps in a row, about a
-# period, open it.
-GATE_SIGMA, MAX_REJECT_RATE, REJECT_MEMORY = 4.5, 0.35, 16.0
+# Rate of rejections at which the gate opens, and steps that it is averaged over. Chosen, not tuned:
+# seven rejected steps in a row, about a period, open it.
+MAX_REJECT_RATE, REJECT_MEMORY = 0.35, 16.0
 NOISE_VAR_MEMORY = 64.0  # samples that the noise variance is averaged over; chosen, not tuned
 # Guard: the least noise variance over the square of the largest sample; no sample is certain.
 NOISE_VAR_FLOOR = 1e-10
