@@ -9,7 +9,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -24,13 +23,9 @@ import pandas as pd
 
 from tonesieve.evaluation import benchmark
 from tonesieve.evaluation.baselines import wrap_extractor
-from tonesieve.extraction.passes import run_over_recording
-from tonesieve.extraction.tone_lines import find_lines
+from tonesieve.extraction.pipeline import pull_array
 from tonesieve.extractors.filters.registry import build_filter
 from tonesieve.extractors.source import Source, make_source
-from tonesieve.extractors.streaming import Stream
-from tonesieve.recordings.recording import from_array
-from tonesieve.recordings.statistics import survey
 
 N_PER_CELL, SEED = 4, 0
 # Coverage needs no baselines, so that it may take more scenes; those above are the first of them.
@@ -60,20 +55,10 @@ def extract_tones(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Tones (T, K) and half-widths of their bands, of samples (T,) as a user would have them."""
     made = source(weights, freq_cycles, rate_hz)
-    if not whole:
-        estimate = Stream(made).process_detailed(samples[None])
-        return estimate.tones[0], estimate.band[0]
-    recording = from_array(samples, rate_hz)
-    folder = Path(tempfile.gettempdir())
-    lines = find_lines(recording, made.frequencies_hz)
-    tones, band = run_over_recording(
-        recording, survey(recording), made, causal=False, lines=lines, scratch=folder
-    )
+    chosen = range(len(made.frequencies_hz))
+    tones, band, _ = pull_array(samples, rate_hz, made, chosen, causal=not whole)
     assert band is not None
-    found = tones.read(0, len(tones)), band.read(0, len(band))
-    for spool in (recording.rows, tones, band):
-        spool.close()
-    return found
+    return tones, band
 
 
 @lru_cache(maxsize=4)

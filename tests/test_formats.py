@@ -556,6 +556,7 @@ CLIPPED = {
     "16 bits": np.rint(np.clip(1.5 * SINE, -1, 1) * 32767),
     "8 bits": np.rint(np.clip(1.5 * SINE + 0.02 * NOISE, -1, 1) * 127),
     "huge": 1e300 * np.clip(SINE, -0.8, 0.8),
+    "strong noise": np.clip(SINE + 2 * NOISE, -2, 2),
 }
 WHOLE = {
     "sine": SINE,
@@ -568,6 +569,8 @@ WHOLE = {
     "noise": NOISE,
     "noise of few levels": np.rint(NOISE),
     "ramp": T % 1,
+    "counts": np.random.default_rng(2).poisson(0.5, len(T)).astype(float),
+    "a code for missing values": np.where(np.arange(len(T)) % 97 < 4, -9999.0, SINE),
 }
 
 
@@ -575,12 +578,12 @@ WHOLE = {
 def test_clipping_is_found(name: str) -> None:
     x = CLIPPED[name]
     (found,) = survey(from_array(x, 1000.0))
-    ends = (x == x.max()) | (x == x.min())
-    inside = ends[:-2] & ends[1:-1] & ends[2:]  # the middle of three
-    run = np.convolve(inside, [1, 1, 1]) > 0
-    # what begins before a border between blocks counts from there on
-    assert found.clipped.n_samples == pytest.approx(run.sum(), abs=4)
-    assert found.clipped.n_samples > 0.5 * ends.sum()
+    at_ends = np.stack([x == x.min(), x == x.max()])
+    is_clipped = [True, True] if name != "one side" else [False, True]
+    assert list(found.clipped_ends) == is_clipped
+    assert found.clipped.n_samples == at_ends[is_clipped].sum()
+    starts = np.diff(at_ends[is_clipped].astype(int), axis=1, prepend=0) == 1
+    assert found.clipped.n_stretches == starts.sum()
 
 
 @pytest.mark.parametrize("name", WHOLE)

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from tonesieve.errors import UserError
+from tonesieve.extraction.declipping import PERIODS, censored, widened
 from tonesieve.extraction.options import ExtractOptions
 from tonesieve.extraction.passes import ExtractedTones, delay_of, n_steps, run_over_recording
 from tonesieve.extraction.tone_lines import ToneLine, find_lines, line_warnings
@@ -81,13 +82,13 @@ def extract_recording(
     causal = options.causal
     _check_band(opened, options.band_hz)
     _check_fit(opened, source, frequencies, causal)
-    n_run = _n_steps(opened, source, causal)
+    n_run = _n_steps(opened, stats, source, causal)
     with reporter.task("extracting", n_run + opened.n_samples) as task:
-        lines, extracted = _find_and_extract(
+        lines, extracted, restored = _find_and_extract(
             opened, stats, source, causal, options.within_hz, target.parent, task.update
         )
         chosen_lines = [[channel[k] for k in chosen] for channel in lines]
-        parameters = ToneParameters(opened, stats, extracted, source, chosen, options)
+        parameters = ToneParameters(restored, stats, extracted, source, chosen, options)
         names = _columns(opened, stats, frequencies, options, target)
         with open_writer(opened, names, target, force=options.force) as writer:
             _write(parameters, writer, options, target, lambda n: task.update(n_run + n))
@@ -104,7 +105,7 @@ def extract_recording(
                     _channel_metrics(channel, one, opened)
                     for channel, one in zip(opened.channels, stats, strict=True)
                 ],
-                "warnings": _warnings(opened, stats, source, writer)
+                "warnings": _warnings(opened, stats, source, causal, writer)
                 + line_warnings(chosen_lines, [channel.name for channel in opened.channels]),
                 "tones": [
                     {**tone, **line.metrics()}
@@ -149,9 +150,9 @@ def pull_array(
     recording = from_array(samples, rate_hz)
     stats = survey(recording)
     _check_samples(recording, stats)
-    n_run = _n_steps(recording, source, causal)
+    n_run = _n_steps(recording, stats, source, causal)
     with (reporter or Reporter()).task("extracting", n_run) as task:
-        lines, (tones, band) = _find_and_extract(
+        lines, (tones, band), _ = _find_and_extract(
             recording, stats, source, causal, within_hz, recording.rows.folder, task.update
         )
     columns = list(chosen)
@@ -160,9 +161,17 @@ def pull_array(
     return estimate, half_widths, [lines[0][k] for k in columns]
 
 
-def _n_steps(recording: Recording, source: Source, causal: bool) -> int:
+def _n_steps(recording: Recording, stats: list[ChannelStats], source: Source, causal: bool) -> int:
     """Samples that `_find_and_extract` processes."""
-    return recording.n_samples + n_steps(recording, source, causal=causal)
+    n_passes = 1 + len(PERIODS) * _is_declipped(stats, source, causal)
+    return recording.n_samples + n_passes * n_steps(recording, source, causal=causal)
+
+
+def _is_declipped(stats: list[ChannelStats], source: Source, causal: bool) -> bool:
+    """Whether clipped samples are replaced: for the default alone, since a filter is linear."""
+    smoother = None if causal else source.smoother
+    is_whole = smoother is not None and smoother.ahead_s is None
+    return is_whole and any(one.censored is not None for one in stats)
 
 
 def _find_and_extract(
@@ -173,14 +182,28 @@ def _find_and_extract(
     within_hz: float | None,
     scratch: Path,
     on_samples: Callable[[int], None],
-) -> tuple[list[list[ToneLine]], ExtractedTones]:
-    """The lines of the source's tones, and the tones."""
-    lines = find_lines(recording, source.frequencies_hz, within_hz=within_hz, on_samples=on_samples)
-    extracted = run_over_recording(
-        recording, stats, source, causal=causal, lines=lines, scratch=scratch,
-        on_samples=lambda done: on_samples(recording.n_samples + done),
-    )  # fmt: skip
-    return lines, extracted
+) -> tuple[list[list[ToneLine]], ExtractedTones, Recording]:
+    """The lines of the source's tones, the tones, and the recording without clipping."""
+    hz, n_done = source.frequencies_hz, recording.n_samples
+    lines = find_lines(recording, hz, within_hz=within_hz, on_samples=on_samples)
+
+    def extract(from_: Recording) -> ExtractedTones:
+        return run_over_recording(
+            from_, stats, source, causal=causal, lines=lines, scratch=scratch,
+            on_samples=lambda done: on_samples(n_done + done),
+        )  # fmt: skip
+
+    raw = extracted = extract(recording)
+    if all(one.censored is None for one in stats):
+        return lines, extracted, recording
+    if not _is_declipped(stats, source, causal):
+        marked = censored(recording, stats, raw, hz).uncorrected(PERIODS[0])
+        return lines, widened(raw, marked, raw, scratch), recording
+    for periods in PERIODS:
+        n_done += n_steps(recording, source, causal=causal)
+        restored = censored(recording, stats, extracted, hz).fitted(periods)
+        extracted = extract(restored)
+    return lines, widened(extracted, restored, raw, scratch), restored
 
 
 def _target(path: Path, options: ExtractOptions) -> Path:
@@ -265,7 +288,11 @@ def _channel_metrics(channel: Channel, stats: ChannelStats, recording: Recording
 
 
 def _warnings(
-    recording: Recording, stats: list[ChannelStats], source: Source, writer: RecordingWriter
+    recording: Recording,
+    stats: list[ChannelStats],
+    source: Source,
+    causal: bool,
+    writer: RecordingWriter,
 ) -> list[str]:
     """What is allowed, but makes the tone another than a user may think."""
     warnings = list(recording.grid.warnings)
@@ -291,12 +318,22 @@ def _warnings(
         if one.clipped.n_samples:
             warnings.append(
                 f"{channel.name}: {one.clipped.n_samples:,} samples are clipped (at "
-                f"{one.lowest:g} or {one.highest:g}, in {one.clipped.n_stretches:,} stretches); "
-                "the tone is too small there"
+                f"{_ends(one)}, in {one.clipped.n_stretches:,} stretches); "
+                + (
+                    "they were replaced by what the tones and Gaussian noise let expect"
+                    if _is_declipped([one], source, causal)
+                    else "the tone is too small there"
+                )
             )
     if writer.n_clipped:
         warnings.append(f"{writer.n_clipped} samples of the tone exceed full scale and are cut off")
     return warnings
+
+
+def _ends(stats: ChannelStats) -> str:
+    """Levels at which a channel is clipped."""
+    levels = zip((stats.lowest, stats.highest), stats.clipped_ends, strict=True)
+    return " or ".join(f"{level:g}" for level, is_clipped in levels if is_clipped)
 
 
 def _check_samples(recording: Recording, stats: list[ChannelStats]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +14,12 @@ from tonesieve.recordings.recording import Recording
 
 # Guard: intervals that are listed one by one.
 MAX_LISTED = 1000
-# Consecutive samples at the same extreme that are a clipped interval. Chosen, not tuned.
-CLIPPED_RUN = 3
-# Of all samples in this outermost fraction of the range, clipping has most at the extreme itself.
-# Chosen, not tuned.
+# Of the samples in this outermost fraction of the range, clipping has at least half at the end
+# itself. Chosen, not tuned.
 OUTERMOST = 0.02
-# Of coarsely quantised samples, this many levels count as outermost. Chosen, not tuned.
-N_LEVELS = 5
+# Of coarsely quantised samples, this many levels count as outermost; with fewer levels in the whole
+# range clipping cannot be known. Chosen, not tuned.
+N_LEVELS, LEAST_LEVELS = 5, 16
 # Guard against chance: fewer clipped samples are none.
 MIN_CLIPPED = 10
 
@@ -92,6 +92,26 @@ class Intervals:
         }
 
 
+def merged(several: Sequence[Intervals]) -> Intervals:
+    """Intervals of different conditions as those of one.
+
+    Parameters
+    ----------
+    several : sequence of Intervals
+        They have no sample in common.
+
+    Returns
+    -------
+    Intervals
+        All of them.
+    """
+    made = Intervals()
+    made.n_samples = sum(one.n_samples for one in several)
+    made.n_stretches = sum(one.n_stretches for one in several)
+    made.listed = sorted(item for one in several for item in one.listed)[: made.max_listed]
+    return made
+
+
 @dataclass
 class ChannelStats:
     """Statistics of one channel.
@@ -113,7 +133,9 @@ class ChannelStats:
     gaps : Intervals
         Where samples are missing.
     clipped : Intervals
-        Where consecutive samples lie at an end of the range.
+        Where samples lie at an end of the range, if that is where they are clipped.
+    clipped_ends : tuple of bool
+        Whether samples are clipped at the lowest value, and at the highest.
     """
 
     n_samples: int
@@ -124,6 +146,19 @@ class ChannelStats:
     highest: float
     gaps: Intervals
     clipped: Intervals
+    clipped_ends: tuple[bool, bool] = (False, False)
+
+    @property
+    def censored(self) -> tuple[float, float] | None:
+        """Levels beyond which samples are not known, NaN at an end without; None: no such end.
+
+        Samples at 0 and above are taken as they are: 0 is a natural bound of counts and powers.
+        """
+        low, high = self.clipped_ends
+        low = low and self.lowest != 0
+        if not (low or high):
+            return None
+        return self.lowest if low else np.nan, self.highest if high else np.nan
 
     @property
     def unit(self) -> float:
@@ -210,32 +245,26 @@ class _Sums:
         self._range = range_
         low, high = range_.lowest, range_.highest
         self._unit = power_of_two(max(abs(low), abs(high)))
-        # In halves: the whole range may be more than the largest number.
-        half = OUTERMOST * (high / 2 - low / 2) if high > low else 0.0
-        self._above = 2 * max(half, N_LEVELS / 2 * (min(range_.above, high) - low) if half else 0.0)
-        self._below = 2 * max(half, N_LEVELS / 2 * (high - max(range_.below, low)) if half else 0.0)
-        self._total, self._squares, self._n_valid, self._n_near, self._n_ends = 0.0, 0.0, 0, 0, 0
-        self._clipped, self._run = Intervals(), _Runs()
+        self._ends = [_End(low, high, range_.above), _End(high, low, range_.below)]
+        self._total, self._squares, self._n_valid = 0.0, 0.0, 0
 
     def add(self, start: int, block: Float[np.ndarray, " T"]) -> None:
-        low, high, unit = self._range.lowest, self._range.highest, self._unit
         valid = block[np.isfinite(block)]
-        scaled = valid / unit - self._range.first / unit
+        scaled = valid / self._unit - self._range.first / self._unit
         self._total += float(scaled.sum())
         self._squares += float((scaled**2).sum())
         self._n_valid += len(valid)
-        near = (valid >= high - self._below) | (valid <= low + self._above)
-        self._n_near += int(np.sum(near))
-        extreme = (block == low) | (block == high)
-        self._n_ends += int(np.sum(extreme))
-        self._clipped.add(start, self._run.long_runs(extreme))
+        for end in self._ends:
+            end.add(start, block)
 
     def stats(self, n_samples: int) -> ChannelStats:
         n, range_, unit = self._n_valid, self._range, self._unit
         mean = self._total / n if n else 0.0
         variance = max(self._squares / n - mean**2, 0.0) if n else 0.0
         # A square wave lies at the ends of its range by nature.
-        natural = self._n_ends == n or self._clipped.n_samples < max(MIN_CLIPPED, self._n_near / 2)
+        natural = sum(end.at_end.n_samples for end in self._ends) >= n
+        is_low, is_high = (not natural and end.is_clipped for end in self._ends)
+        clipped = [end.at_end for end in self._ends if end.is_clipped and not natural]
         return ChannelStats(
             n_samples=n_samples,
             first=range_.first,
@@ -244,29 +273,27 @@ class _Sums:
             lowest=range_.lowest,
             highest=range_.highest,
             gaps=range_.gaps,
-            clipped=Intervals() if natural else self._clipped,
+            clipped=merged(clipped),
+            clipped_ends=(is_low, is_high),
         )
 
 
-class _Runs:
-    """Which samples belong to runs of `CLIPPED_RUN` at least.
+class _End:
+    """Samples at one end of the range, and how many are near it."""
 
-    A run over the end of a block counts from the block that it continues in.
-    """
+    def __init__(self, end: float, other: float, next_to_end: float) -> None:
+        self.at_end, self._end, self._n_near = Intervals(), end, 0
+        # In halves: the whole range may be more than the largest number.
+        half, half_step = abs(end / 2 - other / 2), abs(next_to_end / 2 - end / 2)
+        self._has_levels = bool(np.isfinite(half_step) and LEAST_LEVELS * half_step <= half)
+        self._half_near = max(OUTERMOST * half, N_LEVELS * half_step) if self._has_levels else 0.0
 
-    def __init__(self) -> None:
-        self._n_before = 0
+    def add(self, start: int, block: Float[np.ndarray, " T"]) -> None:
+        self.at_end.add(start, block == self._end)
+        with np.errstate(invalid="ignore"):
+            self._n_near += int(np.sum(np.abs(block / 2 - self._end / 2) <= self._half_near))
 
-    def long_runs(self, condition: Bool[np.ndarray, " T"]) -> Bool[np.ndarray, " T"]:
-        edges = np.diff(np.concatenate([[False], condition, [False]]).astype(np.int8))
-        starts, stops = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
-        lengths = stops - starts
-        if len(starts) and starts[0] == 0:
-            lengths[0] += self._n_before
-        is_long = np.zeros(len(condition), dtype=bool)
-        for start, stop, length in zip(starts, stops, lengths, strict=True):
-            if length >= CLIPPED_RUN:
-                is_long[start:stop] = True
-        last = len(starts) and stops[-1] == len(condition)
-        self._n_before = int(lengths[-1]) if last else 0
-        return is_long
+    @property
+    def is_clipped(self) -> bool:
+        n = self.at_end.n_samples
+        return self._has_levels and n >= max(MIN_CLIPPED, self._n_near / 2)
