@@ -121,7 +121,7 @@ def test_a_line_is_found_to_its_cramer_rao_bound() -> None:
     # grid's spacing.
     amplitude, n = 0.4, SEARCH_BLOCK * N_SEARCH_BLOCKS
     group = ToneGroup((FREQ,))
-    offsets = np.random.default_rng(2).uniform(-0.8, 0.8, 48) * group.max_offset[0]
+    offsets = np.random.default_rng(2).uniform(-0.8, 0.8, 48) * group.max_offset[0, 0]
     angle = (OMEGA + offsets[:, None]) * np.arange(n) + np.arange(48)[:, None]
     samples = amplitude * np.sin(angle) + np.random.default_rng(3).standard_normal((48, n))
     output, banks = group.run_bank(samples, group.initial_state(48).banks)
@@ -154,13 +154,13 @@ def test_white_noise_has_no_line_at_the_stated_rate() -> None:
 def test_a_line_at_the_edge_of_the_range_is_not_taken(part: float) -> None:
     _, state, model = fresh(ToneGroup((FREQ,)))
     n = SEARCH_BLOCK * N_SEARCH_BLOCKS
-    offset = part * model.max_offset[0]
+    offset = part * model.max_offset[0, 0]
     state.search_blocks[0] = blocks_of(np.exp(1j * offset * np.arange(n)), 0.1)
     line_search._search(state, model, 0, N_SEARCH_BLOCKS)
     np.testing.assert_array_equal(state.found[0], 0.0)
     assert not state.freq_offset.any()
     # Inside, it is.
-    offset = np.sign(part) * 0.8 * model.max_offset[0]
+    offset = np.sign(part) * 0.8 * model.max_offset[0, 0]
     state.search_blocks[0] = blocks_of(np.exp(1j * offset * np.arange(n)), 0.1)
     line_search._search(state, model, 0, N_SEARCH_BLOCKS)
     # To what a parabola through three places differs by from the main lobe.

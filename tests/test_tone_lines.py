@@ -117,9 +117,22 @@ def test_what_is_stated_to_lie_outside_stays(causal: bool) -> None:
 def test_no_filter_follows_a_tone_further_than_stated() -> None:
     (_, group), *_ = PretrainedExtractor((50.0,), RATE, within_hz=0.3).groups
     step_s = group.factor / RATE
-    np.testing.assert_allclose(group.max_offset, 2 * np.pi * 0.3 * step_s)
+    np.testing.assert_allclose(group.max_offset[:, 0], 2 * np.pi * 0.3 * step_s)
     (_, group), *_ = PretrainedExtractor((50.0,), RATE).groups
-    np.testing.assert_allclose(group.max_offset, 2 * np.pi * 1.75 * step_s)
+    np.testing.assert_allclose(group.max_offset[:, 0], 2 * np.pi * np.array([1.75, 3.5]) * step_s)
+
+
+@pytest.mark.parametrize("within_hz", [None, 1.0])
+def test_a_stream_follows_a_tone_beyond_the_range_of_its_search(within_hz: float | None) -> None:
+    """But never beyond a stated one."""
+    t = np.arange(int(60 * RATE)) / RATE
+    course = 50 - 2.2 * np.clip((t - 10) / 30, 0, 1)  # 4.4% in half a minute
+    tone = np.cos(2 * np.pi * np.cumsum(course) / RATE)
+    noise = 0.3 * np.random.default_rng(4).normal(size=len(t))
+    found = tonesieve.pull(tone + noise, RATE, 50.0, causal=True, within_hz=within_hz)
+    late = t > 45
+    error_db = 10 * np.log10(np.mean((found.tones[late, 0] - tone[late]) ** 2) / 0.5)
+    assert error_db < -15 if within_hz is None else error_db > -3
 
 
 @pytest.mark.parametrize("within", [0.0, -1.0, np.nan])

@@ -37,9 +37,10 @@ from tonesieve.signals.baseband import RANGE_RATIO
 # Steps per period of a group's highest tone, at least, which the decimator passes with 0.83 of its
 # amplitude; and the largest ratio of two frequencies of a group. Chosen, not tuned.
 STEPS_PER_PERIOD, MAX_FREQUENCY_RATIO = 6, 8
-# The largest frequency offset that a filter follows, over the nominal frequency, where the user
-# states none: the drifts of the pretraining family, 0.03 at most, lie inside. Chosen, not tuned.
-MAX_OFFSET_RATIO = RANGE_RATIO
+# The largest frequency offset that is searched, over the nominal frequency, where the user states
+# none: the drifts of the pretraining family, 0.03 at most, lie inside. A filter that has found the
+# tone follows it twice as far. Chosen, not tuned.
+MAX_OFFSET_RATIO, HOLD_RATIO = RANGE_RATIO, 2.0
 # Largest offset over the distance to the nearest other tone of the group; chosen, not tuned:
 # neither of two tones follows the other one's line.
 MAX_OFFSET_SPACING = 0.4
@@ -104,7 +105,7 @@ class ToneGroup:
         Complex amplitude, in the samples, of a tone of amplitude 1.
     within_cycles : tuple of float, optional
         Largest offset of each tone from its nominal frequency, cycles a sample. By default
-        `MAX_OFFSET_RATIO` of the frequency.
+        `MAX_OFFSET_RATIO` of the frequency, and `HOLD_RATIO` times as much once it is found.
     min_memory : float, default 0
         Shortest memory of a filter, steps.
     """
@@ -144,12 +145,12 @@ class ToneGroup:
         return (np.exp(1j * angles * (self.factor - 1 - delays)) * derivative) @ weights
 
     @cached_property
-    def max_offset(self) -> Float[np.ndarray, " K"]:
-        """Largest frequency offset of each tone, rad a step."""
+    def max_offset(self) -> Float[np.ndarray, "2 K"]:
+        """Largest frequency offset of each tone, rad a step: of its search, and of its filters."""
         freq_cycles = np.array(self.freq_cycles)
-        largest = MAX_OFFSET_RATIO * freq_cycles
+        largest = MAX_OFFSET_RATIO * np.stack([freq_cycles, HOLD_RATIO * freq_cycles])
         if self.within_cycles is not None:
-            largest = np.array(self.within_cycles)
+            largest = np.stack([self.within_cycles, self.within_cycles])
         spacing = np.abs(freq_cycles[:, None] - freq_cycles)
         spacing[spacing == 0] = np.inf
         largest = np.minimum(largest, MAX_OFFSET_SPACING * spacing.min(axis=1))
@@ -173,7 +174,7 @@ class ToneGroup:
         ToneGroup
             The same tones.
         """
-        present = self.max_offset / (2 * np.pi * self.factor)
+        present = self.max_offset[0] / (2 * np.pi * self.factor)
         return replace(self, within_cycles=tuple(np.minimum(present, within_cycles).tolist()))
 
     def bank_parameters(self, *, backwards: bool = False) -> tuple[np.ndarray, ...]:

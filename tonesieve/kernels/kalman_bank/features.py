@@ -119,4 +119,4 @@ def gating_features(
     shared[11] = 0.5 * math.log(scalars[DENSITY_RATIO])
     shared[12] = 0.3 * math.log1p(state.found[k, 1])
     shared[14] = math.log(scalars[N_OBSERVED] + 1.0) / 6
-    shared[13] = state.found[k, 0] / (model.max_offset[k] + TINY)
+    shared[13] = state.found[k, 0] / (model.max_offset[0, k] + TINY)

@@ -193,7 +193,7 @@ def _step(
         scalars[PEAK] = max(scalars[PEAK], abs(z))
         innovation = predicted_mean + innovation_mean - predicted
         S_inv = 1.0 / maximum(S, R)
-        _update_pll(state, model.max_offset, S_inv * innovation, scratch)
+        _update_pll(state, model.max_offset[1], S_inv * innovation, scratch)
         _update(state.x, state.P, scratch.Ph, S_inv, innovation, d)
         add_to_block(state, scratch.contribution, innovation_mean, R)
     if not is_observed:  # guard: an imputed sample is no larger than any observed one

@@ -2,8 +2,8 @@
 
 Whitened samples without the other tones, v[n] = nu[n] + (what the mixture predicts of tone k), are
 mixed down by the tone's carrier and summed over blocks of `SEARCH_BLOCK` steps. Every
-`SEARCH_INTERVAL` blocks a periodogram of the last blocks is evaluated over the offsets that a
-filter may follow, for two lengths:
+`SEARCH_INTERVAL` blocks a periodogram of the last blocks is evaluated over the offsets of the
+range, for two lengths:
 
     I(delta) = |sum_b s_b exp(-i delta b)|^2 / sum_b |s_b|^2
 
@@ -94,7 +94,7 @@ def _search(state: BankState, model: BankModel, k: int, n_filled: int) -> None:
         for i in range(length):
             energy += blocks[0, i] ** 2 + blocks[1, i] ** 2
         spacing = np.pi / (SEARCH_BLOCK * length)  # half of what the periodogram resolves
-        n_side = max(int(model.max_offset[k] / spacing), 1)
+        n_side = max(int(model.max_offset[0, k] / spacing), 1)
         largest, at, before, after, last = 0.0, -n_side - 1, 0.0, 0.0, 0.0
         for i in range(-n_side, n_side + 1):
             x, y = _transform(blocks, length, i * spacing)

@@ -75,7 +75,7 @@ def predict(
             + TINY
         )
         confidence = amplitude_power / (amplitude_power + uncertainty)
-        prior_sigma = model.max_offset[k] / OFFSET_PRIOR_RATIO
+        prior_sigma = model.max_offset[0, k] / OFFSET_PRIOR_RATIO
         offset_var = prior_sigma * prior_sigma / (1.0 + prior_sigma * prior_sigma * age * age)
         confidence = confidence * confidence * load(model.table, TRACKS_FREQUENCY)
         Q = (

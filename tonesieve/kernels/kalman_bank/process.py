@@ -70,7 +70,7 @@ class GroupModel(NamedTuple):
     freq_cycles: np.ndarray  # (K): cycles a sample
     gains: np.ndarray  # (K, 2): of a tone in the steps, real and imaginary
     gain_slope: np.ndarray  # (K, 2): derivatives of their logarithms by the frequency
-    max_offset: np.ndarray  # (K): rad a step
+    max_offset: np.ndarray  # (2, K): largest offset of a search and of a filter, rad a step
     table: np.ndarray  # (N_TABLE, M)
     w_input: np.ndarray  # packed weights of the gating network
     w_hidden: np.ndarray
@@ -177,7 +177,7 @@ def _mix(
     model: GroupModel, bank: BankOutput, scratch: Scratch, estimates: Estimates,
 ) -> None:  # fmt: skip
     """Gate and mix the filters of tone ``k`` in stream ``b``, whose age was ``age`` steps."""
-    factor, max_offset = model.factor, model.max_offset[k]
+    factor, max_offset = model.factor, model.max_offset[1, k]
     scale = 1 / math.hypot(model.gains[0, 0], model.gains[0, 1])
     weights, log_std = state.weights[b, k], state.log_std
     phasor, rotation_sum = state.phasor[b, k], state.rotation_sum[b, k]
@@ -284,7 +284,7 @@ def runner_shapes(k: int, h: int, n_weights: int, n_features: int):  # type: ign
     return (
         (HEADER,), (1, N_MEMORY), (1, N_STAGES, 2), (1, rejection_size(k)), (1, _bank_size(k)),
         (1, k, h), (1, k, WIDTH), (1, k), (1, 2 * k), (1, 2 * k), (1,), (n_weights,), (k,), (k, 2),
-        (k, 2), (k,), (N_TABLE, WIDTH),
+        (k, 2), (2, k), (N_TABLE, WIDTH),
         (gates, n_features + 1, WIDTH), (gates, h + 1, WIDTH), (outputs, h + 1, WIDTH),
         (1, 1, k), (1, 1, k), (1, 1, k), (1, 1, 2 * k),
     )  # fmt: skip

@@ -101,7 +101,7 @@ class BankModel(NamedTuple):
     omega: np.ndarray  # (K): nominal frequency, rad a step
     gains: np.ndarray  # (K, 2): complex gain of a tone at it, real and imaginary
     gain_slope: np.ndarray  # (K, 2): its logarithm's derivative by the frequency, steps
-    max_offset: np.ndarray  # (K): largest frequency offset, rad a step
+    max_offset: np.ndarray  # (2, K): largest offset of a search and of a filter, rad a step
     table: np.ndarray  # (N_TABLE, M)
 
 

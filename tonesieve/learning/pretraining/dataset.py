@@ -117,7 +117,7 @@ def find_courses(
 ) -> Float[np.ndarray, "N K"]:
     """Phases of the courses that a search finds, from the first of some samples on, in rad."""
     phases = []
-    ranges = group.max_offset / (2 * np.pi * group.factor)
+    ranges = group.max_offset[0] / (2 * np.pi * group.factor)
     for freq_cycles, largest in zip(group.freq_cycles, ranges, strict=True):
         within = min(default_within_hz(freq_cycles, samples.shape[1]), float(largest))
         baseband = Baseband(freq_cycles, 1.0, within)
