@@ -213,7 +213,8 @@ def pull(
         Largest offset of a tone from its nominal frequency in Hz, in which its line is searched; at
         most a quarter of the frequency. By default 3.5% of it, but at least 3 over the duration.
     causal : bool, default=False
-        Whether an estimate rests on no later sample than its own; otherwise all samples serve.
+        Whether an estimate rests on no later sample than its own; otherwise all samples serve, and
+        the default replaces clipped ones by their expectation.
 
     Returns
     -------
