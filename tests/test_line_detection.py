@@ -14,7 +14,7 @@ from tonesieve.signals.line_detection import (
     _best_test,
     _stationarity,
     detect_line,
-    stronger_neighbour,
+    stronger_neighbours,
 )
 
 RATE_HZ, HZ = 500.0, 50.0
@@ -28,9 +28,10 @@ def outcome(
     phasors, weights = (values[0] for values in made.finish())
     shifts_s = made.shifts_s[0]
     course = find_course(phasors, weights, made.step_s, within_hz, shifts_s) if search else None
+    found = phasors, weights, made.step_s, within_hz
     return (
-        detect_line(phasors, weights, made.step_s, within_hz, course, shifts_s),
-        stronger_neighbour(phasors, weights, made.step_s, within_hz, course, shifts_s),
+        detect_line(*found, course, shifts_s),
+        next(iter(stronger_neighbours(*found, course, shifts_s)), None),
     )
 
 

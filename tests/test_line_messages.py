@@ -18,7 +18,7 @@ Status = Literal["found", "doubtful", "nothing"]
 def line(
     offsets_hz: list[float],
     status: Status = "found",
-    neighbour: Neighbour | None = None,
+    neighbours: tuple[Neighbour, ...] = (),
 ) -> ToneLine:
     """A line of 50 Hz, of one step a second."""
     steps = np.array(offsets_hz)
@@ -29,7 +29,7 @@ def line(
     course = LineCourse(
         1.0, 1.75, steps, kind, status == "found", 1e-9, np.ones(n, bool), np.zeros(n)
     )
-    return ToneLine(50.0, 1.75, course, LineDetection(status, 0.3, 1.0, 0.0, n, 20.0), neighbour)
+    return ToneLine(50.0, 1.75, course, LineDetection(status, 0.3, 1.0, 0.0, n, 20.0), neighbours)
 
 
 def result(one: ToneLine) -> dict[str, Any]:
@@ -85,6 +85,12 @@ def test_warnings_of_a_line(one: ToneLine, said: str | None) -> None:
     assert said is None or warnings[0].startswith(f"x: 50 Hz: {said}")
 
 
-def test_a_stronger_line_is_reported() -> None:
-    (warning,) = line_warnings([[line([0.0] * 100, neighbour=Neighbour(0.65, 3.0, 20.0))]], ["x"])
-    assert warning.startswith("x: 50 Hz: a line at 50.65 Hz is 20 dB stronger")
+def test_every_stronger_line_is_reported() -> None:
+    steady = line([0.0] * 100).course
+    beside = (Neighbour(0.65, 3.0, 20.0, steady), Neighbour(-1.0, 1.0, 10.0, steady))
+    one = line([0.0] * 100, neighbours=beside)
+    first, second = line_warnings([[one]], ["x"])
+    assert first.startswith("x: 50 Hz: a line at 50.65 Hz is 20 dB stronger")
+    assert second.startswith("x: 50 Hz: a line at 49 Hz is 10 dB stronger")
+    assert one.metrics()["stronger_line_hz"] == pytest.approx(50.65)
+    assert one.metrics()["stronger_line_db"] == 20.0

@@ -11,9 +11,7 @@ import tonesieve
 from tonesieve.errors import UserError
 from tonesieve.extraction.tone_lines import (
     FAR,
-    ToneLine,
     find_lines,
-    interferers_hz,
     line_warnings,
     search_range_hz,
 )
@@ -21,7 +19,6 @@ from tonesieve.extractors.pretrained.extractor import PretrainedExtractor
 from tonesieve.extractors.pretrained.filter_table import TABLE
 from tonesieve.kernels.kalman_bank.state import MEMORY
 from tonesieve.recordings.recording import from_array
-from tonesieve.signals.line_detection import LineDetection, Neighbour
 
 RATE, N = 500.0, 10_000
 T = np.arange(N) / RATE
@@ -139,21 +136,6 @@ def test_a_stream_follows_a_tone_beyond_the_range_of_its_search(within_hz: float
 def test_an_extractor_refuses_a_range_that_is_none(within: float) -> None:
     with pytest.raises(UserError, match=r"within_hz .*: must be above 0"):
         PretrainedExtractor((50.0,), RATE, within_hz=within)
-
-
-def line_at(hz: float, neighbour_hz: float | None = None) -> ToneLine:
-    course = find_lines(from_array(np.sin(2 * np.pi * hz * T), RATE), [hz])[0][0].course
-    detection = LineDetection("found", 0.0, 1.0, 0.0, 1.0, 10.0)
-    neighbour = None if neighbour_hz is None else Neighbour(neighbour_hz - hz, 1.0, 10.0)
-    return ToneLine(hz, 1.0, course, detection, neighbour)
-
-
-def test_interferers_are_neighbours_that_are_no_tones_each_once() -> None:
-    lines = [[line_at(50.0, 49.0), line_at(52.0, 49.01)], [line_at(50.0, 52.0), line_at(52.0)]]
-    assert interferers_hz(lines, 20.0) == [49.0]
-    # What is less than three inverse durations from a tone is not told apart from it.
-    assert interferers_hz([[line_at(50.0, 49.9)]], 20.0) == []
-    assert interferers_hz([[line_at(50.0)]], 20.0) == []
 
 
 def test_a_line_that_leaves_its_range_is_followed_beyond() -> None:

@@ -15,7 +15,8 @@ import numpy as np
 from jaxtyping import Float
 
 from tonesieve.errors import UserError
-from tonesieve.extraction.tone_lines import ToneLine, interferers_hz
+from tonesieve.extraction.interferers import interferers
+from tonesieve.extraction.tone_lines import ToneLine
 from tonesieve.extractors.input_scaling import InputScaling
 from tonesieve.extractors.protocol import BlockSmoother, Extractor, ToneBlock
 from tonesieve.extractors.source import Source
@@ -192,10 +193,14 @@ class _Run:
         def read(start: int, stop: int) -> Float[np.ndarray, "C T"]:
             return scaling.step(self.recording.read(start, stop), state)[0]
 
-        courses = [[line.course for line in channel] for channel in self.lines]
+        beside = interferers(self.lines, self.recording.duration_s)
+        courses = [
+            [line.course for line in channel] + [one.courses[c] for one in beside]
+            for c, channel in enumerate(self.lines)
+        ]
         for start, tones, band in smoother.run_blocks(
             read, n, self._n_channels, courses=courses,
-            interferers_hz=interferers_hz(self.lines, self.recording.duration_s),
+            interferers_hz=[one.hz for one in beside],
             scratch=self.scratch, on_samples=self.on_samples,
         ):  # fmt: skip
             yield ToneBlock(start, tones * scale, None if band is None else band * scale)

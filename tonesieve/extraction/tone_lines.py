@@ -21,7 +21,7 @@ from tonesieve.signals.line_detection import (
     LineDetection,
     Neighbour,
     detect_line,
-    stronger_neighbour,
+    stronger_neighbours,
 )
 
 # Half-width, over the frequency, of the band in which a tone is detected: rhythms may be as broad
@@ -30,9 +30,6 @@ DETECTION_RATIO = 0.1
 # Largest range of the search over the distance to another tone; chosen, not tuned: none is taken
 # for the other.
 MAX_SPACING = 0.4
-# Stronger lines are estimated jointly if they are this many inverse durations apart; chosen, not
-# tuned: closer ones are hardly resolved.
-APART_BINS = 3.0
 # Guard: a sample that is this many times as far from the median of a block as others are is a gap.
 WILD = 1e6
 # Guard: of tones that are closer than this many inverse durations, none is followed along a course:
@@ -65,15 +62,20 @@ class ToneLine(NamedTuple):
         Its frequency over time.
     detection : LineDetection
         Whether it is there.
-    neighbour : Neighbour or None
-        A stronger line beside it.
+    neighbours : tuple of Neighbour
+        Stronger lines beside it, the strongest one first.
     """
 
     hz: float
     within_hz: float
     course: LineCourse
     detection: LineDetection
-    neighbour: Neighbour | None
+    neighbours: tuple[Neighbour, ...]
+
+    @property
+    def neighbour(self) -> Neighbour | None:
+        """The strongest of the stronger lines."""
+        return self.neighbours[0] if self.neighbours else None
 
     def metrics(self) -> dict[str, Any]:
         """Return what is written beside an output."""
@@ -205,8 +207,8 @@ def _lines_of(
     channels = zip(courses, basebands[near_hz], basebands[broad_hz], strict=True)
     for course, beside, around in channels:
         detection = detect_line(*around[:4], course, around.shifts_s)
-        neighbour = stronger_neighbour(*beside[:4], course, beside.shifts_s)
-        lines.append(ToneLine(hz, within_hz, course, detection, neighbour))
+        neighbours = stronger_neighbours(*beside[:4], course, beside.shifts_s)
+        lines.append(ToneLine(hz, within_hz, course, detection, neighbours))
     return lines
 
 
@@ -291,35 +293,6 @@ def _continues(wider: LineCourse, course: LineCourse) -> bool:
     return bool(np.median(difference) < SAME_LINE * course.within_hz)
 
 
-def interferers_hz(lines: Sequence[Sequence[ToneLine]], duration_s: float) -> list[float]:
-    """Frequencies of the stronger lines beside the tones, each once, none of them a tone.
-
-    Parameters
-    ----------
-    lines : sequence of sequence of ToneLine
-        Of each channel the K lines.
-    duration_s : float
-        Duration of the recording.
-
-    Returns
-    -------
-    list of float
-        Hz.
-    """
-    apart = APART_BINS / duration_s
-    found: list[float] = []
-    for line in (line for channel in lines for line in channel):
-        if line.neighbour is None:
-            continue
-        hz = line.hz + line.neighbour.offset_hz
-        taken = [*found, *(other.hz for other in lines[0])]
-        if line.course.kind == "constant":
-            taken.append(line.hz + float(line.course.steps_hz[0]))
-        if all(abs(hz - other) > apart for other in taken):
-            found.append(hz)
-    return found
-
-
 def line_warnings(lines: Sequence[Sequence[ToneLine]], channels: Sequence[str]) -> list[str]:
     """Say which tones are not there, lost at times, or beside a stronger line.
 
@@ -351,12 +324,11 @@ def line_warnings(lines: Sequence[Sequence[ToneLine]], channels: Sequence[str]) 
                 )
             else:
                 warnings += _off_name(line, head) + _lost(line, head)
-            if line.neighbour is not None:
-                warnings.append(
-                    f"{head}: a line at {line.hz + line.neighbour.offset_hz:.6g} Hz is "
-                    f"{line.neighbour.level_db:.0f} dB stronger; if it is the wanted one, "
-                    "name it by --hz"
-                )
+            warnings += [
+                f"{head}: a line at {line.hz + neighbour.offset_hz:.6g} Hz is "
+                f"{neighbour.level_db:.0f} dB stronger; if it is the wanted one, name it by --hz"
+                for neighbour in line.neighbours
+            ]
     return warnings
 
 

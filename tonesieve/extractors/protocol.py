@@ -222,7 +222,8 @@ class BlockSmoother(Protocol):
         n_streams : int
             Number of streams, B.
         courses : sequence of sequence of LineCourse, or None
-            Of each stream the course of each tone's line; None: at their nominal frequencies.
+            Of each stream the course of each tone's line, then that of each stronger line beside
+            the tones; None: at their nominal frequencies.
         interferers_hz : sequence of float
             Frequencies of stronger lines beside the tones.
         scratch : Path

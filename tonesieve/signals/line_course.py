@@ -16,6 +16,7 @@ from jaxtyping import Bool, Complex, Float
 
 from tonesieve.signals.baseband import PASS
 from tonesieve.signals.line_search import LineSearch, weighted_rms
+from tonesieve.signals.line_separation import at_nominal_beside
 
 # Chosen: a line is found at this bound of its probability in noise.
 FOUND_P = 0.01
@@ -82,6 +83,22 @@ class LineCourse:
         """
         steps_hz = np.zeros_like(self.steps_hz)
         return replace(self, steps_hz=steps_hz, kind="nominal", found=found, phase_std_rad=0.0)
+
+    def shifted(self, hz: float) -> LineCourse:
+        """Return the course of the same line relative to a frequency that is ``hz`` lower.
+
+        Parameters
+        ----------
+        hz : float
+            Hz.
+
+        Returns
+        -------
+        LineCourse
+            Its offsets are larger by ``hz``.
+        """
+        kind = "constant" if self.kind == "nominal" and hz else self.kind
+        return replace(self, steps_hz=self.steps_hz + hz, kind=kind)
 
     def offset_hz(self, t_s: Float[np.ndarray, " T"]) -> Float[np.ndarray, " T"]:
         """Offset from the nominal frequency at times in s after the first sample."""
@@ -159,7 +176,7 @@ def find_course(
     if p_value > FOUND_P:
         return replace(nothing, p_value=p_value)
     best = max(candidates, key=lambda candidate: candidate.score)  # the first of equal ones
-    best = line.at_nominal_beside(best, ridge) or best
+    best = at_nominal_beside(line, best) or best
     if best.kind != "nominal" and is_steady(phasors, weights):
         best = candidates[0]
     return LineCourse(

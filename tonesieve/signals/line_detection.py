@@ -18,7 +18,8 @@ from jaxtyping import Complex, Float
 
 from tonesieve.signals.baseband import PASS
 from tonesieve.signals.line_course import LineCourse
-from tonesieve.signals.line_search import APART_BINS, LineSearch, weighted_rms
+from tonesieve.signals.line_search import LineSearch, weighted_rms
+from tonesieve.signals.line_separation import SeparateLine, separate_lines
 
 # Chosen: false-alarm rates of `found`, and of `found` and `doubtful` together.
 FOUND_RATE, DOUBTFUL_RATE = 0.01, 0.2
@@ -33,8 +34,8 @@ MIN_FLANK_BINS = 4
 # Chosen: steps over which power is averaged to see whether it is steady; derived: steps of the
 # whitened baseband that are correlated, the inverse of the share of its band that is white.
 STATIONARITY_STEPS, INDEPENDENT = 8, 1.6
-# Chosen: a neighbour is at least this much stronger, and has this score in the search.
-NEIGHBOUR_DB, NEIGHBOUR_SCORE = 6.0, 12.0
+# Chosen: a neighbour is at least this much stronger.
+NEIGHBOUR_DB = 6.0
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,14 @@ class Neighbour(NamedTuple):
         Its amplitude, in the recording's unit.
     level_db : float
         Its power over the tone's.
+    course : LineCourse
+        Its frequency over time, relative to the tone's nominal frequency plus ``offset_hz``.
     """
 
     offset_hz: float
     amplitude: float
     level_db: float
+    course: LineCourse
 
 
 def detect_line(
@@ -224,15 +228,15 @@ def _course_hz(course: LineCourse | None, n: int, step_s: float) -> np.ndarray:
     return np.zeros(n) if course is None else course.offset_hz(step_s * np.arange(n))
 
 
-def stronger_neighbour(
+def stronger_neighbours(
     phasors: Complex[np.ndarray, " N"],
     weights: Float[np.ndarray, " N"],
     step_s: float,
     within_hz: float,
     course: LineCourse | None = None,
     shifts_s: Float[np.ndarray, " N"] | None = None,
-) -> Neighbour | None:
-    """Return a line beside the tone that is more than 6 dB stronger.
+) -> tuple[Neighbour, ...]:
+    """Return the lines beside the tone that are more than 6 dB stronger.
 
     Parameters
     ----------
@@ -251,39 +255,44 @@ def stronger_neighbour(
 
     Returns
     -------
-    Neighbour or None
-        The strongest such line, if any.
+    tuple of Neighbour
+        The strongest one first.
     """
     search = _search(phasors, weights, step_s, within_hz, shifts_s, without_neighbours=False)
     if search is None:
-        return None
+        return ()
     n, hz = len(phasors), _course_hz(course, len(phasors), step_s)
+    window = n
+    if course is not None and course.kind == "course":
+        window = search.coherence(hz)
     limit_hz = min(PASS * within_hz, 0.5 / step_s)
-    ridge = search.ridge(limit_hz)
-    apart = 0.5 * APART_BINS / (min(ridge.window, n) * step_s)
-    if ridge.score < NEIGHBOUR_SCORE or not ridge.is_on.any():
-        return None
-    if np.median(np.abs(ridge.hz - hz)[ridge.is_on]) < apart:
-        return None  # the strongest line is the tone itself
-    frequency = search.frequency(*search.refined(ridge))[0]
-    is_on = ridge.is_on & (search.weights > 0)
-    power = _line_power(search, frequency, ridge.window, is_on)
-    search.subtract(ridge)
-    tone = _line_power(search, hz, n if course is None else ridge.window, search.weights > 0)
-    # Whitening changed both levels; the powers are those before.
-    power *= float(np.mean(search.floor.unshaped(frequency[is_on])))
+    separation = separate_lines(search, hz, window, limit_hz, least_ratio=1.0)
+    # Whitening changed all levels; the powers are those before.
+    tone = _mean_power(separation.tone, search.weights)
     tone *= float(np.mean(search.floor.unshaped(hz)))
-    level_db = float(10 * np.log10(max(power, 1e-300) / max(tone, 1e-300)))
-    if level_db < NEIGHBOUR_DB:
-        return None
-    amplitude = float(np.sqrt(power) * weighted_rms(phasors, weights))
-    return Neighbour(float(np.median(frequency[is_on])), amplitude, level_db)
+    unit, neighbours = weighted_rms(phasors, weights), []
+    for line in separation.lines:
+        is_on = line.is_on & (search.weights > 0)
+        power = _mean_power(line.phasors, search.weights * is_on)
+        power *= float(np.mean(search.floor.unshaped(line.hz[is_on])))
+        level_db = float(10 * np.log10(max(power, 1e-300) / max(tone, 1e-300)))
+        if level_db >= NEIGHBOUR_DB:
+            offset_hz = float(np.median(line.hz[is_on]))
+            own = _course_about(line, offset_hz, step_s, within_hz)
+            neighbours.append(Neighbour(offset_hz, float(np.sqrt(power)) * unit, level_db, own))
+    return tuple(sorted(neighbours, key=lambda neighbour: -neighbour.level_db))
 
 
-def _line_power(search: LineSearch, hz: np.ndarray, window: int, use: np.ndarray) -> float:
-    """Mean power of a line, by coherent windows of some steps; noise adds to it."""
-    weights = search.weights * use
-    turned = weights * search.phasors * np.exp(-1j * search.phase(hz))
-    edges = np.arange(0, len(hz), max(1, min(window, len(hz))))
-    sums, norms = np.add.reduceat(turned, edges), np.add.reduceat(weights, edges)
-    return float(np.sum(np.abs(sums) ** 2 / np.maximum(norms, 1e-300)) / max(norms.sum(), 1e-300))
+def _course_about(
+    line: SeparateLine, offset_hz: float, step_s: float, within_hz: float
+) -> LineCourse:
+    """The course of a line, relative to its frequency."""
+    steps_hz = line.hz - offset_hz
+    return LineCourse(
+        step_s, within_hz, steps_hz, "course" if steps_hz.any() else "nominal", True,
+        float(np.exp(-line.score)), line.is_on, line.std_hz,
+    )  # fmt: skip
+
+
+def _mean_power(phasors: np.ndarray, weights: np.ndarray) -> float:
+    return float(np.sum(weights * np.abs(phasors) ** 2) / max(float(np.sum(weights)), 1e-300))

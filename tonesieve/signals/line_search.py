@@ -5,6 +5,7 @@ Axes: N steps of the baseband, J blocks of steps.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -30,7 +31,8 @@ MAX_NEIGHBOURS, NEIGHBOUR_SCORE = 4, 12.0
 MAX_OFFSET = 1.05
 # Guard: error of a subtracted line beside gaps, over its amplitude, and steps that it reaches.
 EDGE_ERROR, EDGE_STEPS = 1.0, 11
-# Guard: distance, in inverse windows, from which on two lines are apart.
+# Guard: distance, in inverse windows, from which on two lines are apart; derived: there a Hann
+# window, whose main lobe ends at 2, has sidelobes of -41 dB and less.
 APART_BINS = 4.0
 # Chosen, not tuned: evidence that a course has to have over a constant frequency.
 COURSE_COST = 2.0
@@ -52,6 +54,10 @@ class Candidate:
         Whether the line is there.
     std_hz : ndarray, shape (N,)
         Standard error of ``hz``.
+    cost : float
+        Of the parameters; ``score`` is less that.
+    window : int
+        Steps for which the line is coherent, of the lengths that were tried.
     phase_std_rad : float, default 0
         Standard error of its phase.
     """
@@ -61,6 +67,8 @@ class Candidate:
     score: float
     is_on: np.ndarray
     std_hz: np.ndarray
+    cost: float
+    window: int
     phase_std_rad: float = 0.0
 
 
@@ -81,6 +89,35 @@ def weighted_rms(phasors: Complex[np.ndarray, " N"], weights: Float[np.ndarray, 
     """
     power = float(np.sum(weights * np.abs(phasors) ** 2))
     return float(np.sqrt(power / np.sum(weights))) if power > 0 else 0.0
+
+
+def window_mean(
+    phasors: Complex[np.ndarray, " N"], weights: Float[np.ndarray, " N"], window: int
+) -> Complex[np.ndarray, " N"]:
+    """Weighted mean about every step, in Hann windows; of all steps if a window holds them.
+
+    Parameters
+    ----------
+    phasors : ndarray, shape (N,)
+        Baseband.
+    weights : ndarray, shape (N,)
+        Its weights.
+    window : int
+        Length of the windows, in steps.
+
+    Returns
+    -------
+    ndarray, shape (N,)
+        The means; 0 where there is no weight.
+    """
+    n = len(phasors)
+    if window >= n:
+        return np.full(n, np.sum(weights * phasors) / max(float(np.sum(weights)), 1e-300))
+    taper = np.hanning(window + 2)[1:-1]
+    norm = scipy.signal.oaconvolve(weights, taper, mode="same")
+    mean = scipy.signal.oaconvolve(weights * phasors, taper, mode="same")
+    usable = norm > 1e-6 * norm.max()
+    return np.asarray(np.divide(mean, norm, out=np.zeros_like(mean), where=usable))
 
 
 class LineSearch:
@@ -120,6 +157,15 @@ class LineSearch:
     def ridge(self, limit_hz: float) -> Ridge:
         return best_ridge(self.phasors, self.weights, self.step_s, limit_hz)
 
+    def ridge_beside(self, hz: np.ndarray, limit_hz: float) -> Ridge:
+        """The line that is at least `APART_BINS` inverse windows away from a course."""
+        carrier = np.exp(1j * self.phase(hz))
+        ridge = best_ridge(
+            self.phasors * carrier.conj(), self.weights, self.step_s, limit_hz,
+            beside_bins=APART_BINS,
+        )  # fmt: skip
+        return replace(ridge, hz=ridge.hz + hz)
+
     def nominal(self) -> Candidate:
         return self._candidate("nominal", np.zeros(self.n), 0.0, np.zeros(self.n))
 
@@ -139,26 +185,30 @@ class LineSearch:
             made.append(self._candidate("constant", fitted, self._place_cost, std_hz))
         return max(made, key=lambda candidate: candidate.score)
 
-    def course(self, ridge: Ridge) -> Candidate:
-        """The ridge, with its phase smoothed."""
+    def course(self, ridge: Ridge, shortest: float = 0.0) -> Candidate:
+        """The ridge, with its phase smoothed; ``shortest``: steps for which it is coherent."""
         smooth, block = self.refined(ridge)
         hz, std_hz = self.frequency(smooth, block)
         if smooth.order == 2 and np.isinf(smooth.time_blocks):  # a straight phase
             constant = np.full(self.n, float(np.mean(hz)))
-            return self._candidate("constant", constant, self._place_cost, std_hz)
+            return self._candidate("constant", constant, self._place_cost, std_hz, shortest)
         cost = self._place_cost + smooth.cost + COURSE_COST
-        made = self._candidate("course", hz, cost, std_hz)
+        made = self._candidate("course", hz, cost, std_hz, shortest)
         return replace(made, phase_std_rad=smooth.phase_std())
 
-    def at_nominal_beside(self, found: Candidate, ridge: Ridge) -> Candidate | None:
-        """A weaker line at the nominal frequency, apart from the one found: it takes precedence."""
-        apart = APART_BINS / (min(ridge.window, self.n) * self.step_s)
-        if not found.is_on.any() or np.min(np.abs(found.hz[found.is_on])) < apart:
-            return None
-        self.subtract(ridge)
-        nominal, constant = self.nominal(), self.constant(self.ridge(apart / 2))
-        is_there = nominal.score > max(NEIGHBOUR_SCORE, constant.score)
-        return nominal if is_there else None
+    def coherent(self, line: Candidate, shortest: float) -> Candidate:
+        """The same line with its evidence in windows of at least some steps."""
+        return self._candidate(line.kind, line.hz, line.cost, line.std_hz, shortest)
+
+    def coherence(self, hz: np.ndarray) -> int:
+        """Steps for which a line along a course is coherent, of the lengths that are tried."""
+        return self._candidate("course", hz, 0.0, np.zeros(self.n)).window
+
+    def with_phasors(self, phasors: np.ndarray) -> LineSearch:
+        """The same search of other phasors, of noise of the same density."""
+        other = copy.copy(self)
+        other.phasors = phasors
+        return other
 
     @property
     def _place_cost(self) -> float:
@@ -207,20 +257,21 @@ class LineSearch:
 
     def _candidate(
         self, kind: Literal["nominal", "constant", "course"], hz: np.ndarray, cost: float,
-        std_hz: np.ndarray,
+        std_hz: np.ndarray, shortest: float = 0.0,
     ) -> Candidate:  # fmt: skip
         """Evidence of a course: of the demodulated line, at the best window length."""
         line = self.phasors * np.exp(-1j * self.phase(hz))
-        best, is_on = -np.inf, np.zeros(self.n, bool)
-        lengths = window_lengths(self.n)
+        best, is_on, best_window = -np.inf, np.zeros(self.n, bool), self.n
+        lengths = [window for window in window_lengths(self.n) if window >= shortest]
         for window in lengths:
             frames = spectrogram(line, self.weights, self.step_s, window, 0.0)
             _, on, score = ridge_path(frames)
             if score > best:
-                best = score
+                best, best_window = score, window
                 nearest = (np.arange(self.n) + frames.hop // 2) // frames.hop
                 is_on = on[np.minimum(nearest, len(on) - 1)] & (self.weights > 0)
-        return Candidate(kind, hz, best - float(np.log(len(lengths))) - cost, is_on, std_hz)
+        score = best - float(np.log(len(lengths))) - cost
+        return Candidate(kind, hz, score, is_on, std_hz, cost, best_window)
 
     def _remove_neighbours(self) -> bool:
         """Subtract lines beside the range, whose skirts would be taken for lines in it."""
@@ -239,16 +290,13 @@ class LineSearch:
         """Subtract a line; where its phase is uncertain beside gaps, weights fall."""
         hz = self.frequency(*self.refined(ridge))[0]
         phase = self.phase(hz)
-        turned = self.phasors * np.exp(-1j * phase)
-        taper = np.hanning(min(ridge.window, self.n) + 2)[1:-1]
-        if ridge.window >= self.n:
-            taper = np.ones(2 * self.n - 1)
-        norm = scipy.signal.oaconvolve(self.weights, taper, mode="same")
-        mean = scipy.signal.oaconvolve(self.weights * turned, taper, mode="same")
-        usable = norm > 1e-6 * norm.max()
-        mean = np.divide(mean, norm, out=np.zeros_like(mean), where=usable)
+        mean = window_mean(self.phasors * np.exp(-1j * phase), self.weights, ridge.window)
         mean *= scipy.ndimage.maximum_filter1d(ridge.is_on.astype(float), ridge.window | 1)
         self.phasors = self.phasors - mean * np.exp(1j * phase)
+        self.weights = self.weights_beside_gaps(hz, np.abs(mean))
+
+    def weights_beside_gaps(self, hz: np.ndarray, amplitude: np.ndarray) -> np.ndarray:
+        """Weights, lower where the phase of a line that was subtracted is uncertain."""
         turn = np.minimum(np.abs(2 * np.pi * hz * self.shifts_s), 1.0)
-        error = EDGE_ERROR * scipy.ndimage.maximum_filter1d(turn, EDGE_STEPS) * np.abs(mean)
-        self.weights = self.weights / (1 + self.weights * error**2)
+        error = EDGE_ERROR * scipy.ndimage.maximum_filter1d(turn, EDGE_STEPS) * amplitude
+        return np.asarray(self.weights / (1 + self.weights * error**2))

@@ -157,6 +157,8 @@ def best_ridge(
     weights: Float[np.ndarray, " N"],
     step_s: float,
     limit_hz: float,
+    *,
+    beside_bins: float = 0.0,
 ) -> Ridge:
     """Find the most probable line over all window lengths.
 
@@ -170,6 +172,8 @@ def best_ridge(
         Time between two steps.
     limit_hz : float
         Half-width of the range to search.
+    beside_bins : float, default 0
+        Inverse windows about frequency 0 in which no line is searched.
 
     Returns
     -------
@@ -181,6 +185,7 @@ def best_ridge(
     found: Ridge | None = None
     for window in lengths:
         frames = spectrogram(phasors, weights, step_s, window, limit_hz)
+        frames.power[:, np.abs(frames.hz) * frames.window * step_s < beside_bins] = 0.0
         path, is_on, score = ridge_path(frames)
         score -= float(np.log(len(lengths)))
         if found is None or score > found.score:

@@ -386,10 +386,6 @@ class PretrainedSmoother:
         if courses is not None and interferers_hz and ahead is None:
             frequencies_hz = (*extractor.frequencies_hz, *interferers_hz)
             extractor = replace(extractor, frequencies_hz=frequencies_hz)
-            courses = [
-                [*stream, *(stream[0].at_nominal(found=True) for _ in interferers_hz)]
-                for stream in courses
-            ]
         blocks = smooth_blocks(
             extractor, read, n_samples, n_streams, ahead=ahead, courses=courses, scratch=scratch,
             on_samples=on_samples,
