@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 # One thread a process, as in trainings: several would wait for each other on a busy machine. Set
 # before NumPy and PyTorch are imported, which read it once.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
@@ -25,7 +27,34 @@ settings.load_profile("tonesieve")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give every test process a Numba cache of its own: two processes may corrupt a shared one."""
-    worker = os.environ.get("PYTEST_XDIST_WORKER")
-    if worker is not None and config.cache is not None:
-        os.environ["NUMBA_CACHE_DIR"] = str(config.cache.mkdir(f"numba-{worker}"))
+    """Have the test processes share a Numba cache: each kernel is compiled once, not by each."""
+    if "PYTEST_XDIST_WORKER" in os.environ and config.cache is not None:
+        folder = config.cache.mkdir("numba")
+        os.environ["NUMBA_CACHE_DIR"] = str(folder)
+        write_numba_cache_in_turn(folder)
+
+
+def write_numba_cache_in_turn(folder: Path) -> None:
+    """Let one test process at a time add to the Numba cache.
+
+    Numba reads a kernel's index, takes the next free name, and writes both index and code. Two
+    processes that add different signatures at once would give them the same name.
+    """
+    from numba.core.caching import IndexDataCacheFile  # reads NUMBA_CACHE_DIR at import
+
+    lock, save = FileLock(folder / ".lock"), IndexDataCacheFile.save
+
+    def save_alone(self: IndexDataCacheFile, key: object, data: object) -> None:
+        with lock:
+            save(self, key, data)
+
+    IndexDataCacheFile.save = save_alone
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the pictures of runs, which take most of the time of one so small."""
+    from tonesieve.commands import evaluate, train
+
+    for module in (train, evaluate):
+        monkeypatch.setattr(module, "save_figure", lambda folder, name, figure, config: None)

@@ -105,6 +105,7 @@ def test_run_prints_text_or_json(tonesieve, tmp_path: Path) -> None:
     assert "random start" in out
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_run_goes_to_runs_by_default(tonesieve, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     code, out, _ = tonesieve("run", *SHORT)
@@ -114,6 +115,7 @@ def test_run_goes_to_runs_by_default(tonesieve, tmp_path: Path, monkeypatch) -> 
     assert f"runs/{folder.name}" in out
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_warnings_go_to_standard_error(tonesieve, tmp_path: Path) -> None:
     words = ["run", "sieve", *SHORT, "data.phase_scale=1.0", "--out", tmp_path / "r", "--json"]
     code, out, err = tonesieve(*words)
@@ -366,6 +368,7 @@ def test_other_failures_get_code_1(tonesieve, monkeypatch: pytest.MonkeyPatch) -
     assert err.startswith("tonesieve: RuntimeError: the sky fell")
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_divergence_gives_code_1(tonesieve, tmp_path: Path) -> None:
     diverging = ["training.optimizer=sgd", "training.learning_rate=1e12", "training.clip_norm=null"]
     code, _, err = tonesieve("run", *SHORT, *diverging, "--out", tmp_path / "r")

@@ -154,6 +154,7 @@ def test_a_run_in_own_noise_holds_what_it_should(finished: Path) -> None:
     assert "data.background" in figures["shifted"]["limit_note"]
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_runs_move_and_are_evaluated_again(finished: Path, tmp_path: Path) -> None:
     moved = tmp_path / "moved"
     shutil.copytree(finished, moved)
@@ -169,12 +170,14 @@ def test_runs_move_and_are_evaluated_again(finished: Path, tmp_path: Path) -> No
         tonesieve.evaluate(moved)
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_the_configuration_repeats_the_run(finished: Path, tmp_path: Path) -> None:
     again = tmp_path / "again"
     tonesieve.run(finished / CONFIG, out=again)
     assert metrics(again)["injected"] == metrics(finished)["injected"]
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_killed_run_continues(recording: Path, finished: Path, tmp_path: Path) -> None:
     out = tmp_path / "killed"
 
@@ -246,6 +249,7 @@ def test_the_command_line_refuses_in_one_line(
     assert err.count("\n") == 1
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_the_command_line_shows_the_table(
     recording: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:

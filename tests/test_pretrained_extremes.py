@@ -70,7 +70,7 @@ SAMPLES = {
 # Cycles a sample: less than a step, almost half the rate, many at once.
 TONES = {
     "usual": (0.035,),
-    "very slow": (1e-6,),
+    "very slow": (1e-5,),
     "very fast": (0.4999,),
     "hardly two": (0.035, 0.0351),
     "far apart": (1e-4, 0.005, 0.25, 0.495),

@@ -89,6 +89,7 @@ def test_history_and_config(finished: Path) -> None:
     assert config == tonesieve.load_config("sieve", SHORT)
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_the_configuration_repeats_the_run(finished: Path, tmp_path: Path) -> None:
     tonesieve.run(finished / "config.yaml", out=tmp_path / "again")
     assert untimed(tmp_path / "again") == untimed(finished)
@@ -137,6 +138,7 @@ class RecordedWarnings(Reporter):
         self.warnings.append(text)
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_warnings_reach_the_reporter(tmp_path: Path) -> None:
     reporter = RecordedWarnings()
     overrides = (*SHORT, "data.test_seed=1")

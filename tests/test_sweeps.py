@@ -21,7 +21,6 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 import tonesieve
 from tonesieve.cli import app
-from tonesieve.commands import evaluate, train
 from tonesieve.config.config import to_yaml
 from tonesieve.config.presets import shipped_experiments
 from tonesieve.errors import UserError
@@ -80,10 +79,7 @@ def engine_and_pictures(monkeypatch: pytest.MonkeyPatch) -> InProcess:
 
 
 @pytest.fixture
-def engine(engine_and_pictures: InProcess, monkeypatch: pytest.MonkeyPatch) -> InProcess:
-    # A run's pictures take most of the time of one so small.
-    for module in (train, evaluate):
-        monkeypatch.setattr(module, "save_figure", lambda folder, name, figure, config: None)
+def engine(engine_and_pictures: InProcess, no_pictures: None) -> InProcess:
     return engine_and_pictures
 
 
@@ -353,6 +349,7 @@ def test_results_may_live_at_an_address(engine_and_pictures: InProcess, tmp_path
         tonesieve.sweep(path, out="nonsense://x")
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_stored_checkpoint_at_an_address_is_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from tonesieve.errors import UserError
 from tonesieve.learning.data.batches import epoch_batches
 from tonesieve.learning.loop.history import Epoch, best_epoch
 from tonesieve.learning.loop.schedules import learning_rate
-from tonesieve.learning.loop.training import TrainingDiverged, train
+from tonesieve.learning.loop.training import TrainingDiverged, TrainingResult, train
 from tonesieve.learning.models import build_network
 from tonesieve.learning.network_extractor import as_extractor
 from tonesieve.learning.network_files import save_network
@@ -36,8 +37,10 @@ def tiny(**sections: dict[str, object]) -> Config:
 CASES = {
     "rows": tiny(),
     "strided": tiny(training={"lanes": "strided", "chunk_samples": 1, "learning_rate": 0.003}),
-    "windows": tiny(model={"window": 10, "n_layers": 2, "dropout": 0.3}),
-    "value": tiny(model={"window": 10}, training={"positions": "last"}),
+    "windows": tiny(
+        model={"window": 10, "n_layers": 2, "dropout": 0.3}, training={"batch_size": 32}
+    ),
+    "value": tiny(model={"window": 10}, training={"positions": "last", "batch_size": 32}),
     "fresh": tiny(data={"noise": "fresh", "start": "random"}, model={"selector": "readout"}),
     "fresh windows": tiny(
         data={"noise": "fresh"}, model={"window": 10}, training={"batch_size": 64}
@@ -69,10 +72,12 @@ CASES = {
     "initial state": tiny(model={"selector": "initial_state"}),
     "sgd": tiny(training={"optimizer": "sgd", "weight_decay": 0.01, "clip_norm": None}),
     "interleaved": tiny(training={"order": "interleaved", "interleave_samples": 40}),
-    "taps": tiny(model={"taps": 2, "window": 10, "selector": "none"}),
-    "shuffled rows": tiny(training={"shuffle": True}),
+    "taps": tiny(model={"taps": 2, "window": 10, "selector": "none"}, training={"batch_size": 32}),
+    "shuffled rows": tiny(training={"shuffle": True, "batch_size": 32}),
     "cut epochs": tiny(model={"window": 10}, training={"batches_per_epoch": 50}),
-    "auxiliary tasks": tiny(model={"window": 10, "tasks": ["identity", "phase"]}),
+    "auxiliary tasks": tiny(
+        model={"window": 10, "tasks": ["identity", "phase"]}, training={"batch_size": 32}
+    ),
     "tasks at L=1": tiny(data={"noise": "fresh"}, model={"tasks": ["phase"]}),
     "bidirectional": tiny(model={"bidirectional": True}),
     "attention": tiny(model={"attention": "memory", "recurrent_dropout": 0.2}),
@@ -93,9 +98,15 @@ def losses_and_rates(history: tuple[Epoch, ...]) -> list[tuple[float, ...]]:
     return [(e.epoch, e.train_loss, e.validation_loss, e.learning_rate) for e in history]
 
 
+@functools.cache
+def trained_whole(case: str) -> TrainingResult:
+    """A case trained without an interruption, once for all tests."""
+    return train(CASES[case])
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_every_case_lowers_its_loss(case: str) -> None:
-    trained = train(CASES[case])
+    trained = trained_whole(case)
     losses = [e.train_loss for e in trained.history]
     assert all(math.isfinite(x) for x in losses)
     assert losses[-1] < losses[0]
@@ -120,7 +131,7 @@ def train_until(config: Config, checkpoint: Path, n_epochs: int, n_batches: int)
 @pytest.mark.parametrize("case", CASES)
 def test_resuming_equals_one_run(case: str, tmp_path: Path) -> None:
     config, checkpoint = CASES[case], tmp_path / "checkpoint.safetensors"
-    whole = train(config)
+    whole = trained_whole(case)
     train_until(config, checkpoint, 1, 2)
     resumed = train(config, checkpoint=checkpoint)
     assert losses_and_rates(resumed.history) == losses_and_rates(whole.history)

@@ -121,6 +121,15 @@ class ToneGroup:
         return max(1, int(1 / (STEPS_PER_PERIOD * max(self.freq_cycles))))
 
     @cached_property
+    def cic_weights(self) -> Float[np.ndarray, " W"]:
+        """Impulse response of the decimator.
+
+        A copy, since `cic_response` is read-only: to the compiler that is another type than the
+        views of a buffer that `process_sample` has, and it would compile the kernels for both.
+        """
+        return cic_response(self.factor).copy()
+
+    @cached_property
     def omega(self) -> Float[np.ndarray, " K"]:
         """Nominal frequencies in rad a step."""
         return 2 * np.pi * self.factor * np.array(self.freq_cycles)
@@ -137,7 +146,7 @@ class ToneGroup:
 
     def _decimator_gain(self, order: int) -> Complex[np.ndarray, " K"]:
         """The decimator's frequency response at the tones, or its first derivative."""
-        weights = cic_response(self.factor)
+        weights = self.cic_weights
         delays = np.arange(len(weights))
         angles = 2 * np.pi * np.array(self.freq_cycles)[:, None]
         # The carrier of a step is that of its last sample.
@@ -204,9 +213,7 @@ class ToneGroup:
     @cached_property
     def parameters(self) -> tuple[np.ndarray, ...]:
         """The first fields of `kernels.kalman_bank.process.GroupModel`."""
-        return (
-            cic_response(self.factor), np.array(self.freq_cycles), *self.bank_parameters()[1:],
-        )  # fmt: skip
+        return self.cic_weights, np.array(self.freq_cycles), *self.bank_parameters()[1:]
 
     def initial_state(self, n_streams: int, *, backwards: bool = False) -> ToneGroupState:
         """Return the state before the first sample.
@@ -285,7 +292,7 @@ class ToneGroup:
         steps = np.empty((len(samples), (n_before + n) // self.factor - n_before // self.factor))
         decimate(
             samples, n_before, memory, sums, rejection, np.array(self.freq_cycles),
-            cic_response(self.factor), self.factor, steps,
+            self.cic_weights, self.factor, steps,
         )  # fmt: skip
         return steps, ToneGroupState(n_before + n, memory, sums, rejection, banks)
 
