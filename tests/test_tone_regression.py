@@ -133,7 +133,7 @@ def test_unresolved_tones_share_what_is_there():
     """Flat priors would give amplitudes of any size."""
     samples = np.sin(2 * np.pi * F * np.arange(70))
     samples += 0.1 * np.random.default_rng(6).standard_normal(70)
-    tones, _ = fitted(samples, [F, 1.002 * F])
+    tones, _ = fitted(samples, [F, 1.0001 * F])
     assert np.abs(tones).max() < 2
 
 
