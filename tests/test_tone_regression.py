@@ -129,6 +129,14 @@ def test_outliers_are_left_out():
     assert error_db(least_squares(samples, [F])[:, 0], truth) > -20
 
 
+def test_impulse_in_silence_leaves_no_noise():
+    samples = np.zeros(60)
+    samples[31] = 1.0
+    tones, band = fitted(samples, [F])
+    np.testing.assert_allclose(tones, 0, atol=1e-9)
+    assert np.isfinite(band).all()
+
+
 def test_unresolved_tones_share_what_is_there():
     """Flat priors would give amplitudes of any size."""
     samples = np.sin(2 * np.pi * F * np.arange(70))

@@ -56,7 +56,8 @@ MAD_TO_STD = 1.4826
 # Derived: a two-sided band of nine tenths ends at this quantile.
 QUANTILE = 0.95
 # Guard: least part of the power that is left to the noise; what is exact has no scale.
-MIN_RESIDUAL = 1e-20
+# Where all that is not left out is silent, there is no power.
+MIN_RESIDUAL, MIN_POWER = 1e-20, 1e-280
 
 
 class BlockMeans(NamedTuple):
@@ -240,7 +241,7 @@ def _whitening(
     residual: Float[np.ndarray, " N"], kept: Bool[np.ndarray, " N"]
 ) -> tuple[float, ...]:
     """Return the whitening filter of a residual."""
-    has_scale = bool(np.ptp(residual[kept]) > 0)
+    has_scale = bool(np.var(residual[kept]) > 0)
     return (1.0, *(burg_whitening(np.where(kept, residual, np.nan)) if has_scale else ()))
 
 
@@ -296,7 +297,8 @@ def _posteriors(
     later = (rows[1:] - decay[:, None] * rows[:-1]) / innovation[:, None]
     white = np.concatenate([rows[:1], later])
     moments = white.T @ white
-    information, score, power = moments[:-1, :-1], moments[:-1, -1], moments[-1, -1]
+    information, score = moments[:-1, :-1], moments[:-1, -1]
+    power = max(float(moments[-1, -1]), MIN_POWER)
     precision = _prior_precision(moments, modes, freedom)
     full = information + precision[:, :, None] * np.eye(len(modes))
     inverse = np.linalg.inv(full)
