@@ -42,6 +42,7 @@ from tonesieve.extractors.pretrained.carriers import (
 from tonesieve.extractors.pretrained.extractor import PhasorEstimate, PretrainedExtractor
 from tonesieve.extractors.pretrained.front_end import ToneGroup
 from tonesieve.extractors.pretrained.gate import GateOutput, by_stream, weighted_phasors
+from tonesieve.extractors.pretrained.short_record import with_regression
 from tonesieve.extractors.protocol import ToneBlock
 from tonesieve.kernels.kalman_bank.gating import MIN_VARIANCE, fuse_directions
 from tonesieve.kernels.kalman_bank.state import GATING_INTERVAL
@@ -349,7 +350,7 @@ def _last(gate: GateOutput) -> GateOutput:
 
 @dataclass(frozen=True)
 class PretrainedSmoother:
-    """`smooth_blocks` as a `BlockSmoother`.
+    """`smooth_blocks` as a `BlockSmoother`; a short record's are joined with a regression.
 
     Parameters
     ----------
@@ -379,9 +380,8 @@ class PretrainedSmoother:
 
         Interferers are estimated jointly with the tones, and left out.
         """
-        ahead = None
-        if self.ahead_s is not None:
-            ahead = round(min(self.ahead_s * self.extractor.rate_hz, n_samples))
+        wanted = math.inf if self.ahead_s is None else self.ahead_s * self.extractor.rate_hz
+        ahead = None if wanted > n_samples - 0.5 else round(wanted)
         k, extractor = self.extractor.n_tones, self.extractor
         if courses is not None and interferers_hz and ahead is None:
             frequencies_hz = (*extractor.frequencies_hz, *interferers_hz)
@@ -390,6 +390,7 @@ class PretrainedSmoother:
             extractor, read, n_samples, n_streams, ahead=ahead, courses=courses, scratch=scratch,
             on_samples=on_samples,
         )  # fmt: skip
-        for start, block in blocks:
-            tones = self.extractor.tones(block.phasors[..., :k], start)
-            yield ToneBlock(start, tones, block.band[..., :k])
+        if ahead is None:
+            blocks = with_regression(blocks, extractor, read, n_samples, n_streams, courses)
+        for start, (phasors, band) in blocks:
+            yield ToneBlock(start, self.extractor.tones(phasors[..., :k], start), band[..., :k])
