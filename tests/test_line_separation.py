@@ -7,6 +7,7 @@ import pytest
 
 from tonesieve.signals.baseband import Baseband
 from tonesieve.signals.line_course import LineCourse, find_course
+from tonesieve.signals.line_detection import Neighbour, stronger_neighbours
 from tonesieve.signals.line_search import LineSearch, window_mean
 from tonesieve.signals.line_separation import separate_lines
 
@@ -103,3 +104,27 @@ def test_a_lone_line_that_swings_across_its_nominal_frequency_is_the_tone(
     # What is left of it at the nominal frequency is no second line: alone it explains more.
     samples = 6 * tone(offset_hz, wander_hz, period_s) + noise(5)
     assert course_of(samples).kind == "course"
+
+
+@pytest.mark.parametrize("width_hz", [0.2, 0.5, 2.0])
+@pytest.mark.parametrize("snr_db", [0.0, 20.0])
+def test_parts_of_a_rhythm_are_no_lines_beside_it(width_hz: float, snr_db: float) -> None:
+    """Narrow-band noise about the nominal frequency; a line that wanders is one."""
+    hz = np.fft.fftfreq(len(T), 1 / RATE_HZ)
+    shape = np.exp(-0.5 * (hz / (width_hz / 2.35)) ** 2)
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        spectrum = shape * (rng.normal(size=len(T)) + 1j * rng.normal(size=len(T)))
+        phasor = np.fft.ifft(spectrum)
+        rhythm = np.real(phasor / np.std(phasor) * np.exp(2j * np.pi * HZ * T))
+        samples = rhythm + 10 ** (-snr_db / 20) * noise(seed)
+        assert not neighbours_of(samples)
+    wandering = 3 * tone(-0.9, 0.1) + tone(0.0) + 0.1 * noise(7)
+    (neighbour,) = neighbours_of(wandering)
+    assert neighbour.offset_hz == pytest.approx(-0.9, abs=0.1)
+
+
+def neighbours_of(samples: np.ndarray) -> tuple[Neighbour, ...]:
+    phasors, weights, shifts_s, step_s = baseband(samples)
+    course = find_course(phasors, weights, step_s, WITHIN_HZ, shifts_s)
+    return stronger_neighbours(phasors, weights, step_s, WITHIN_HZ, course, shifts_s)

@@ -271,7 +271,7 @@ def stronger_neighbours(
     tone = _mean_power(separation.tone, search.weights)
     tone *= float(np.mean(search.floor.unshaped(hz)))
     unit, neighbours = weighted_rms(phasors, weights), []
-    for line in separation.lines:
+    for line in separation.distinct_lines():
         is_on = line.is_on & (search.weights > 0)
         power = _mean_power(line.phasors, search.weights * is_on)
         power *= float(np.mean(search.floor.unshaped(line.hz[is_on])))

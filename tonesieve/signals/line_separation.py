@@ -37,8 +37,10 @@ TAPER_BETA = 11.0
 # Chosen, not tuned: inverse durations, at least, beside the nominal frequency over which the level
 # is measured that the lines leave over.
 LEVEL_BINS = 12.0
-# Guard: above this level, over the noise's, the lines beside the tone are not separated.
-MAX_LEVEL = 2.0
+# Guard: above this level, over the noise's, the lines beside the tone are not separated. They may
+# be parts of a rhythm, unless their score over the level is this high; chosen between 70, the most
+# of rhythms 0.3 to 10% wide, and 4,000, the least of lines that wander.
+MAX_LEVEL, MIN_SCORE_RATIO = 2.0, 300.0
 # Derived: in noise, the score of a line at its nominal frequency exceeds this with a probability of
 # 1e-3 at most (Markov's inequality).
 NOMINAL_SCORE = 6.9
@@ -89,6 +91,19 @@ class Separation:
     tone: Complex[np.ndarray, " N"]
     lines: tuple[SeparateLine, ...]
     rest: LineSearch
+
+    def level(self) -> float:
+        """Density of what the lines leave over beside the tone, over the noise's; 1 at least."""
+        nearest_hz = min(line.distance_hz for line in self.lines)
+        return _level(self.rest, self.rest.phasors - self.tone, nearest_hz / 2)
+
+    def distinct_lines(self) -> tuple[SeparateLine, ...]:
+        """Return the lines that are no parts of a rhythm."""
+        if not self.lines:
+            return ()
+        level = self.level()
+        least = 0.0 if level <= MAX_LEVEL else MIN_SCORE_RATIO * level
+        return tuple(line for line in self.lines if line.score >= least)
 
 
 def separate_lines(
@@ -200,7 +215,7 @@ def at_nominal_beside(search: LineSearch, found: Candidate) -> Candidate | None:
         return None
     nearest_hz = min(line.distance_hz for line in separation.lines)
     rest = separation.rest
-    level = _level(rest, rest.phasors - separation.tone, nearest_hz / 2)
+    level = separation.level()
     if level > MAX_LEVEL:
         return None
     rest = rest.with_phasors(rest.phasors / np.sqrt(level))
