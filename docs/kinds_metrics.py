@@ -70,7 +70,7 @@ def own_metrics(member: Member, tones: np.ndarray) -> dict[str, Any]:
         found["burst_error_db"] = burst_error_db(member, tones)
     if "amplitude_over" in member.own:
         found["amplitude_bias_percent"] = amplitude_bias(member, tones)
-    if "expected" in member.own:
+    if not member.tones.any():
         scale = np.std(member.rest[member.mask])
         found["found_over_rest"] = float(np.sqrt(np.mean(tones[member.mask] ** 2)) / scale)
     return found

@@ -285,9 +285,11 @@ MISTAKES = {
     "neither a run directory, nor pretrained": "extract {tmp}/good.csv --hz 3 --with {tmp}/no",
     "lock-in: no parameter 'tau'": "extract {tmp}/good.csv --hz 3 --with lock-in:tau=1",
     "--hz 500: must be above 0 and below 500 Hz": "extract {tmp}/good.csv --hz 500",
-    "--within 0: must be above 0 Hz": "extract {tmp}/good.csv --hz 3 --with kalman --within 0",
+    "--within 0: must be a number of Hz above 0": (
+        "extract {tmp}/good.csv --hz 3 --with kalman --within 0"
+    ),
     "--within -1: must be a number of Hz above 0": "extract {tmp}/good.csv --hz 3 --within -1",
-    "--within 0: must be a number of Hz above 0": "stream --hz 3 --rate 9 --within 0",
+    "--within -0.5: must be a number of Hz above 0": "stream --hz 3 --rate 9 --within -0.5",
     "--within 0.8: must be 0.75 Hz or less, a quarter of 3 Hz": (
         "extract {tmp}/good.csv --hz 9 --hz 3 --within 0.8"
     ),

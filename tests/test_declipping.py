@@ -31,7 +31,8 @@ def noise(std: float, seed: int = 0) -> np.ndarray:
 CASES = {
     "a strong tone": (np.clip(TONE + noise(0.1), -0.5, 0.5), -28.0),
     "without noise": (np.clip(TONE, -0.5, 0.5), -40.0),
-    "at one end": (np.clip(TONE + noise(0.3), -9, 0.2), -25.0),
+    "at one end": (np.clip(TONE + noise(0.3), -9, 0.4), -25.0),
+    "far from 0": (np.clip(TONE + noise(0.2), -0.5, 0.5) + 20_000, -25.0),
     "in strong noise": (np.clip(TONE + noise(1.0), -1, 1), -22.0),
     "off its middle": (np.clip(TONE + 7 + noise(0.1), 6.4, 7.2), -28.0),
     "integers": (np.rint(np.clip(200 * (TONE + noise(0.2)), -100, 100)) / 200, -25.0),
@@ -62,11 +63,13 @@ def test_the_band_of_a_causal_estimate_holds() -> None:
 
 
 def test_what_is_not_clipped_is_as_before() -> None:
-    """Also a signal with a natural bound at 0."""
+    """Also a signal with a natural bound at 0, and a rectified one."""
     samples = np.maximum(TONE + noise(0.3), 0.0)
     (stats,) = survey(from_array(samples, RATE_HZ))
     assert stats.clipped_ends == (True, False)
     assert stats.censored is None
+    rectified = np.maximum(TONE, 0.0) + 1
+    assert survey(from_array(rectified, RATE_HZ))[0].censored is None
     assert survey(from_array(TONE + noise(0.3), RATE_HZ))[0].clipped_ends == (False, False)
 
 

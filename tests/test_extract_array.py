@@ -13,8 +13,10 @@ import tonesieve
 from tonesieve.errors import UserError
 from tonesieve.extractors.pretrained import smoother
 from tonesieve.extractors.pretrained.extractor import PretrainedExtractor
+from tonesieve.extractors.pretrained.front_end import HOLD_RATIO
 from tonesieve.extractors.source import make_source
 from tonesieve.extractors.streaming import Stream
+from tonesieve.signals.baseband import RANGE_RATIO
 
 RATE = 1000.0
 T = np.arange(6000) / RATE
@@ -160,7 +162,7 @@ def test_the_frequency_stays_near_the_nominal_one() -> None:
     extractor = PretrainedExtractor((50.0,), RATE)
     noise = np.random.default_rng(3).standard_normal((1, 3000))
     estimate, _ = extractor.step_detailed(noise, extractor.initial_state(1))
-    assert (np.abs(estimate.hz - 50) <= 0.035 * 50 + 1e-9).all()
+    assert (np.abs(estimate.hz - 50) <= HOLD_RATIO * RANGE_RATIO * 50 + 1e-9).all()
 
 
 def test_states_between_blocks_hold_no_block(

@@ -13,6 +13,7 @@ from tonesieve.extraction.tone_lines import (
     FAR,
     find_lines,
     line_warnings,
+    line_warnings,
     search_range_hz,
 )
 from tonesieve.extractors.pretrained.extractor import PretrainedExtractor
@@ -50,9 +51,9 @@ def test_the_range_is_that_stated_or_by_default_and_short_of_other_tones(
 @pytest.mark.parametrize(
     ("within", "complaint"),
     [
-        (0.0, "--within 0: must be above 0 Hz"),
-        (-1.0, "--within -1: must be above 0 Hz"),
-        (np.nan, "--within nan: must be above 0 Hz"),
+        (0.0, "--within 0: must be a number of Hz above 0"),
+        (-1.0, "--within -1: must be a number of Hz above 0"),
+        (np.nan, "--within nan: must be a number of Hz above 0"),
         (12.6, "--within 12.6: must be 12.5 Hz or less, a quarter of 50 Hz"),
     ],
 )
@@ -149,6 +150,30 @@ def test_a_line_that_leaves_its_range_is_followed_beyond() -> None:
     (stated,) = find_lines(from_array(samples, RATE), [50.0], within_hz=1.75)[0]
     assert stated.course.within_hz == 1.75
     assert np.abs(stated.course.steps_hz).max() < 1.75 * FAR + 0.1
+
+
+def test_a_line_that_falls_far_is_followed_in_little_noise() -> None:
+    # Beyond its range a line is seen in the baseband, too, but attenuated.
+    t = np.arange(int(60 * RATE)) / RATE
+    offset = -3 * np.clip((t - 5) / 50, 0, 1)
+    samples = np.sin(2 * np.pi * (50 * t + np.cumsum(offset) / RATE))
+    samples += 0.1 * np.random.default_rng(0).normal(size=len(t))
+    (line,) = find_lines(from_array(samples, RATE), [50.0])[0]
+    assert line.course.found
+    assert line.course.steps_hz.min() == pytest.approx(-3, abs=0.05)
+
+
+def test_a_recording_of_few_periods_is_too_short_to_test() -> None:
+    samples = np.sin(2 * np.pi * 50 * T[:40])
+    lines = find_lines(from_array(samples, RATE), [50.0])
+    assert lines[0][0].detection.status == "doubtful"
+    (warning,) = line_warnings(lines, ["x"])
+    assert warning == "x: 50 Hz: the recording is too short to test whether a tone is there"
+
+
+def test_the_search_of_very_close_tones_takes_no_more_than_a_record() -> None:
+    ranges = search_range_hz([50.0, 50.0001], None, 2.0)
+    assert ranges == [0.125, 0.125]
 
 
 def test_a_range_that_is_stated_bounds_the_filters_bandwidth() -> None:

@@ -24,6 +24,7 @@ from tonesieve.extractors.source import (
 )
 from tonesieve.extractors.streaming import Stream
 from tonesieve.recordings.reader import check_rate
+from tonesieve.signals.baseband import check_within
 from tonesieve.util.progress import Reporter
 
 
@@ -31,6 +32,7 @@ def source_at(
     with_: str | Path, hz: Sequence[float], within_hz: float | None = None
 ) -> AbstractContextManager[Source | SourceFactory]:
     """A run's extractor, or the filter of that name for tones at ``hz``."""
+    check_within(hz, within_hz)
     if not Path(with_).is_dir():
         return nullcontext(make_source(str(with_), hz, within_hz=within_hz))
     from tonesieve.inference.run_directory import load_compiled, memory_samples  # filters need none

@@ -57,6 +57,8 @@ class DeclippedRecording(Recording):
     ----------
     bounds : tuple of (float, float) or None
         Of every channel `ChannelStats.censored`.
+    scales : tuple of (float, float)
+        Of every channel its mean and RMS, the origin and the unit of the models.
     tones : Spool
         Tones as extracted before, C x K columns.
     cycles : tuple of float
@@ -66,6 +68,7 @@ class DeclippedRecording(Recording):
     """
 
     bounds: tuple[tuple[float, float] | None, ...]
+    scales: tuple[tuple[float, float], ...]
     tones: Spool
     cycles: tuple[float, ...]
     windows: tuple[tuple[_Window, ...], ...] = ()
@@ -87,11 +90,13 @@ class DeclippedRecording(Recording):
         if window.fit is None or not (is_low | is_high).any():
             return samples
         regressors = self._regressors(c, window, np.arange(start, start + len(samples)))
+        mean, rms = self.scales[c]
         model = regressors @ window.fit.coefficients
-        above = samples + expected_excess(samples - model, window.fit.std)
-        below = samples - expected_excess(model - samples, window.fit.std)
-        known = np.isfinite(model)
-        return np.where(is_high & known, above, np.where(is_low & known, below, samples))
+        restored, sign = samples.copy(), np.where(is_high, 1.0, -1.0)
+        use = (is_low | is_high) & np.isfinite(model)
+        distance = sign[use] * ((samples[use] - mean) / rms - model[use])
+        restored[use] += sign[use] * rms * expected_excess(distance, window.fit.std)
+        return restored
 
     def _clipped(self, c: int, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Whether samples of a channel are at its lower bound, and at its upper one."""
@@ -104,7 +109,7 @@ class DeclippedRecording(Recording):
         ramp = (2 * at - window.start - window.stop) / (window.stop - window.start)
         columns = [np.ones(len(at)), ramp]
         for k in range(len(self.cycles)):
-            columns += self.tone_and_quadrature(c, k, at)
+            columns += [part / self.scales[c][1] for part in self.tone_and_quadrature(c, k, at)]
         return np.stack(columns, axis=1)
 
     def tone_and_quadrature(self, c: int, k: int, at: np.ndarray) -> list[np.ndarray]:
@@ -162,7 +167,9 @@ class DeclippedRecording(Recording):
         use = np.isfinite(samples) & np.isfinite(regressors).all(axis=1)
         if np.sum(use) < SAMPLES_PER_REGRESSOR * regressors.shape[1] / 2:
             return window
-        fit = fit_censored(samples[use], regressors[use], is_low[use], is_high[use])
+        mean, rms = self.scales[c]
+        scaled = (samples[use] - mean) / rms
+        fit = fit_censored(scaled, regressors[use], is_low[use], is_high[use])
         if fit is None or _relative_error(fit) > MAX_ERROR:
             return window
         return window._replace(fit=fit)
@@ -203,7 +210,8 @@ def censored(
     return DeclippedRecording(
         recording.path, recording.channels, recording.grid, recording.rows,
         recording.output_format, recording.timed, tuple(one.censored for one in stats),
-        extracted.tones, tuple(f / recording.rate_hz for f in hz),
+        tuple((one.mean, one.rms) for one in stats), extracted.tones,
+        tuple(f / recording.rate_hz for f in hz),
     )  # fmt: skip
 
 

@@ -150,6 +150,7 @@ def pull_array(
     recording = from_array(samples, rate_hz)
     stats = survey(recording)
     _check_samples(recording, stats)
+    _check_fit(recording, source, [source.frequencies_hz[k] for k in chosen], causal)
     n_run = _n_steps(recording, stats, source, causal)
     with (reporter or Reporter()).task("extracting", n_run) as task:
         lines, (tones, band), _ = _find_and_extract(
@@ -320,9 +321,10 @@ def _warnings(
                 f"{channel.name}: {one.clipped.n_samples:,} samples are clipped (at "
                 f"{_ends(one)}, in {one.clipped.n_stretches:,} stretches); "
                 + (
-                    "they were replaced by what the tones and Gaussian noise let expect"
-                    if _is_declipped([one], source, causal)
-                    else "the tone is too small there"
+                    f"those at {_levels(one.censored)} were replaced by what the tones and "
+                    "Gaussian noise let expect"
+                    if one.censored and _is_declipped([one], source, causal)
+                    else "unless that is a natural bound, the tone is too small there"
                 )
             )
     if writer.n_clipped:
@@ -334,6 +336,10 @@ def _ends(stats: ChannelStats) -> str:
     """Levels at which a channel is clipped."""
     levels = zip((stats.lowest, stats.highest), stats.clipped_ends, strict=True)
     return " or ".join(f"{level:g}" for level, is_clipped in levels if is_clipped)
+
+
+def _levels(bounds: tuple[float, float]) -> str:
+    return " and ".join(f"{level:g}" for level in bounds if np.isfinite(level))
 
 
 def _check_samples(recording: Recording, stats: list[ChannelStats]) -> None:

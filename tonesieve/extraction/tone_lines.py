@@ -11,11 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Complex, Float
 
-from tonesieve.errors import UserError
 from tonesieve.extractors.input_scaling import EXTREME
 from tonesieve.recordings.reader import rows_in_block
 from tonesieve.recordings.recording import Recording
-from tonesieve.signals.baseband import MAX_RANGE_RATIO, Baseband, default_within_hz
+from tonesieve.signals.baseband import MAX_RANGE_RATIO, Baseband, check_within, default_within_hz
 from tonesieve.signals.line_course import LineCourse, find_course
 from tonesieve.signals.line_detection import (
     LineDetection,
@@ -30,6 +29,8 @@ DETECTION_RATIO = 0.1
 # Largest range of the search over the distance to another tone; chosen, not tuned: none is taken
 # for the other.
 MAX_SPACING = 0.4
+# Guard, of memory: least range of the search over the inverse duration, however close tones are.
+LEAST_BINS = 0.25
 # Guard: a sample that is this many times as far from the median of a block as others are is a gap.
 WILD = 1e6
 # Guard: of tones that are closer than this many inverse durations, none is followed along a course:
@@ -122,19 +123,14 @@ def search_range_hz(hz: Sequence[float], within_hz: float | None, duration_s: fl
     UserError
         If the range is not above 0, or more than a quarter of a frequency.
     """
-    if within_hz is not None and not within_hz > 0:
-        raise UserError(f"--within {within_hz:g}: must be above 0 Hz")
+    check_within(hz, within_hz)
     ranges = []
     for f in hz:
-        largest = MAX_RANGE_RATIO * f
-        if within_hz is not None and within_hz > largest:
-            raise UserError(
-                f"--within {within_hz:g}: must be {largest:g} Hz or less, a quarter of {f:g} Hz"
-            )
         wanted = default_within_hz(f, duration_s)
         if within_hz is not None:  # a shorter recording does not resolve less
             wanted = max(within_hz, 1 / duration_s)
-        ranges.append(min(wanted, _limit_by_others(f, hz)))
+        least = LEAST_BINS / duration_s
+        ranges.append(max(min(wanted, _limit_by_others(f, hz)), least))
     return ranges
 
 
@@ -261,9 +257,12 @@ def _courses_of(channels: Sequence[_Channel]) -> list[LineCourse]:
 
 def _leaves(course: LineCourse) -> bool:
     """Whether a line that was found reaches the edge of its range."""
-    on_hz = np.abs(course.steps_hz[course.is_on])
-    largest_hz = float(on_hz.max(initial=0.0))
-    return course.kind == "course" and largest_hz > EDGE * course.within_hz
+    return course.kind == "course" and _reach(course) > EDGE
+
+
+def _reach(course: LineCourse) -> float:
+    """Largest offset over the range."""
+    return float(np.abs(course.steps_hz[course.is_on]).max(initial=0.0)) / course.within_hz
 
 
 def _followed(course: LineCourse, *, alone: bool) -> LineCourse:
@@ -275,17 +274,19 @@ def _followed(course: LineCourse, *, alone: bool) -> LineCourse:
         return course
     if not alone:
         return course.at_nominal(found=course.found)
-    is_near = np.abs(course.steps_hz[course.is_on]).max(initial=0.0) <= FAR * course.within_hz
-    if is_near and course.is_on.mean() >= MIN_ON:
+    if _reach(course) <= FAR and course.is_on.mean() >= MIN_ON:
         return course
     return course.at_nominal(found=False)
 
 
 def _continues(wider: LineCourse, course: LineCourse) -> bool:
-    """Whether a course from a wider range is the same line, and there for longer."""
-    better = wider.is_on.mean() - course.is_on.mean() > MIN_GAIN or np.median(
-        wider.std_hz
-    ) < BETTER_STD * np.median(course.std_hz)
+    """Whether a course from a wider range is the same line, and better known."""
+    # Beyond its range a line is attenuated, and then aliased.
+    better = (
+        _reach(course) > 1
+        or wider.is_on.mean() - course.is_on.mean() > MIN_GAIN
+        or np.median(wider.std_hz) < BETTER_STD * np.median(course.std_hz)
+    )
     if not (_leaves(course) and wider.found and better):
         return False
     t_s = course.step_s * np.flatnonzero(course.is_on)
@@ -318,9 +319,11 @@ def line_warnings(lines: Sequence[Sequence[ToneLine]], channels: Sequence[str]) 
                     f"(p = {line.detection.p_value:.2g}); the estimate may be noise"
                 )
             elif line.detection.status == "doubtful":
+                p_value = line.detection.p_value
                 warnings.append(
-                    f"{head}: it is doubtful whether a tone is there "
-                    f"(p = {line.detection.p_value:.2g})"
+                    f"{head}: it is doubtful whether a tone is there (p = {p_value:.2g})"
+                    if p_value < 1
+                    else f"{head}: the recording is too short to test whether a tone is there"
                 )
             else:
                 warnings += _off_name(line, head) + _lost(line, head)

@@ -21,6 +21,7 @@ from tonesieve.extractors.filters.registry import (
 from tonesieve.extractors.pretrained.extractor import PretrainedExtractor
 from tonesieve.extractors.pretrained.smoother import PretrainedSmoother
 from tonesieve.extractors.protocol import BlockSmoother, Extractor
+from tonesieve.signals.baseband import check_within
 from tonesieve.signals.signal_model import tone_gain
 
 # Derived: in samples, longer than any recording; the memory of what grows without a bound.
@@ -182,8 +183,7 @@ def _pretrained(
     name: str, tones: tuple[float, ...], rate_hz: float, gain: float, within_hz: float | None
 ) -> PretrainedExtractor:
     given = parse_parameters(name, ("weights", "ahead_s"))
-    if within_hz is not None and not within_hz > 0:
-        raise UserError(f"--within {within_hz:g}: must be a number of Hz above 0")
+    check_within(tones, within_hz)
     try:
         ahead_s = float(given["ahead_s"]) if "ahead_s" in given else None
     except ValueError:

@@ -20,6 +20,9 @@ OUTERMOST = 0.02
 # Of coarsely quantised samples, this many levels count as outermost; with fewer levels in the whole
 # range clipping cannot be known. Chosen, not tuned.
 N_LEVELS, LEAST_LEVELS = 5, 16
+# Samples at one end alone, over all, from which on the signal may be a rectified one. Chosen, not
+# tuned: of a rectified tone it is a half.
+RECTIFIED = 0.45
 # Guard against chance: fewer clipped samples are none.
 MIN_CLIPPED = 10
 
@@ -152,11 +155,14 @@ class ChannelStats:
     def censored(self) -> tuple[float, float] | None:
         """Levels beyond which samples are not known, NaN at an end without; None: no such end.
 
-        Samples at 0 and above are taken as they are: 0 is a natural bound of counts and powers.
+        Samples at 0 and above are taken as they are: 0 is a natural bound of counts and powers. So
+        are those of a signal of which about half is at one end: it may be rectified.
         """
         low, high = self.clipped_ends
+        n_valid = self.n_samples - self.gaps.n_samples
+        rectified = low != high and self.clipped.n_samples > RECTIFIED * n_valid
         low = low and self.lowest != 0
-        if not (low or high):
+        if rectified or not (low or high):
             return None
         return self.lowest if low else np.nan, self.highest if high else np.nan
 

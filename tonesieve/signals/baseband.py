@@ -11,9 +11,12 @@ H. Knutsson, C.-F. Westin, Normalized and differential convolution, CVPR 1993.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Complex, Float
 
+from tonesieve.errors import UserError
 from tonesieve.kernels.mixdown import N_MISSING, N_MOMENTS, accumulate
 
 # Chosen, not tuned: the search range by default, over the frequency and over the inverse duration;
@@ -50,6 +53,33 @@ def default_within_hz(hz: float, duration_s: float) -> float:
         frequency.
     """
     return min(max(RANGE_RATIO * hz, RANGE_BINS / duration_s), MAX_RANGE_RATIO * hz)
+
+
+def check_within(hz: Sequence[float], within_hz: float | None) -> None:
+    """Refuse a stated range that does not fit the frequencies.
+
+    Parameters
+    ----------
+    hz : sequence of float
+        Nominal frequencies.
+    within_hz : float, optional
+        Half-width of the range.
+
+    Raises
+    ------
+    UserError
+        If the range is not above 0, or more than a quarter of a frequency.
+    """
+    if within_hz is None:
+        return
+    if not within_hz > 0:
+        raise UserError(f"--within {within_hz:g}: must be a number of Hz above 0")
+    for f in hz:
+        largest = MAX_RANGE_RATIO * f
+        if within_hz > largest:
+            raise UserError(
+                f"--within {within_hz:g}: must be {largest:g} Hz or less, a quarter of {f:g} Hz"
+            )
 
 
 class Baseband:

@@ -45,7 +45,8 @@ class LineDetection:
     Parameters
     ----------
     status : {"found", "doubtful", "nothing"}
-        In noise alone, ``found`` has a probability of 0.01 and ``doubtful`` of up to 0.2.
+        In noise alone, ``found`` has a probability of 0.01 and ``doubtful`` of up to 0.2. A record
+        that is too short for the test is ``doubtful``, with a ``p_value`` of 1.
     p_value : float
         Probability of such a power in noise alone, corrected for all bandwidths and times tested.
     bandwidth_hz : float
@@ -118,10 +119,13 @@ def detect_line(
         Status and evidence.
     """
     n = len(phasors)
-    nothing = LineDetection("nothing", 1.0, within_hz, 0.0, n * step_s, 0.0)
+    untested = LineDetection(
+        "doubtful" if weighted_rms(phasors, weights) > 0 else "nothing",
+        1.0, within_hz, 0.0, n * step_s, 0.0,
+    )  # fmt: skip
     search = _search(phasors, weights, step_s, within_hz, shifts_s, without_neighbours=True)
     if search is None:
-        return nothing
+        return untested
     best = _best_test(search.phasors, search.weights, step_s, within_hz)
     p_value = 1.0 if best is None else best.p_value
     if course is not None:
@@ -130,7 +134,7 @@ def detect_line(
             best = _best_test(line, search.weights, step_s, within_hz)
         p_value = min(1.0, 2 * min(p_value, course.p_value))
     if best is None:
-        return nothing
+        return untested
     return LineDetection(
         "found" if p_value <= FOUND_RATE else "doubtful" if p_value <= DOUBTFUL_RATE else "nothing",
         p_value, best.bandwidth_hz, best.start * step_s, best.stop * step_s,
