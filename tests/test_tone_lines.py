@@ -13,7 +13,6 @@ from tonesieve.extraction.tone_lines import (
     FAR,
     find_lines,
     line_warnings,
-    line_warnings,
     search_range_hz,
 )
 from tonesieve.extractors.pretrained.extractor import PretrainedExtractor
