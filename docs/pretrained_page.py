@@ -402,7 +402,7 @@ def _against(verdict: list[dict[str, Any]]) -> str:
 def cost_table(kept: Kept) -> str:
     """Time a sample, memory, time to begin, size; of another checkout too where it was measured."""
     cost = kept["cost"]
-    versions = [cost] + [cost["before"]] * ("before" in cost)
+    versions = [cost, *([cost["before"]] if "before" in cost else [])]
     texts = [_cost_texts(one) for one in versions]
     head = ["what", "median of 7 (least to most)"]
     head += [f"before (commit {cost['before']['commit']})"] if len(versions) > 1 else []
