@@ -6,6 +6,7 @@ Axes: C channels, T samples, K tones, N columns.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -42,8 +43,9 @@ from tonesieve.signals.signal_model import input_rms
 BLOCK, LEAST = 2**16, 2**10
 # Chosen, not tuned: a tone is narrow, so that this many samples a period give its amplitude.
 SAMPLES_PER_PERIOD = 40
-# Guard against memory: power is compared over stretches of this many samples at most.
-STRETCH = 2**20
+# Guard against memory: power is compared over stretches of this many samples at most; of a
+# slow tone of more, which resolve its band by this many bins, up to a limit.
+STRETCH, BAND_BINS, MAX_STRETCH = 2**16, 64, 2**20
 # Guard against time: networks that need PyTorch are slow; their noise gain is measured on less.
 N_SLOW_NETWORK = 2**11
 # Derived: bins of a spectrum under a Hann window that a steady tone takes to each side.
@@ -96,16 +98,18 @@ class ToneParameters:
         shaped = rows.reshape(len(rows), len(self.stats), -1)
         return shaped.transpose(1, 0, 2)[..., self._chosen]
 
-    def _tones_of(self, c: int, start: int, stop: int) -> Float[np.ndarray, "T K"]:
-        """Those of one channel; of the others few are in memory at a time."""
+    def _tone_and_sum(
+        self, c: int, k: int, start: int, stop: int
+    ) -> tuple[Float[np.ndarray, " T"], Float[np.ndarray, " T"]]:
+        """The k-th chosen tone of one channel, and the sum of all chosen ones."""
         step = rows_in_block(self._tones.n_columns)
         columns = [c * len(self.source.frequencies_hz) + k for k in self._chosen]
-        return np.concatenate(
-            [
-                self._tones.read(at, min(at + step, stop))[:, columns]
-                for at in range(start, stop, step)
-            ]
-        )
+        tone, total = np.empty(stop - start), np.empty(stop - start)
+        for at in range(start, stop, step):
+            rows = self._tones.read(at, min(at + step, stop))[:, columns]
+            part = slice(at - start, at - start + len(rows))
+            tone[part], total[part] = rows[:, k], rows.sum(axis=1)
+        return tone, total
 
     def columns(
         self, start: int, stop: int, *, remove: bool, full: bool, gap: Sequence[bool]
@@ -294,8 +298,8 @@ class ToneParameters:
         for start, stop in blocks[:: -(-len(blocks) // MAX_BLOCKS)]:
             amplitude, _, hz = self.demodulate(k, start, stop)
             step = max(1, round(self.recording.rate_hz / self.frequencies_hz[k] / 4))
-            amplitudes.append(amplitude[:, ::step])
-            frequencies.append(hz[:, ::step])
+            amplitudes.append(amplitude[:, ::step].copy())  # a view would keep all of the block
+            frequencies.append(hz[:, ::step].copy())
         pairs = zip(np.hstack(amplitudes), np.hstack(frequencies), strict=True)
         return [self._summary(amplitude, hz) for amplitude, hz in pairs]
 
@@ -323,18 +327,19 @@ class ToneParameters:
         unit = self.stats[c].unit
         low, high = self._bands[k]
         n, sums = recording.n_samples, np.zeros(4)
-        for start in range(0, n, STRETCH):
-            stop = min(start + STRETCH, n)
-            raw, tones = recording.channel(c, start, stop) / unit, self._tones_of(c, start, stop)
-            tones = tones / unit
-            filled = tones.sum(axis=1) + self.stats[c].mean / unit
-            samples = np.where(np.isfinite(raw), raw, filled)
-            residual = samples - tones.sum(axis=1)
+        stretch = int(min(max(STRETCH, BAND_BINS * rate / (high - low)), MAX_STRETCH))
+        # Equal ones: a short last one would not resolve the band.
+        edges = np.linspace(0, n, -(-n // stretch) + 1).astype(int).tolist()
+        for start, stop in pairwise(edges):
+            tone, total_tone = (part / unit for part in self._tone_and_sum(c, k, start, stop))
+            raw = recording.channel(c, start, stop) / unit
+            samples = np.where(np.isfinite(raw), raw, total_tone + self.stats[c].mean / unit)
+            residual = samples - total_tone
             powers = (
                 band_power(samples, rate, low, high),
                 band_power(residual, rate, low, high),
-                band_power(tones[:, k], rate, low, high),
-                band_power(tones[:, k], rate, 0.0, rate / 2),
+                band_power(tone, rate, low, high),
+                band_power(tone, rate, 0.0, rate / 2),
             )
             sums += np.array(powers) * (stop - start) / n
         before, after, in_band, total = sums

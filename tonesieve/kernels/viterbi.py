@@ -33,32 +33,38 @@ def best_path(
     """Write the path (J) and whether it is on (J); return the logarithm of its probability ratio.
 
     ``power`` (J, K) is over the noise's, NaN in gaps; ``temper`` is the share of a frame that is
-    independent of the others; ``log_turn`` (2, 2) has the logarithm of the probability to go from
-    off or on (row) to off or on (column).
+    independent of the others; ``log_move`` has 7 moves at most; ``log_turn`` (2, 2) has the
+    logarithm of the probability to go from off or on (row) to off or on (column).
     """
     n_frames, n_states = power.shape
     reach = len(log_move) // 2
     gain, cost = temper * snr / (1.0 + snr), temper * np.log1p(snr)
     score = np.full((2, n_states), -np.log(2.0 * n_states))
-    best = np.empty((2, n_states))
-    move = np.zeros((n_frames, 2, n_states), dtype=np.int8)
-    origin = np.zeros((n_frames, 2, n_states), dtype=np.int8)
+    moved = np.empty((2, n_states))
+    # A byte a state, since there are many: the best move from off (3 bits) and from on (3 bits),
+    # and where off (1 bit) and on (1 bit) came from.
+    came_from = np.zeros((n_frames, n_states), dtype=np.uint8)
     for j in range(n_frames):
         if j > 0:
             for k in range(n_states):
                 low, high = max(-reach, -k), min(reach, n_states - 1 - k)
+                packed = 0
+                for before in range(2):
+                    top, top_move = -np.inf, 0
+                    for d in range(low, high + 1):
+                        value = score[before, k + d] + log_move[reach + d]
+                        if value > top:
+                            top, top_move = value, reach + d
+                    moved[before, k] = top
+                    packed |= top_move << (3 * before)
                 for now in range(2):
-                    top, top_move, top_origin = -np.inf, 0, 0
-                    for before in range(2):
-                        for d in range(low, high + 1):
-                            value = (
-                                score[before, k + d] + log_move[reach + d] + log_turn[before, now]
-                            )
-                            if value > top:
-                                top, top_move, top_origin = value, d, before
-                    best[now, k] = top
-                    move[j, now, k], origin[j, now, k] = top_move, top_origin
-            score[:] = best
+                    if moved[1, k] + log_turn[1, now] > moved[0, k] + log_turn[0, now]:
+                        packed |= 64 << now
+                came_from[j, k] = packed
+            for k in range(n_states):
+                off, on = moved[0, k], moved[1, k]
+                for now in range(2):
+                    score[now, k] = max(off + log_turn[0, now], on + log_turn[1, now])
         for k in range(n_states):
             if not np.isnan(power[j, k]):
                 score[1, k] += gain * power[j, k] - cost
@@ -70,6 +76,8 @@ def best_path(
     total = score[last_on, last]
     for j in range(n_frames - 1, -1, -1):
         path[j], is_on[j] = last, last_on == 1
-        d, before = move[j, last_on, last], origin[j, last_on, last]
-        last, last_on = last + d, before
+        if j > 0:
+            packed = int(came_from[j, last])
+            last_on = (packed >> (6 + last_on)) & 1
+            last += ((packed >> (3 * last_on)) & 7) - reach
     return total

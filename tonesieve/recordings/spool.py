@@ -14,8 +14,9 @@ from jaxtyping import Float
 
 from tonesieve.errors import UserError
 
-# Guard against memory: bytes of a spool that are not yet in a file. Chosen, not tuned.
-IN_MEMORY = 2**25
+# Guard against memory: bytes of a spool that are not yet in a file. Chosen, not tuned: several are
+# open at once.
+IN_MEMORY = 2**22
 _NUMBER = np.dtype(np.float64)
 
 

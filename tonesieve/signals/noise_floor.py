@@ -12,7 +12,7 @@ import scipy
 from jaxtyping import Complex, Float
 
 from tonesieve.signals.baseband import BETA, N_STAGES, PASS
-from tonesieve.signals.ridge import HANN_TEMPER, spectrogram
+from tonesieve.signals.ridge import AT_ONCE, HANN_TEMPER, spectrogram
 
 # Chosen, not tuned: window, in steps, of the spectrum that gives the noise floor; the deviation,
 # in standard deviations, above which a bin is not noise.
@@ -221,10 +221,14 @@ def level_weights(
     padded = np.zeros((n_frames - 1) * hop + LEVEL_WINDOW, dtype=complex)
     padded[LEVEL_WINDOW // 2 : LEVEL_WINDOW // 2 + n] = weights * phasors
     frames = np.lib.stride_tricks.sliding_window_view(padded, LEVEL_WINDOW)[::hop]
-    power = np.abs(scipy.fft.fft(frames * taper, axis=1)) ** 2
     x = scipy.fft.fftfreq(LEVEL_WINDOW, step_s) / within_hz
     sides = [(s * x > LEVEL_FLANK) & (s * x <= PASS) for s in (-1, 1)]
-    level = np.minimum(*(power[:, side].mean(axis=1) for side in sides))
+    level = np.empty(n_frames)
+    n_at_once = AT_ONCE // LEVEL_WINDOW
+    for start in range(0, n_frames, n_at_once):
+        part = slice(start, start + n_at_once)
+        power = np.abs(scipy.fft.fft(frames[part] * taper, axis=1)) ** 2
+        level[part] = np.minimum(*(power[:, side].mean(axis=1) for side in sides))
     # Where a window is cut off, a line leaks into the flanks.
     centres = hop * np.arange(n_frames)
     covered = np.convolve(weights > 0, np.ones(LEVEL_WINDOW))[LEVEL_WINDOW // 2 :][centres]

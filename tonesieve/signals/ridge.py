@@ -27,6 +27,10 @@ MOVES = np.array([0.01, 0.04, 0.15, 0.6, 0.15, 0.04, 0.01])
 TURNS = np.array([[0.9, 0.1], [0.03, 0.97]])
 # Chosen: ratio of the powers over noise that are tried, and the least.
 SNR_RATIO, MIN_SNR = 4.0, 2.0
+# Guard, of memory: numbers that are transformed at once.
+AT_ONCE = 2**16
+# Chosen: places in a bin of the whole record at which its power is evaluated.
+PARTS = 4
 # Guard: frames with less than this share of a full one's weight are gaps.
 MIN_COVERAGE = 0.1
 
@@ -103,32 +107,57 @@ def spectrogram(
     Spectrogram
         Not yet divided by the noise's density.
     """
-    n, lone = len(phasors), window >= len(phasors)
-    size = scipy.fft.next_fast_len(2 * window)
-    numbers = np.arange(-int(limit_hz * size * step_s), int(limit_hz * size * step_s) + 1)
-    if lone:
-        window = n
-        size = scipy.fft.next_fast_len(4 * n)
-        numbers = np.arange(-int(limit_hz * size * step_s), int(limit_hz * size * step_s) + 1)
-        frames, precision = (weights * phasors)[None], weights[None]
-        taper, hop, temper = np.ones(n), n, 1.0
-    else:
-        hop, temper = window // 2, HANN_TEMPER
-        n_frames = -(-(n - 1) // hop) + 1
-        padded = np.zeros((2, (n_frames - 1) * hop + window), dtype=complex)
-        padded[0, hop : hop + n], padded[1, hop : hop + n] = weights * phasors, weights
-        views = np.lib.stride_tricks.sliding_window_view(padded, window, axis=1)[:, ::hop]
-        frames, precision = views[0], views[1].real
-        taper = np.hanning(window + 1)[:-1]
-    if len(numbers) == 1:
-        spectrum = (frames @ taper)[:, None]
-    else:
-        spectrum = scipy.fft.fft(frames * taper, size, axis=1)[:, numbers]
+    n = len(phasors)
+    if window >= n:
+        return _periodogram(phasors, weights, step_s, limit_hz)
+    size, hop = scipy.fft.next_fast_len(2 * window), window // 2
+    numbers = _bins(limit_hz * size * step_s)
+    n_frames = -(-(n - 1) // hop) + 1
+    frames, precision = (
+        np.lib.stride_tricks.sliding_window_view(padded, window)[::hop]
+        for padded in (
+            np.pad(values, (hop, (n_frames - 2) * hop + window - n))
+            for values in (weights * phasors, weights)
+        )
+    )
+    taper = np.hanning(window + 1)[:-1]
+    power = np.empty((n_frames, len(numbers)))
+    n_at_once = max(1, AT_ONCE // size)
+    for start in range(0, n_frames, n_at_once):
+        part = slice(start, start + n_at_once)
+        if len(numbers) == 1:
+            spectrum = (frames[part] @ taper)[:, None]
+        else:
+            spectrum = scipy.fft.fft(frames[part] * taper, size, axis=1)[:, numbers]
+        power[part] = np.abs(spectrum) ** 2
     norm = precision @ taper**2
     with np.errstate(divide="ignore", invalid="ignore"):
-        power = np.abs(spectrum) ** 2 / norm[:, None]
+        power /= norm[:, None]
     power[norm < MIN_COVERAGE * np.sum(taper**2)] = np.nan
-    return Spectrogram(power, numbers / (size * step_s), window, hop, temper)
+    return Spectrogram(power, numbers / (size * step_s), window, hop, HANN_TEMPER)
+
+
+def _periodogram(
+    phasors: np.ndarray, weights: np.ndarray, step_s: float, limit_hz: float
+) -> Spectrogram:
+    """One frame of all steps, at every fourth part of a bin."""
+    n, size = len(phasors), PARTS * scipy.fft.next_fast_len(len(phasors))
+    numbers = _bins(limit_hz * size * step_s)
+    power = np.abs(np.full(len(numbers), np.vdot(weights, phasors))) ** 2
+    # Each set of bins a whole one apart has a transform of its own, which takes less memory.
+    for i in range(PARTS if len(numbers) > 1 else 0):
+        turned = weights * phasors
+        turned *= np.exp(-2j * np.pi * i / size * np.arange(n))
+        spectrum = scipy.fft.fft(turned, size // PARTS, overwrite_x=True)
+        chosen = numbers % PARTS == i
+        power[chosen] = np.abs(spectrum[numbers[chosen] // PARTS]) ** 2
+    norm = float(np.sum(weights))
+    power = power / norm if norm >= MIN_COVERAGE * n else np.full_like(power, np.nan)
+    return Spectrogram(power[None], numbers / (size * step_s), n, n, 1.0)
+
+
+def _bins(limit: float) -> np.ndarray:
+    return np.arange(-int(limit), int(limit) + 1)
 
 
 def window_lengths(n_steps: int) -> list[int]:
