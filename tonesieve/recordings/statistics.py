@@ -96,7 +96,7 @@ class Intervals:
 
 
 def merged(several: Sequence[Intervals]) -> Intervals:
-    """Intervals of different conditions as those of one.
+    """Join intervals of different conditions.
 
     Parameters
     ----------

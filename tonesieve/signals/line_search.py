@@ -201,7 +201,7 @@ class LineSearch:
         return self._candidate(line.kind, line.hz, line.cost, line.std_hz, shortest)
 
     def coherence(self, hz: np.ndarray) -> int:
-        """Steps for which a line along a course is coherent, of the lengths that are tried."""
+        """Return the steps for which a line along a course is coherent, of the lengths tried."""
         return self._candidate("course", hz, 0.0, np.zeros(self.n)).window
 
     def with_phasors(self, phasors: np.ndarray) -> LineSearch:

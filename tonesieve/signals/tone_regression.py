@@ -142,7 +142,18 @@ class ToneFit(NamedTuple):
 
 
 def max_modes(n_tones: int) -> int:
-    """Return the largest number of cosines of each of some tones beside its mean."""
+    """Return the largest number of cosines of each tone beside its mean.
+
+    Parameters
+    ----------
+    n_tones : int
+        Tones that are fitted together.
+
+    Returns
+    -------
+    int
+        `MAX_MODES`, or fewer for many tones.
+    """
     return min(MAX_MODES, MAX_MODES_OF_ALL // n_tones)
 
 

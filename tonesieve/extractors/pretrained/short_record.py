@@ -41,7 +41,18 @@ Blocks = Iterator[tuple[int, PhasorEstimate]]
 
 
 def duration_weight(n_steps: int) -> float:
-    """Return the weight of the regression in a record of this many steps."""
+    """Return the weight of the regression in a record.
+
+    Parameters
+    ----------
+    n_steps : int
+        Steps of the record.
+
+    Returns
+    -------
+    float
+        1 up to `SETTLED` steps, 0 from `LONGEST` on.
+    """
     octaves = math.log(LONGEST / max(n_steps, 1)) / math.log(LONGEST / SETTLED)
     return min(max(octaves, 0.0), 1.0)
 
