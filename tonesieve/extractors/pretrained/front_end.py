@@ -37,9 +37,8 @@ from tonesieve.signals.baseband import RANGE_RATIO
 # Steps per period of a group's highest tone, at least, which the decimator passes with 0.83 of its
 # amplitude; and the largest ratio of two frequencies of a group. Chosen, not tuned.
 STEPS_PER_PERIOD, MAX_FREQUENCY_RATIO = 6, 8
-# The largest frequency offset that is searched, over the nominal frequency, where the user states
-# none: the drifts of the pretraining family, 0.03 at most, lie inside. A filter that has found the
-# tone follows it twice as far. Chosen, not tuned.
+# The largest frequency offset that is searched, over the nominal frequency, by default: the family's
+# drifts, 0.03 at most, lie inside. A filter follows a tone twice as far. Chosen, not tuned.
 MAX_OFFSET_RATIO, HOLD_RATIO = RANGE_RATIO, 2.0
 # Largest offset over the distance to the nearest other tone of the group; chosen, not tuned:
 # neither of two tones follows the other one's line.
@@ -104,8 +103,7 @@ class ToneGroup:
     gain : complex, default 1
         Complex amplitude, in the samples, of a tone of amplitude 1.
     within_cycles : tuple of float, optional
-        Largest offset of each tone from its nominal frequency, cycles a sample. By default
-        `MAX_OFFSET_RATIO` of the frequency, and `HOLD_RATIO` times as much once it is found.
+        Largest offset of each tone, cycles a sample; by default as `max_offset` states.
     min_memory : float, default 0
         Shortest memory of a filter, steps.
     """
