@@ -37,7 +37,7 @@ from tonesieve.signals.baseband import RANGE_RATIO
 # Steps per period of a group's highest tone, at least, which the decimator passes with 0.83 of its
 # amplitude; and the largest ratio of two frequencies of a group. Chosen, not tuned.
 STEPS_PER_PERIOD, MAX_FREQUENCY_RATIO = 6, 8
-# The largest frequency offset that is searched, over the nominal frequency, by default: the family's
+# The largest frequency offset that is searched, over the frequency, by default: the family's
 # drifts, 0.03 at most, lie inside. A filter follows a tone twice as far. Chosen, not tuned.
 MAX_OFFSET_RATIO, HOLD_RATIO = RANGE_RATIO, 2.0
 # Largest offset over the distance to the nearest other tone of the group; chosen, not tuned:
