@@ -31,7 +31,7 @@ def test_interferers_are_neighbours_that_are_no_tones_each_once() -> None:
     ]
     beside = interferers(lines, 20.0)
     assert [one.hz for one in beside] == [49.0, 51.0]
-    # What is less than three inverse durations from a tone is not told apart from it.
+    # What is less than three inverse durations from a tone is not resolved from it.
     assert interferers([[line_at(50.0, 49.9)]], 20.0) == []
     assert interferers([[line_at(50.0)]], 20.0) == []
 

@@ -175,7 +175,7 @@ class DeclippedRecording(Recording):
         return window._replace(fit=fit)
 
     def _raw(self, c: int, start: int, stop: int, step: int = 1) -> np.ndarray:
-        """Every so many samples of one channel as they were recorded."""
+        """Every ``step``-th sample of one channel as it was recorded."""
         parts = []
         for first, last in _blocks(stop, self.rows.n_columns, start):
             block = Recording.read(self, first, last)[c]
@@ -243,6 +243,7 @@ def widened(
     n_tones = len(declipped.cycles)
     for start, stop in _blocks(len(extracted.tones), band.n_columns):
         rows, at = extracted.band.read(start, stop).copy(), np.arange(start, stop)
+        before = raw.tones.read(start, stop)
         for c, windows in enumerate(declipped.windows):
             inside = [w for w in windows if w.start < stop and w.stop > start]
             if not inside:
@@ -251,10 +252,9 @@ def widened(
                 column = c * n_tones + k
                 tone, quadrature = now.tone_and_quadrature(c, k, at)
                 amplitude = np.hypot(tone, np.where(np.isfinite(quadrature), quadrature, tone))
-                before = raw.tones.read(start, stop)[:, column]
                 for window in inside:
                     part = slice(max(window.start, start) - start, min(window.stop, stop) - start)
-                    error = _error_of(window, k, tone[part], before[part])
+                    error = _error_of(window, k, tone[part], before[part, column])
                     information = max(1 - window.clipped_share, 1e-3)
                     rows[part, column] = np.hypot(
                         rows[part, column] / np.sqrt(information), error * amplitude[part]
