@@ -14,7 +14,7 @@ from tonesieve.commands.line_stream import SAVE_EVERY_S, LslSource, open_byte_so
 from tonesieve.config.presets import PRETRAINED
 from tonesieve.errors import UserError
 from tonesieve.extraction.options import ExtractOptions
-from tonesieve.extraction.tone_lines import ToneLine
+from tonesieve.extraction.tone_line import ToneLine
 from tonesieve.extractors.source import (
     Source,
     SourceFactory,
@@ -29,12 +29,20 @@ from tonesieve.util.progress import Reporter
 
 
 def source_at(
-    with_: str | Path, hz: Sequence[float], within_hz: float | None = None
+    with_: str | Path,
+    hz: Sequence[float],
+    within_hz: float | None = None,
+    harmonics: int | str | None = None,
+    orders: str | Sequence[float] | None = None,
 ) -> AbstractContextManager[Source | SourceFactory]:
-    """A run's extractor, or the filter of that name for tones at ``hz``."""
+    """A run's extractor, or the filter of that name for tones at ``hz`` or multiples of it."""
     check_within(hz, within_hz)
     if not Path(with_).is_dir():
-        return nullcontext(make_source(str(with_), hz, within_hz=within_hz))
+        made = make_source(str(with_), hz, within_hz=within_hz, harmonics=harmonics, orders=orders)
+        return nullcontext(made)
+    if harmonics is not None or orders is not None:
+        option = "--orders" if harmonics is None else "--harmonics"
+        raise UserError(f"{option}: the run {with_} has its own tones; leave {option} away")
     from tonesieve.inference.run_directory import load_compiled, memory_samples  # filters need none
 
     compiled = load_compiled(with_)
@@ -52,6 +60,8 @@ def extract(
     hz: Sequence[float] = (),
     *,
     with_: str | Path = PRETRAINED,
+    harmonics: int | str | None = None,
+    orders: str | Sequence[float] | None = None,
     within_hz: float | None = None,
     causal: bool = False,
     columns: Sequence[str] = (),
@@ -79,6 +89,11 @@ def extract(
     with_ : str or path, default="pretrained"
         The pretrained extractor (with a look-ahead of 2 s: ``pretrained:ahead_s=2``), a filter by
         its name, or a run directory.
+    harmonics : int or str, optional
+        The multiples 2, 3, ... of each frequency up to this one are tones too, and share their
+        frequency with it; ``all``: up to half the rate.
+    orders : str or sequence of float, optional
+        The multiples that are tones, in place of all from 1 on: ``"0.5,1,2.5"``.
     within_hz : float, optional
         Largest offset of a tone from its nominal frequency in Hz, in which its line is searched; at
         most a quarter of the frequency. By default 3.5% of it, but at least 3 over the duration.
@@ -154,7 +169,7 @@ def extract(
     from tonesieve.extraction.pipeline import extract_recording  # streams need none
 
     options = ExtractOptions(
-        hz=hz,
+        hz=hz if harmonics is None and orders is None else (),
         within_hz=within_hz,
         causal=causal,
         columns=columns,
@@ -167,7 +182,7 @@ def extract(
         out=out,
         force=force,
     )
-    with source_at(with_, hz, within_hz) as source:
+    with source_at(with_, hz, within_hz, harmonics, orders) as source:
         return extract_recording(recording, source, options, reporter=reporter)
 
 
@@ -195,6 +210,8 @@ def pull(
     hz: float | Sequence[float],
     *,
     with_: str | Path = PRETRAINED,
+    harmonics: int | str | None = None,
+    orders: str | Sequence[float] | None = None,
     within_hz: float | None = None,
     causal: bool = False,
 ) -> Extracted:
@@ -211,6 +228,11 @@ def pull(
     with_ : str or path, default="pretrained"
         The pretrained extractor (with a look-ahead of 2 s: ``pretrained:ahead_s=2``), a filter by
         its name, or a run directory.
+    harmonics : int or str, optional
+        The multiples 2, 3, ... of each frequency up to this one are tones too, and share their
+        frequency with it; ``all``: up to half the rate.
+    orders : str or sequence of float, optional
+        The multiples that are tones, in place of all from 1 on: ``"0.5,1,2.5"``.
     within_hz : float, optional
         Largest offset of a tone from its nominal frequency in Hz, in which its line is searched; at
         most a quarter of the frequency. By default 3.5% of it, but at least 3 over the duration.
@@ -244,9 +266,10 @@ def pull(
     tones = _row([hz] if np.ndim(hz) == 0 else hz, "hz").tolist()
     (rate,) = _row([rate_hz], "rate_hz").tolist()
     check_rate(Path("samples"), rate, whose="rate_hz")
-    with source_at(with_, tones, within_hz) as made:
+    with source_at(with_, tones, within_hz, harmonics, orders) as made:
         source = made if isinstance(made, Source) else made(rate, "the samples")
-        chosen = choose_tones(source, tones)
+        is_comb = harmonics is not None or orders is not None
+        chosen = choose_tones(source, () if is_comb else tones)
         return Extracted(*pull_array(row, rate, source, chosen, causal=causal, within_hz=within_hz))
 
 
@@ -268,6 +291,8 @@ def stream(
     *,
     rate_hz: float | None = None,
     with_: str | Path = PRETRAINED,
+    harmonics: int | str | None = None,
+    orders: str | Sequence[float] | None = None,
     within_hz: float | None = None,
     channels: int = 1,
     from_: str = "-",
@@ -290,6 +315,11 @@ def stream(
         Samples a second; by default the run's, or what the Lab Streaming Layer states.
     with_ : str or path, default="pretrained"
         The pretrained extractor, a filter by its name, or a run directory.
+    harmonics : int or str, optional
+        The multiples 2, 3, ... of each frequency up to this one are tones too, and share their
+        frequency with it; ``all``: up to half the rate.
+    orders : str or sequence of float, optional
+        The multiples that are tones, in place of all from 1 on: ``"0.5,1,2.5"``.
     within_hz : float, optional
         Largest offset of a tone from its nominal frequency in Hz; by default 3.5% of it.
     channels : int, default=1
@@ -327,7 +357,10 @@ def stream(
     if remove and full:
         raise UserError("--full: describes the tones; leave --remove away")
     check_rate(Path("stream"), rate_hz)
-    with source_at(with_, hz, within_hz) as made, open_byte_source(from_, channels) as bytes_in:
+    with (
+        source_at(with_, hz, within_hz, harmonics, orders) as made,
+        open_byte_source(from_, channels) as bytes_in,
+    ):
         if rate_hz is None and isinstance(bytes_in, LslSource) and bytes_in.rate_hz > 0:
             rate_hz = bytes_in.rate_hz
         if isinstance(made, Source):
@@ -348,7 +381,7 @@ def stream(
             live,
             bytes_in,
             state=None if state is None else Path(state),
-            chosen=choose_tones(source, hz),
+            chosen=choose_tones(source, hz if harmonics is None and orders is None else ()),
             remove=remove,
             full=full,
             save_every_s=save_every_s,

@@ -18,7 +18,8 @@ from tonesieve.errors import UserError
 from tonesieve.extraction.declipping import PERIODS, censored, widened
 from tonesieve.extraction.options import ExtractOptions
 from tonesieve.extraction.passes import ExtractedTones, delay_of, n_steps, run_over_recording
-from tonesieve.extraction.tone_lines import ToneLine, find_lines, line_warnings
+from tonesieve.extraction.tone_line import ToneLine, line_warnings
+from tonesieve.extraction.tone_lines import find_lines
 from tonesieve.extraction.tone_parameters import ToneParameters
 from tonesieve.extractors.source import Source, SourceFactory, choose_tones
 from tonesieve.extractors.source import (
@@ -187,7 +188,9 @@ def _find_and_extract(
 ) -> tuple[list[list[ToneLine]], ExtractedTones, Recording]:
     """The lines of the source's tones, the tones, and the recording without clipping."""
     hz, n_done = source.frequencies_hz, recording.n_samples
-    lines = find_lines(recording, hz, within_hz=within_hz, on_samples=on_samples)
+    lines = find_lines(
+        recording, hz, within_hz=within_hz, combs=source.combs, on_samples=on_samples
+    )
 
     def extract(from_: Recording) -> ExtractedTones:
         return run_over_recording(
