@@ -10,7 +10,8 @@ import typer
 import tonesieve
 from tonesieve.cli.options import Force, Json, print_result
 from tonesieve.cli.progress import Console
-from tonesieve.cli.text import export_text, extract_text
+from tonesieve.cli.recording_text import extract_text
+from tonesieve.cli.text import export_text
 from tonesieve.config.presets import FILTER_NAMES, PRETRAINED
 from tonesieve.util.text_table import decibels, percent, table
 
@@ -43,10 +44,31 @@ Within = Annotated[
 ]
 
 
+Harmonics = Annotated[
+    str | None,
+    typer.Option(
+        "--harmonics",
+        metavar="N|all",
+        help="The multiples 2, 3, ... N of each --hz are tones too; all: up to half the rate. They "
+        "share one frequency, which is found on all of them together.",
+    ),
+]
+Orders = Annotated[
+    str | None,
+    typer.Option(
+        "--orders",
+        metavar="K,K,...",
+        help="Multiples of each --hz that are tones, in place of all from 1 on, such as 0.5,1,2.5.",
+    ),
+]
+
+
 def extract(
     recording: Annotated[Path, typer.Argument(help="CSV, Parquet, WAV, FLAC, EDF or NPZ file.")],
     with_: With = PRETRAINED,
     hz: Tones = None,
+    harmonics: Harmonics = None,
+    orders: Orders = None,
     within: Within = None,
     causal: Annotated[
         bool, typer.Option("--causal", help="Estimate each sample from the past alone.")
@@ -99,6 +121,8 @@ def extract(
         recording,
         hz or (),
         with_=with_,
+        harmonics=harmonics,
+        orders=orders,
         within_hz=within,
         causal=causal,
         columns=column or (),
@@ -118,6 +142,8 @@ def extract(
 def stream(
     with_: With = PRETRAINED,
     hz: Tones = None,
+    harmonics: Harmonics = None,
+    orders: Orders = None,
     within: Within = None,
     rate: Annotated[
         float | None, typer.Option(help="Samples per second (default: the run's, or the source's).")
@@ -160,6 +186,8 @@ def stream(
         hz or (),
         rate_hz=rate,
         with_=with_,
+        harmonics=harmonics,
+        orders=orders,
         within_hz=within,
         channels=channels,
         from_=from_,

@@ -80,7 +80,7 @@ def _courses(comb: Comb, channel: tuple[LineBaseband, ...]) -> list[LineCourse]:
         HarmonicBaseband(order, *baseband)
         for order, baseband in zip(comb.orders, channel, strict=True)
     ]
-    return find_comb_course(lines)[1]
+    return find_comb_course(lines, is_stated=comb.is_stated)[1]
 
 
 def _leaves(courses: list[LineCourse]) -> bool:

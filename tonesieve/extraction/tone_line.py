@@ -10,11 +10,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tonesieve.signals.comb import Comb
 from tonesieve.signals.line_course import LineCourse
 from tonesieve.signals.line_detection import LineDetection, Neighbour
 
 # A tone that is lost for less than this part of a recording is not reported; chosen, not tuned.
 MIN_LOST = 0.05
+# Chosen, for the eye: frequencies that a message lists.
+MAX_LISTED = 8
 
 
 class ToneLine(NamedTuple):
@@ -68,7 +71,9 @@ class ToneLine(NamedTuple):
         return found
 
 
-def line_warnings(lines: Sequence[Sequence[ToneLine]], channels: Sequence[str]) -> list[str]:
+def line_warnings(
+    lines: Sequence[Sequence[ToneLine]], channels: Sequence[str], combs: Sequence[Comb] = ()
+) -> list[str]:
     """Say which tones are not there, lost at times, or beside a stronger line.
 
     Parameters
@@ -77,6 +82,8 @@ def line_warnings(lines: Sequence[Sequence[ToneLine]], channels: Sequence[str]) 
         Of each channel the K lines.
     channels : sequence of str
         Names of the channels.
+    combs : sequence of Comb, optional
+        Tones that are reported together.
 
     Returns
     -------
@@ -84,29 +91,113 @@ def line_warnings(lines: Sequence[Sequence[ToneLine]], channels: Sequence[str]) 
         A line each.
     """
     warnings = []
+    together = {k for comb in combs for k in comb.tones}
     for name, channel in zip(channels, lines, strict=True):
-        for line in channel:
-            head = f"{name}: {line.hz:.9g} Hz"
-            if line.detection.status == "nothing":
-                warnings.append(
-                    f"{head}: no tone stands out of the noise within {line.within_hz:.3g} Hz "
-                    f"(p = {line.detection.p_value:.2g}); the estimate may be noise"
-                )
-            elif line.detection.status == "doubtful":
-                p_value = line.detection.p_value
-                warnings.append(
-                    f"{head}: it is doubtful whether a tone is there (p = {p_value:.2g})"
-                    if p_value < 1
-                    else f"{head}: the recording is too short to test whether a tone is there"
-                )
-            else:
-                warnings += _off_name(line, head) + _lost(line, head)
-            warnings += [
-                f"{head}: a line at {line.hz + neighbour.offset_hz:.6g} Hz is "
-                f"{neighbour.level_db:.0f} dB stronger; if it is the wanted one, name it by --hz"
-                for neighbour in line.neighbours
-            ]
+        for comb in combs:
+            warnings += _of_comb(comb, [channel[k] for k in comb.tones], f"{name}: ")
+        for k, line in enumerate(channel):
+            if k not in together:
+                warnings += _of_line(line, f"{name}: {line.hz:.9g} Hz")
     return warnings
+
+
+def _of_line(line: ToneLine, head: str) -> list[str]:
+    warnings = []
+    if line.detection.status == "nothing":
+        warnings.append(
+            f"{head}: no tone stands out of the noise within {line.within_hz:.3g} Hz "
+            f"(p = {line.detection.p_value:.2g}); the estimate may be noise"
+        )
+    elif line.detection.status == "doubtful":
+        p_value = line.detection.p_value
+        warnings.append(
+            f"{head}: it is doubtful whether a tone is there (p = {p_value:.2g})"
+            if p_value < 1
+            else f"{head}: the recording is too short to test whether a tone is there"
+        )
+    else:
+        warnings += _off_name(line, head) + _lost(line, head)
+    return warnings + _stronger(line, head)
+
+
+def _of_comb(comb: Comb, lines: Sequence[ToneLine], head: str) -> list[str]:
+    """Of all tones of a comb in one channel; those of the lowest that is found, for its course."""
+    name = f"{head}{comb.hz:.9g} Hz and its multiples"
+    found = [line for line in lines if line.detection.status == "found"]
+    missing = [f"{line.hz:.6g}" for line in lines if line.detection.status == "nothing"]
+    warnings = []
+    if not found:
+        warnings.append(f"{name}: no tone is sure to be there; the estimates may be noise")
+    else:
+        warnings += _off_name(found[0], f"{head}{found[0].hz:.9g} Hz")
+        if missing:
+            warnings.append(
+                f"{name}: at {_listed(missing)} Hz nothing stands out of the noise; these "
+                "estimates may be noise"
+            )
+    for line in lines:
+        warnings += _stronger(line, f"{head}{line.hz:.9g} Hz")
+    return warnings
+
+
+def _listed(items: Sequence[str]) -> str:
+    """Some items, and how many more there are."""
+    shown = ", ".join(items[:MAX_LISTED])
+    return shown if len(items) <= MAX_LISTED else f"{shown} and {len(items) - MAX_LISTED} more"
+
+
+def _stronger(line: ToneLine, head: str) -> list[str]:
+    return [
+        f"{head}: a line at {line.hz + neighbour.offset_hz:.6g} Hz is "
+        f"{neighbour.level_db:.0f} dB stronger; if it is the wanted one, name it by --hz"
+        for neighbour in line.neighbours
+    ]
+
+
+def comb_metrics(
+    lines: Sequence[Sequence[ToneLine]], channels: Sequence[str], combs: Sequence[Comb]
+) -> list[dict[str, Any]]:
+    """Return what is written of combs beside an output.
+
+    Parameters
+    ----------
+    lines : sequence of sequence of ToneLine
+        Of each channel the K lines.
+    channels : sequence of str
+        Names of the channels.
+    combs : sequence of Comb
+        The combs.
+
+    Returns
+    -------
+    list of dict
+        One of each channel and comb: ``channel``; ``hz``, the nominal frequency; ``orders`` and
+        ``found_orders``; ``line_hz``, the mean frequency of order 1, with its standard error
+        ``line_std_hz`` and its range ``line_range_hz``; None where nothing is found.
+    """
+    metrics = []
+    for name, channel in zip(channels, lines, strict=True):
+        for comb in combs:
+            pairs = [(k, channel[i]) for k, i in zip(comb.orders, comb.tones, strict=True)]
+            found = [(k, line) for k, line in pairs if line.detection.status == "found"]
+            entry: dict[str, Any] = {
+                "channel": name,
+                "hz": comb.hz,
+                "orders": list(comb.orders),
+                "found_orders": [k for k, _ in found],
+                "line_hz": None,
+                "line_std_hz": None,
+                "line_range_hz": None,
+            }
+            if found:
+                # All have the same course; the finest steps are those of the widest range.
+                k, line = min(found, key=lambda pair: pair[1].course.step_s)
+                hz = comb.hz + line.course.steps_hz / k
+                entry["line_hz"] = float(hz.mean())
+                entry["line_std_hz"] = float(np.median(line.course.std_hz)) / k
+                entry["line_range_hz"] = [float(hz.min()), float(hz.max())]
+            metrics.append(entry)
+    return metrics
 
 
 def _off_name(line: ToneLine, head: str) -> list[str]:

@@ -6,14 +6,12 @@ Axes: C channels, T samples, K tones, N columns.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
-from math import ceil, log2
+from functools import partial
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from tonesieve.evaluation.metrics import band_powers
 from tonesieve.extraction.options import ExtractOptions
 from tonesieve.extraction.passes import (
     ExtractedTones,
@@ -21,6 +19,7 @@ from tonesieve.extraction.passes import (
     joins_directions,
     run_over_array,
 )
+from tonesieve.extraction.tone_powers import tone_powers
 from tonesieve.extractors.demodulation import ToneDemodulator
 from tonesieve.extractors.filters.base import ToneFilter
 from tonesieve.extractors.input_scaling import InputScaling
@@ -44,9 +43,6 @@ from tonesieve.signals.signal_model import input_rms
 BLOCK, LEAST = 2**16, 2**10
 # Chosen, not tuned: a tone is narrow, so that this many samples a period give its amplitude.
 SAMPLES_PER_PERIOD = 40
-# Guard against memory: power is compared over stretches of this many samples at most; of a
-# slow tone of more, which resolve its band by this many bins, up to a limit.
-STRETCH, BAND_BINS, MAX_STRETCH = 2**16, 64, 2**20
 # Guard against time: networks that need PyTorch are slow; their noise gain is measured on less.
 N_SLOW_NETWORK = 2**11
 # Derived: bins of a spectrum under a Hann window that a steady tone takes to each side.
@@ -192,7 +188,9 @@ class ToneParameters:
         tracked = self._tracked()
         metrics = []
         for c, channel in enumerate(self.recording.channels):
-            powers = self._powers(c)
+            powers = tone_powers(
+                self.recording, self.stats[c], c, self._bands, partial(self._tones_and_sum, c)
+            )
             for k, (f, name) in enumerate(zip(self.frequencies_hz, names, strict=True)):
                 several = len(self.recording.channels) > 1
                 metrics.append(
@@ -317,17 +315,28 @@ class ToneParameters:
         n = len(self.frequencies_hz)
         amplitudes: list[list[np.ndarray]] = [[] for _ in range(n)]
         frequencies: list[list[np.ndarray]] = [[] for _ in range(n)]
+        half_widths: list[np.ndarray] = []
         for start, stop in blocks[:: -(-len(blocks) // MAX_BLOCKS)]:
             self._hold(start, stop)
+            if self._half_widths_given is not None:
+                rows = self._shaped(self._half_widths_given.read(start, stop))
+                half_widths.append(rows.mean(axis=1))
             for k, f in enumerate(self.frequencies_hz):
                 amplitude, _, hz = self.demodulate(k, start, stop)
                 step = max(1, round(self.recording.rate_hz / f / 4))
                 # A view would keep all of the block.
                 amplitudes[k].append(amplitude[:, ::step].copy())
                 frequencies[k].append(hz[:, ::step].copy())
+        band = np.mean(half_widths, axis=0) if half_widths else None  # C K
         return [
-            [self._summary(*pair) for pair in zip(np.hstack(a), np.hstack(f), strict=True)]
-            for a, f in zip(amplitudes, frequencies, strict=True)
+            [
+                {
+                    **self._summary(*pair),
+                    "amplitude_half_width": None if band is None else float(band[c, k]),
+                }
+                for c, pair in enumerate(zip(np.hstack(a), np.hstack(f), strict=True))
+            ]
+            for k, (a, f) in enumerate(zip(amplitudes, frequencies, strict=True))
         ]
 
     def _summary(
@@ -348,52 +357,3 @@ class ToneParameters:
             "lowest_hz": low,
             "highest_hz": high,
         }
-
-    def _powers(self, c: int) -> list[dict[str, float | None]]:
-        """Of every tone in one channel: power before and after, and its own."""
-        n, rate = self.recording.n_samples, self.recording.rate_hz
-        # Of few lengths, so that many tones are read together.
-        needed = [BAND_BINS * rate / (high - low) / STRETCH for low, high in self._bands]
-        stretches = [min(STRETCH << max(0, ceil(log2(one))), MAX_STRETCH) for one in needed]
-        sums = np.zeros((len(self._bands), 4))
-        for stretch in set(stretches):
-            tones = [k for k, one in enumerate(stretches) if one == stretch]
-            # Equal ones: a short last one would not resolve the band.
-            edges = np.linspace(0, n, -(-n // stretch) + 1).astype(int).tolist()
-            for start, stop in pairwise(edges):
-                sums[tones] += self._powers_in(c, tones, start, stop) * (stop - start) / n
-        unit = self.stats[c].unit
-        return [
-            {
-                "tone_power": _in_unit(total, unit),
-                "outside_band_share": float((total - in_band) / total) if total > 0 else None,
-                "recording_power_in_band": _in_unit(before, unit),
-                "residual_power_in_band": _in_unit(after, unit),
-                "reduction_db": (
-                    float(10 * np.log10(after / before)) if before * after > 0 else None
-                ),
-            }
-            for before, after, in_band, total in sums
-        ]
-
-    def _powers_in(self, c: int, tones: Sequence[int], start: int, stop: int) -> np.ndarray:
-        """Of some tones: power before, after, of the tone in its band, and of all of it."""
-        rate, unit = self.recording.rate_hz, self.stats[c].unit
-        some, total = (part / unit for part in self._tones_and_sum(c, tones, start, stop))
-        raw = self.recording.channel(c, start, stop) / unit
-        samples = np.where(np.isfinite(raw), raw, total + self.stats[c].mean / unit)
-        bands, everything = [self._bands[k] for k in tones], (0.0, rate / 2)
-        before = band_powers(samples, rate, bands)
-        after = band_powers(samples - total, rate, bands)
-        own = [
-            band_powers(tone, rate, [band, everything])
-            for tone, band in zip(some, bands, strict=True)
-        ]
-        return np.column_stack([before, after, own])
-
-
-def _in_unit(power: float, unit: float) -> float | None:
-    """Power in the recording's own unit, or None where no number is large enough."""
-    with np.errstate(over="ignore"):
-        scaled = power * unit * unit
-    return float(scaled) if np.isfinite(scaled) else None

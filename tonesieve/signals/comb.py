@@ -13,6 +13,9 @@ from tonesieve.errors import UserError
 
 # Guard, of memory and of what a table can hold: tones of a comb, at most.
 MAX_ORDERS = 1000
+# Tones that may be a comb though that is not stated: their least number, and the lowest order that
+# they may begin with. Chosen, not tuned: two rhythms at 10 and 20 Hz are named together, too.
+MIN_IMPLIED, MAX_DIVISOR = 3, 4
 # Derived: relative difference of two frequencies that are two ways to write one.
 SAME = 1e-6
 
@@ -29,11 +32,14 @@ class Comb:
         Frequency of each tone over it.
     tones : tuple of int
         Index of each tone among all.
+    is_stated : bool, default True
+        Whether the user states that they are a comb; otherwise their names alone suggest it.
     """
 
     hz: float
     orders: tuple[float, ...]
     tones: tuple[int, ...]
+    is_stated: bool = True
 
     @property
     def spacing_hz(self) -> float:
@@ -160,6 +166,8 @@ def comb_tones(
         if len(new) > 1:
             combs.append(Comb(f, tuple(new), tuple(range(len(tones), len(tones) + len(new)))))
         tones += [k * f for k in new]
+    if harmonics is None and not orders:
+        combs = implied_combs(tones)
     return tuple(tones), tuple(combs)
 
 
@@ -170,7 +178,7 @@ def _orders_of(
     if not 0 < f < rate_hz / 2:  # the caller says what is wrong
         return [1.0]
     if harmonics == 0:
-        highest = math.ceil(rate_hz / 2 / f * (1 - SAME)) - 1
+        highest = _highest(f, rate_hz)
         if highest > MAX_ORDERS:
             raise UserError(
                 f"--harmonics all: {f:g} Hz has {highest} multiples below half the rate; name "
@@ -183,10 +191,18 @@ def _orders_of(
         if k * f >= rate_hz / 2:
             raise UserError(
                 f"{option}: {k:g} times {f:g} Hz is not below {rate_hz / 2:g} Hz, half the rate; "
-                f"the highest possible multiple is {rate_hz / 2 / f * (1 - SAME):.4g}"
-                + (" (--harmonics all takes what fits)" if harmonics else "")
+                + (
+                    f"the highest is {_highest(f, rate_hz)} (--harmonics all)"
+                    if harmonics
+                    else f"all must be below {rate_hz / 2 / f:.6g}"
+                )
             )
     return named
+
+
+def _highest(f: float, rate_hz: float) -> int:
+    """The highest whole multiple below half the rate."""
+    return math.ceil(rate_hz / 2 / f * (1 - SAME)) - 1
 
 
 def is_same(a_hz: float, b_hz: float) -> bool:
@@ -205,20 +221,25 @@ def is_same(a_hz: float, b_hz: float) -> bool:
     return abs(a_hz - b_hz) <= SAME * abs(b_hz)
 
 
-def multiples_of(hz: Sequence[float]) -> float | None:
-    """Return the frequency of which all others are multiples.
+def implied_combs(hz: Sequence[float]) -> list[Comb]:
+    """Return the comb that the names of tones suggest.
 
     Parameters
     ----------
     hz : sequence of float
-        Frequencies.
+        Nominal frequencies of the K tones.
 
     Returns
     -------
-    float or None
-        The lowest, if there are others and all are whole multiples of it.
+    list of Comb
+        One of all tones, if they are at least `MIN_IMPLIED` multiples of one frequency, the lowest
+        or the lowest over a small number; otherwise none.
     """
-    lowest = min(hz, default=0.0)
-    if len(hz) < 2 or not lowest > 0:
-        return None
-    return lowest if all(is_same(round(f / lowest) * lowest, f) for f in hz) else None
+    if len(hz) < MIN_IMPLIED:
+        return []
+    for divisor in range(1, MAX_DIVISOR + 1):
+        base = min(hz) / divisor
+        orders = tuple(float(round(f / base)) for f in hz)
+        if all(is_same(k * base, f) for k, f in zip(orders, hz, strict=True)):
+            return [Comb(base, orders, tuple(range(len(hz))), is_stated=False)]
+    return []

@@ -29,6 +29,7 @@ from tonesieve.signals.line_course import (
 from tonesieve.signals.line_search import (
     BLOCKS_PER_WINDOW,
     COURSE_COST,
+    Candidate,
     LineSearch,
     weighted_rms,
 )
@@ -41,6 +42,9 @@ MAX_LEADERS = 3
 MIN_EVIDENCE = 3.0
 # Guard, of memory: blocks of the common phase, at most.
 MAX_COMB_BLOCKS = 2**14
+# Evidence, as a logarithm, by which a line that need not share the frequency has to be better on
+# its own; derived: of a common course that is true, a probability of 5% (Markov's inequality).
+OWN_EVIDENCE = 3.0
 # Derived: phases that stay within this part of a cycle add up to half their sum and more.
 SAME_LINE_CYCLES = 1.0
 # Chosen: frequencies of the periodogram of a comb in the inverse duration of its highest line.
@@ -74,13 +78,18 @@ class HarmonicBaseband(NamedTuple):
     shifts_s: Float[np.ndarray, " N"]
 
 
-def find_comb_course(lines: Sequence[HarmonicBaseband]) -> tuple[LineCourse, list[LineCourse]]:
+def find_comb_course(
+    lines: Sequence[HarmonicBaseband], *, is_stated: bool = True
+) -> tuple[LineCourse, list[LineCourse]]:
     """Find the frequency that the lines of a comb share.
 
     Parameters
     ----------
     lines : sequence of HarmonicBaseband
         Basebands around the H multiples of the nominal frequency, of one or of several channels.
+    is_stated : bool, default True
+        Whether it is certain that they share it. Otherwise a line follows its own course where that
+        has more evidence.
 
     Returns
     -------
@@ -96,8 +105,10 @@ def find_comb_course(lines: Sequence[HarmonicBaseband]) -> tuple[LineCourse, lis
     if found.kind != "nominal" or found.found:
         for harmonic in comb.harmonics:
             line = courses[harmonic.index]
-            is_on = harmonic.search.along(line.steps_hz).is_on
-            courses[harmonic.index] = replace(line, is_on=is_on)
+            common = harmonic.search.along(line.steps_hz)
+            courses[harmonic.index] = replace(line, is_on=common.is_on)
+            if not is_stated and harmonic.departs(common):
+                courses[harmonic.index] = harmonic.own_course()
     return found, courses
 
 
@@ -137,6 +148,15 @@ class _Harmonic:
     def evidence(self, course: LineCourse) -> float:
         """Of the line along a course of the comb, over noise; 0 at least."""
         return max(0.0, self.search.along(self.order * course.offset_hz(self.t_s)).score)
+
+    def departs(self, common: Candidate) -> bool:
+        """Whether it is found, and elsewhere with more evidence than along the common course."""
+        is_found = self.fit.p_value <= FOUND_P
+        return is_found and self.fit.best.score > common.score + OWN_EVIDENCE
+
+    def own_course(self) -> LineCourse:
+        """The course that it has alone."""
+        return self.fit.course(self.search, is_steady=self.is_steady)
 
     def lead(self, course: LineCourse) -> LineCourse:
         """The course of order 1 that follows from this line alone, on the steps of ``course``."""

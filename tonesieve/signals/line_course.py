@@ -211,13 +211,7 @@ def find_course(
     fit = fit_line(line)
     if fit.p_value > FOUND_P:
         return replace(nothing, p_value=fit.p_value)
-    best = at_nominal_beside(line, fit.best) or fit.best
-    if best.kind != "nominal" and is_steady(phasors, weights):
-        best = fit.nominal
-    return LineCourse(
-        step_s, within_hz, best.hz, best.kind, True, fit.p_value, best.is_on, best.std_hz,
-        best.phase_std_rad,
-    )  # fmt: skip
+    return fit.course(line, is_steady=is_steady(phasors, weights))
 
 
 class LineFit(NamedTuple):
@@ -237,6 +231,30 @@ class LineFit(NamedTuple):
     nominal: Candidate
     best: Candidate
     p_value: float
+
+    def course(self, line: LineSearch, *, is_steady: bool) -> LineCourse:
+        """Return the course of the line, which was found.
+
+        Parameters
+        ----------
+        line : LineSearch
+            The whitened baseband that was searched.
+        is_steady : bool
+            Whether a line at the nominal frequency lasts for all of the record; it takes
+            precedence.
+
+        Returns
+        -------
+        LineCourse
+            That of most evidence.
+        """
+        best = at_nominal_beside(line, self.best) or self.best
+        if best.kind != "nominal" and is_steady:
+            best = self.nominal
+        return LineCourse(
+            line.step_s, line.within_hz, best.hz, best.kind, True, self.p_value, best.is_on,
+            best.std_hz, best.phase_std_rad,
+        )  # fmt: skip
 
 
 def fit_line(line: LineSearch) -> LineFit:

@@ -1,10 +1,11 @@
 """The pretrained smoother over the tones of a comb, each in a down-converted stream of its own.
 
-The carriers are multiples of one phase, that of the comb's course, so that every tone stands still
-in its stream (`DownConverter`) and the filters have its own changes alone to follow. What one pass
-leaves over shows gaps and impulses: where there are any, a second and a third pass take the tones
-from the estimate of the one before plus what it left over, without the impulses and with nothing in
-the gaps (pseudo-observations; Huber and Ronchetti, Robust Statistics, 2009, section 7.8).
+The carriers follow the tones' courses, multiples of one frequency, so that every tone stands still
+in its stream (`DownConverter`) and the filters have its own changes alone to follow. Where samples
+are missing, where there are impulses, or where tones are no multiples of their spacing, the tones
+leak into each other's streams. So a second and a third pass estimate each from what the one before
+left over, without the impulses, plus its own estimate (cyclic maximisation of the likelihood; for
+impulses, the pseudo-observations of Huber and Ronchetti, Robust Statistics, 2009, section 7.8).
 
 Axes: C channels, T samples, M steps, K tones of the comb.
 """
@@ -12,7 +13,6 @@ Axes: C channels, T samples, M steps, K tones of the comb.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ from jaxtyping import Complex, Float
 
 from tonesieve.extractors.noise_bands import Z90
 from tonesieve.extractors.pretrained.down_converter import (
+    QUARTER_TURNS,
     SAMPLES_AT_ONCE,
     DownConverter,
     Read,
@@ -43,15 +44,32 @@ IMPULSE, CLIP = 5.0, 3.5
 SCALE_PERIODS, MIN_SCALE, MIN_IMPULSES = 2.0, 64, 1e-4
 # Derived: a median absolute deviation to a standard deviation, for Gaussian noise.
 MAD_TO_STD = 1.4826
+# Derived: zeros of the low-pass have that relative width at a level of -80 dB.
+EXACT = 0.01
 # Guard: fewer periods of the spacing are estimated jointly, as tones that are not a comb.
 MIN_PERIODS = 8.0
 
 
 class _Tone(NamedTuple):
-    """One tone at the steps: real and imaginary part and half-width of every channel."""
+    """One tone of a comb.
 
-    order: float
+    Attributes
+    ----------
+    hz : float
+        Nominal frequency.
+    courses : list of LineCourse
+        Of each of C channels.
+    steps : Spool
+        A row a step: of each channel the real part, the imaginary part, the half-width.
+    """
+
+    hz: float
+    courses: list[LineCourse]
     steps: Spool
+
+    def course_cycles(self, t_s: np.ndarray) -> Float[np.ndarray, "C T"]:
+        """Phases over those of the nominal frequency, at times in s."""
+        return np.stack([course.phase_cycles(t_s) for course in self.courses])
 
 
 class CombEstimate:
@@ -61,12 +79,8 @@ class CombEstimate:
     ----------
     converter : DownConverter
         Steps and samples.
-    courses : sequence of LineCourse
-        Of each of C channels the course of order 1.
     tones : sequence of _Tone
         The tones.
-    hz : float
-        Nominal frequency of order 1.
     rate_hz : float
         Sampling rate.
     gain : complex
@@ -74,44 +88,46 @@ class CombEstimate:
     """
 
     def __init__(
-        self,
-        converter: DownConverter,
-        courses: Sequence[LineCourse],
-        tones: Sequence[_Tone],
-        hz: float,
-        rate_hz: float,
-        gain: complex,
+        self, converter: DownConverter, tones: Sequence[_Tone], rate_hz: float, gain: complex
     ) -> None:
-        self._converter, self._courses, self._tones = converter, courses, tones
-        self._hz, self._rate_hz, self._gain = hz, rate_hz, gain
-
-    def phase(self, samples: np.ndarray) -> Float[np.ndarray, "C T"]:
-        """Phases of order 1, in rad."""
-        return phase_of(self._courses, self._hz, self._rate_hz, samples)
+        self._converter, self._tones = converter, tones
+        self._rate_hz, self._gain = rate_hz, gain
 
     def phasors(self, start: int, stop: int) -> PhasorEstimate:
         """Phasors relative to the nominal frequencies, and bands, shape (C, T, K)."""
         samples = np.arange(start, stop)
-        cycles = np.stack([one.phase_cycles(samples / self._rate_hz) for one in self._courses])
-        shape = (len(self._courses), stop - start, len(self._tones))
+        shape = (len(self._tones[0].courses), stop - start, len(self._tones))
         phasors, band = np.empty(shape, complex), np.empty(shape)
-        phase_std = np.array([[one.phase_std_rad] for one in self._courses])
         for i, tone in enumerate(self._tones):
             z, half_width = self._at(tone, samples)
-            phasors[..., i] = z * np.exp(2j * np.pi * tone.order * cycles)
+            cycles = tone.course_cycles(samples / self._rate_hz)
+            phasors[..., i] = z * np.exp(2j * np.pi * cycles)
             # The filters take the course for exact.
-            course_error = Z90 * tone.order * phase_std * np.abs(z)
-            band[..., i] = np.hypot(half_width, course_error)
+            phase_std = np.array([[course.phase_std_rad] for course in tone.courses])
+            band[..., i] = np.hypot(half_width, Z90 * phase_std * np.abs(z))
         return PhasorEstimate(phasors, band)
 
     def total(self, start: int, stop: int) -> Float[np.ndarray, "C T"]:
         """The sum of the tones, as part of the mixture."""
         samples = np.arange(start, stop)
-        phase = self.phase(samples)
-        total = np.zeros(phase.shape)
+        t_s = samples / self._rate_hz
+        total = np.zeros((len(self._tones[0].courses), stop - start))
         for tone in self._tones:
             z, _ = self._at(tone, samples)
-            total += (self._gain * z * np.exp(1j * tone.order * phase)).imag
+            phase = 2 * np.pi * (tone.hz * t_s + tone.course_cycles(t_s))
+            total += (self._gain * z * np.exp(1j * phase)).imag
+        return total
+
+    def added(self, i: int, stream: Spool, scratch: Path) -> Spool:
+        """A down-converted stream, closed, plus the i-th tone."""
+        n, total = len(self._tones[i].courses), Spool(stream.n_columns, scratch)
+        for start in range(0, len(stream), SAMPLES_AT_ONCE // n + 1):
+            rows = stream.read(start, start + SAMPLES_AT_ONCE // n + 1)
+            parts = self._tones[i].steps.read(start, start + len(rows))
+            rotation = QUARTER_TURNS[np.arange(start, start + len(rows)) % 4, None]
+            z = self._gain * (parts[:, :n] + 1j * parts[:, n : 2 * n]) * rotation
+            total.append(rows + z.imag)
+        stream.close()
         return total
 
     def close(self) -> None:
@@ -123,40 +139,13 @@ class CombEstimate:
         self, tone: _Tone, samples: np.ndarray
     ) -> tuple[Complex[np.ndarray, "C T"], Float[np.ndarray, "C T"]]:
         """Phasors relative to the carrier, and half-widths: linear between steps."""
-        converter, n = self._converter, len(self._courses)
+        converter, n = self._converter, len(tone.courses)
         first = max(0, int(samples[0]) // converter.factor - 1)
         last = min(converter.n_steps, int(samples[-1]) // converter.factor + 2)
         rows = tone.steps.read(first, last).T
         at = converter.centre(np.arange(first, last))
         parts = np.stack([np.interp(samples, at, row) for row in rows])
         return parts[:n] + 1j * parts[n : 2 * n], parts[2 * n :]
-
-
-def phase_of(
-    courses: Sequence[LineCourse], hz: float, rate_hz: float, samples: np.ndarray
-) -> Float[np.ndarray, "C T"]:
-    """Return the phases of order 1 at some samples.
-
-    Parameters
-    ----------
-    courses : sequence of LineCourse
-        Of each of C channels.
-    hz : float
-        Nominal frequency.
-    rate_hz : float
-        Sampling rate.
-    samples : ndarray of int, shape (T,)
-        Indices of samples.
-
-    Returns
-    -------
-    ndarray, shape (C, T)
-        Phases in rad, less whole turns of the nominal carrier; orders that are no whole numbers
-        need them, so that none are dropped there.
-    """
-    t_s = samples / rate_hz
-    cycles = np.stack([one.phase_cycles(t_s) for one in courses])
-    return 2 * np.pi * (cycles + hz * t_s)
 
 
 def smooth_comb(
@@ -201,15 +190,21 @@ def smooth_comb(
     """
     run = _CombRun(extractor, comb, courses, n_samples, ahead, scratch)
     estimate = run.extract(read, has_gaps, on_samples)
-    if not has_gaps and not run.has_impulses(read, estimate):
+    is_clean = not (has_gaps or run.leaks())
+    has_impulses = run.has_impulses(read, estimate)
+    if is_clean and not has_impulses:
         return estimate
     for _ in range(1, N_PASSES):
-        own, again = run.pseudo_observations(read, estimate)
-        better = run.extract(own, False, on_samples)
-        again.close()
+        left = run.left_over(read, estimate, clip=has_impulses)
+        better = run.extract(_reader(left), has_gaps, on_samples, estimate)
+        left.close()
         estimate.close()
         estimate = better
     return estimate
+
+
+def _reader(rows: Spool) -> Read:
+    return lambda start, stop: rows.read(start, stop).T
 
 
 class _CombRun:
@@ -224,53 +219,67 @@ class _CombRun:
         ahead: int | None,
         scratch: Path,
     ) -> None:
-        self._extractor, self._comb, self._of_tones = extractor, comb, courses
+        self._extractor, self._comb, self._courses = extractor, comb, courses
         self._n_samples, self._scratch, self._ahead = n_samples, scratch, ahead
-        rate_hz = extractor.rate_hz
-        self._converter = DownConverter(comb.spacing_hz / rate_hz, n_samples)
-        self._courses = [_of_order_1(channel, comb) for channel in courses]
-        self._phase = partial(phase_of, self._courses, comb.hz, rate_hz)
+        self._converter = DownConverter(comb.spacing_hz / extractor.rate_hz, n_samples)
 
     def extract(
-        self, read: Read, has_gaps: bool, on_samples: Callable[[int], None]
+        self,
+        read: Read,
+        has_gaps: bool,
+        on_samples: Callable[[int], None],
+        previous: CombEstimate | None = None,
     ) -> CombEstimate:
-        """One pass."""
-        tones = []
-        for i, order in enumerate(self._comb.orders):
-            steps = self._smoothed(self._stream(read, order, has_gaps), i)
-            tones.append(_Tone(order, steps))
-            on_samples((i + 1) * self._n_samples // len(self._comb.orders))
-        extractor = self._extractor
-        return CombEstimate(
-            self._converter, self._courses, tones, self._comb.hz, extractor.rate_hz,
-            complex(extractor.gain),
-        )  # fmt: skip
+        """One pass, over the recording or over what the previous one left over."""
+        tones, extractor, orders = [], self._extractor, self._comb.orders
+        for i, order in enumerate(orders):
+            hz, courses = order * self._comb.hz, [channel[i] for channel in self._courses]
+            stream = self._stream(read, hz, courses, has_gaps)
+            if previous is not None:
+                stream = previous.added(i, stream, self._scratch)
+            steps = self._smoothed(stream, courses)
+            stream.close()
+            tones.append(_Tone(hz, courses, steps))
+            on_samples((i + 1) * self._n_samples // len(orders))
+        return CombEstimate(self._converter, tones, extractor.rate_hz, complex(extractor.gain))
+
+    def leaks(self) -> bool:
+        """Whether tones are no multiples of their spacing, so that others leak into a stream."""
+        ratios = np.array(self._comb.orders) * self._comb.hz / self._comb.spacing_hz
+        return bool(np.any(np.abs(ratios - np.round(ratios)) > EXACT))
 
     @property
     def _n_channels(self) -> int:
         return len(self._courses)
 
-    def _stream(self, read: Read, order: float, has_gaps: bool) -> Spool:
+    def _stream(
+        self, read: Read, hz: float, courses: Sequence[LineCourse], has_gaps: bool
+    ) -> Spool:
         """The down-converted stream of one tone, a row a step."""
+
+        def phase(samples: np.ndarray) -> Float[np.ndarray, "C T"]:
+            t_s = samples / self._extractor.rate_hz
+            cycles = np.stack([course.phase_cycles(t_s) for course in courses])
+            return 2 * np.pi * (hz * t_s + cycles)
+
         stream = Spool(self._n_channels, self._scratch)
         for block in self._converter.steps(
-            read, self._phase, order, has_gaps=has_gaps, n_channels=self._n_channels
+            read, phase, has_gaps=has_gaps, n_channels=self._n_channels
         ):
             stream.append(block.T)
         return stream
 
-    def _smoothed(self, stream: Spool, i: int) -> Spool:
-        """Phasors and half-widths of the i-th tone at the steps."""
+    def _smoothed(self, stream: Spool, courses: Sequence[LineCourse]) -> Spool:
+        """Phasors and half-widths of one tone at the steps."""
         n, n_channels = len(stream), self._n_channels
         rate_hz = self._extractor.rate_hz / self._converter.factor
-        found = [channel[i] for channel in self._of_tones]
-        within_hz = max(one.within_hz for one in found)
+        within_hz = max(one.within_hz for one in courses)
         extractor = PretrainedExtractor(
             (rate_hz / 4,), rate_hz, self._extractor.gain, weights=self._extractor.weights,
-            within_hz=None if all(one.found for one in found) else min(within_hz, rate_hz / 16),
+            within_hz=None if all(one.found for one in courses) else min(within_hz, rate_hz / 16),
         )  # fmt: skip
         # The carrier follows the course already.
-        at_rest = [[one.at_nominal(found=one.found)] for one in found]
+        at_rest = [[one.at_nominal(found=one.found)] for one in courses]
         ahead = None if self._ahead is None else max(1, -(-self._ahead // self._converter.factor))
 
         def read(start: int, stop: int) -> Float[np.ndarray, "C M"]:
@@ -285,7 +294,6 @@ class _CombRun:
         for _, (phasors, band) in blocks:
             parts = (phasors[..., 0].real, phasors[..., 0].imag, band[..., 0])
             steps.append(np.concatenate(parts).T)
-        stream.close()
         return steps
 
     def has_impulses(self, read: Read, estimate: CombEstimate) -> bool:
@@ -296,16 +304,16 @@ class _CombRun:
             n_found += int(np.sum(np.abs(left) > IMPULSE * self._scale(left)))
         return n_found > MIN_IMPULSES * self._n_samples * self._n_channels
 
-    def pseudo_observations(self, read: Read, estimate: CombEstimate) -> tuple[Read, Spool]:
-        """The tones plus what is left over, without impulses and gaps, on disk."""
+    def left_over(self, read: Read, estimate: CombEstimate, *, clip: bool) -> Spool:
+        """The samples less the tones; impulses are cut off if asked."""
         rows = Spool(self._n_channels, self._scratch)
         for start, stop in self._blocks():
-            total = estimate.total(start, stop)
-            left = read(start, stop) - total
-            most = CLIP * self._scale(left)
-            left = np.where(np.isfinite(left), np.clip(left, -most, most), 0.0)
-            rows.append((total + left).T)
-        return lambda start, stop: rows.read(start, stop).T, rows
+            left = read(start, stop) - estimate.total(start, stop)
+            if clip:
+                most = CLIP * self._scale(left)
+                left = np.clip(left, -most, most)
+            rows.append(left.T)
+        return rows
 
     def _blocks(self) -> list[tuple[int, int]]:
         n, size = self._n_samples, max(1, SAMPLES_AT_ONCE // self._n_channels)
@@ -333,10 +341,3 @@ def _median(piece: np.ndarray) -> np.ndarray:
         if len(observed):
             medians[c] = np.median(observed)
     return medians
-
-
-def _of_order_1(courses: Sequence[LineCourse], comb: Comb) -> LineCourse:
-    """The course of order 1: that of the tone whose steps are the finest, over its order."""
-    i = min(range(len(courses)), key=lambda k: courses[k].step_s)
-    course, order = courses[i], comb.orders[i]
-    return course.scaled(1 / order)

@@ -1,11 +1,11 @@
 """Digital down-conversion: each tone of a comb brought to a quarter of a low rate.
 
-A tone of order k, of phase k phi, is mixed to frequency 0 by exp(-i k phi), low-passed and
-decimated to z[m]; the stream 2 Re(z[m] i^m) then holds it at a quarter of its rate, where nothing
-else of the comb is: the low-pass is a boxcar of one period of the comb's spacing, applied twice,
-so it has double zeros at all multiples of the spacing, and at their neighbourhood, as well as for
-an offset and a slope. Two to four steps a period of the spacing keep what is less than half the
-spacing away from the tone. Cost and memory grow with the number of tones and of samples alone.
+A tone of phase phi is mixed to frequency 0 by exp(-i phi), low-passed and decimated to z[m]; the
+stream 2 Re(z[m] i^m) then holds it at a quarter of its rate, where nothing else of the comb is: the
+low-pass is a boxcar of one period of the comb's spacing, applied twice, so it has double zeros at
+all multiples of the spacing, an offset and a slope among them. Two to four steps a period of the
+spacing keep what is less than half the spacing away from the tone. Cost and memory grow with the
+number of tones and of samples alone.
 
 Axes: C channels, T samples, M steps, L taps.
 
@@ -34,8 +34,11 @@ SAMPLES_AT_ONCE = 2**17
 # ends), and where it has. Chosen: without a gap, the other tones leak in at the ends alone.
 MIN_COVERAGE, MIN_COVERAGE_BESIDE_GAPS = 0.95, 0.5
 
+# exp(i pi m / 2)
+QUARTER_TURNS = np.array([1, 1j, -1, -1j])
+
 Read = Callable[[int, int], Float[np.ndarray, "C T"]]
-Phase = Callable[[np.ndarray], Float[np.ndarray, "C T"]]  # of order 1, rad, at some samples
+Phase = Callable[[np.ndarray], Float[np.ndarray, "C T"]]  # of a tone, rad, at some samples
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ class DownConverter:
         return np.asarray(step) * self.factor + (self.factor - 1) // 2
 
     def steps(
-        self, read: Read, phase: Phase, order: float, *, has_gaps: bool, n_channels: int
+        self, read: Read, phase: Phase, *, has_gaps: bool, n_channels: int
     ) -> Iterator[Float[np.ndarray, "C M"]]:
         """Yield the stream of one tone in blocks.
 
@@ -99,9 +102,7 @@ class DownConverter:
         read : callable
             Returns samples start to stop, NaN in gaps.
         phase : callable
-            Returns the phases of order 1, in rad, at some samples.
-        order : float
-            The tone's.
+            Returns the tone's phases, in rad, at some samples.
         has_gaps : bool
             Whether samples are missing anywhere.
         n_channels : int
@@ -116,11 +117,9 @@ class DownConverter:
         least = MIN_COVERAGE_BESIDE_GAPS if has_gaps else MIN_COVERAGE
         for start in range(0, self.n_steps, at_once):
             stop = min(start + at_once, self.n_steps)
-            yield self._block(read, phase, order, start, stop, least)
+            yield self._block(read, phase, start, stop, least)
 
-    def _block(
-        self, read: Read, phase: Phase, order: float, start: int, stop: int, least: float
-    ) -> np.ndarray:
+    def _block(self, read: Read, phase: Phase, start: int, stop: int, least: float) -> np.ndarray:
         half = len(self.taps) // 2
         first, last = (int(self.centre(np.array(m))) for m in (start, stop - 1))
         first, last = first - half, last + half + 1
@@ -128,7 +127,7 @@ class DownConverter:
         samples = read(inside.start, inside.stop)
         observed = np.isfinite(samples)
         mixed = np.where(observed, samples, 0.0) * np.exp(
-            -1j * order * phase(np.arange(inside.start, inside.stop))
+            -1j * phase(np.arange(inside.start, inside.stop))
         )
         beyond = ((0, 0), (inside.start - first, last - inside.stop))
         z, coverage = (
@@ -136,8 +135,7 @@ class DownConverter:
             for values in (mixed, observed.astype(float))
         )
         z = np.divide(z, coverage, out=np.full_like(z, np.nan), where=coverage >= least)
-        # exp(i pi m / 2)
-        rotation = np.array([1, 1j, -1, -1j])[np.arange(start, stop) % 4]
+        rotation = QUARTER_TURNS[np.arange(start, stop) % 4]
         return np.asarray(2 * (z * rotation).real)
 
     def _decimated(self, values: np.ndarray, n: int) -> np.ndarray:

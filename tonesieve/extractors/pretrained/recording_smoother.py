@@ -34,6 +34,9 @@ from tonesieve.signals.line_course import LineCourse
 BLOCK = 2**16
 # Guard, of time: estimates of each of several combs.
 N_ROUNDS = 2
+# Guard: cycles of order 1 by which the common course of two tones differs at most, as their steps
+# are not the same, and the number of times at which it is compared.
+SAME_CYCLES, N_COMPARED = 0.02, 64
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class PretrainedSmoother:
         """
         folder = Path(tempfile.gettempdir()) if scratch is None else scratch
         run = _Run(self.extractor, read, n_samples, n_streams, courses, folder)
-        combs = [comb for comb in self.combs if run.is_long(comb)]
+        combs = run.usable(self.combs)
         estimates = run.combs(combs, has_gaps, on_samples)
         n_done = n_samples if combs else 0
         n_twice = (2 * n_samples - n_done) / (2 * n_samples)
@@ -109,9 +112,40 @@ class _Run:
     courses: Courses | None
     scratch: Path
 
-    def is_long(self, comb: Comb) -> bool:
-        """Whether the recording holds enough periods of a comb's spacing."""
-        return comb.spacing_hz * self.n_samples / self.extractor.rate_hz >= MIN_PERIODS
+    def usable(self, combs: Sequence[Comb]) -> list[Comb]:
+        """Combs of which the recording holds enough periods, without tones that depart from them.
+
+        The other tones are estimated as if they were in no comb.
+        """
+        used = []
+        for comb in combs:
+            tones = [i for i in range(len(comb.tones)) if self._follows(comb, i)]
+            part = replace(
+                comb,
+                orders=tuple(comb.orders[i] for i in tones),
+                tones=tuple(comb.tones[i] for i in tones),
+            )
+            n_periods = comb.spacing_hz * self.n_samples / self.extractor.rate_hz
+            if len(tones) > 1 and n_periods >= MIN_PERIODS:
+                used.append(part)
+        return used
+
+    def _follows(self, comb: Comb, i: int) -> bool:
+        """Whether the i-th tone of a comb has the course of most of the others."""
+        if comb.is_stated or self.courses is None or self.ahead is not None:
+            return True
+        t_s = np.linspace(0, self.n_samples / self.extractor.rate_hz, N_COMPARED)
+        for stream in self.courses:
+            cycles = np.array(
+                [
+                    stream[k].phase_cycles(t_s) / order
+                    for k, order in zip(comb.tones, comb.orders, strict=True)
+                ]
+            )
+            others = np.median(cycles, axis=0)
+            if np.abs(cycles[i] - others).max() > SAME_CYCLES:
+                return False
+        return True
 
     @property
     def ahead(self) -> int | None:
