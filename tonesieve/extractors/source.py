@@ -18,6 +18,7 @@ from tonesieve.extractors.filters.registry import (
     is_filter,
     parse_parameters,
 )
+from tonesieve.extractors.pretrained.comb_extractor import CombExtractor
 from tonesieve.extractors.pretrained.extractor import PretrainedExtractor
 from tonesieve.extractors.pretrained.recording_smoother import PretrainedSmoother
 from tonesieve.extractors.protocol import BlockSmoother, Extractor
@@ -181,8 +182,13 @@ def make_source(
         extractor: Extractor
         smoother: BlockSmoother | None = None
         if name.partition(":")[0] == PRETRAINED:
-            extractor = _pretrained(name, tones, rate_hz, tone_gain(data), within_hz)
-            smoother = PretrainedSmoother(extractor, combs)
+            made = _pretrained(name, tones, rate_hz, tone_gain(data), within_hz)
+            smoother = PretrainedSmoother(made, combs)
+            extractor = made
+            if combs and all(comb.is_stated for comb in combs) and made.ahead_s is None:
+                extractor = CombExtractor(
+                    tones, rate_hz, made.gain, combs, weights=made.weights, within_hz=within_hz
+                )
         else:
             extractor = build_filter(name, tones, rate_hz, gain=tone_gain(data))
         memory = extractor.delay or UNBOUNDED_MEMORY

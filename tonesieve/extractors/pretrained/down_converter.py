@@ -25,8 +25,8 @@ import numpy as np
 import scipy
 from jaxtyping import Float
 
-# Steps a period of the spacing, at least. Chosen: 2, 3 and 6 were compared on hum in coloured
-# noise: the fewer, the whiter the noise in a stream.
+# Steps a period of the spacing, at least, over a recording. Chosen: 2, 3, 4 and 6 were compared on
+# hum in coloured noise: the fewer, the longer is the longest memory of the filters.
 STEPS_PER_PERIOD = 2
 # Guard, of memory: samples of all channels that are mixed at once.
 SAMPLES_AT_ONCE = 2**17
@@ -51,15 +51,18 @@ class DownConverter:
         Least distance of two tones, cycles a sample.
     n_samples : int
         Samples of the recording.
+    steps_per_period : int, default 2
+        Steps a period of the spacing, at least; the steps' rate is less than twice that.
     """
 
     spacing_cycles: float
     n_samples: int
+    steps_per_period: int = STEPS_PER_PERIOD
 
     @cached_property
     def factor(self) -> int:
         """Decimation factor: samples a step."""
-        return max(1, int(1 / (STEPS_PER_PERIOD * self.spacing_cycles)))
+        return max(1, int(1 / (self.steps_per_period * self.spacing_cycles)))
 
     @property
     def n_steps(self) -> int:
