@@ -24,7 +24,8 @@ from numba import njit
 def down_convert(
     samples: np.ndarray,  # B T
     start: int,  # index of the first sample
-    relative: np.ndarray,  # B, cycles at the sample before
+    since: int,  # samples from where `relative` holds to the one before the first
+    relative: np.ndarray,  # B, cycles
     advance: np.ndarray,  # B, cycles a sample
     freq_cycles: np.ndarray,  # K
     orders: np.ndarray,  # K
@@ -46,7 +47,7 @@ def down_convert(
             x = samples[b, i]
             is_observed = math.isfinite(x)
             observed[b, at] = 1.0 if is_observed else 0.0
-            r = relative[b] + advance[b] * (i + 1)
+            r = relative[b] + advance[b] * (since + i + 1)
             for k in range(n_tones):
                 if is_observed:
                     cycles = (freq_cycles[k] * index) % 1.0 + orders[k] * r
@@ -83,6 +84,7 @@ def down_convert(
 @njit(cache=True, nogil=True)
 def hold_phasors(
     start: int,
+    since: int,
     relative: np.ndarray,  # B
     advance: np.ndarray,  # B
     orders: np.ndarray,  # K
@@ -98,7 +100,7 @@ def hold_phasors(
         for i in range(n):
             if (start + i + 1) % factor == 0:
                 q += 1
-            r = relative[b] + advance[b] * (i + 1)
+            r = relative[b] + advance[b] * (since + i + 1)
             for k in range(n_tones):
                 angle = 2 * math.pi * (orders[k] * r)
                 z = before[b, k] if q < 0 else at_steps[b, k, q]

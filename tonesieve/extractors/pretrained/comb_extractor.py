@@ -63,7 +63,7 @@ class LoopState(NamedTuple):
     Attributes
     ----------
     relative : ndarray, shape (B,)
-        Phase of order 1 over the nominal one, in cycles, at the last sample.
+        Phase of order 1 over the nominal one, in cycles, at the start of the interval.
     advance : ndarray, shape (B,)
         What it grows by a sample.
     variance, innovation_power : ndarray, shape (B,)
@@ -214,9 +214,9 @@ class _CombFilter:
             stop = min(n, done + self.interval - n_samples % self.interval)
             part = outputs.part(done, stop, slice(N_ALONE, None))
             streams = self._process_streams(samples[:, done:stop], n_samples, loop, streams, part)
-            loop = loop._replace(relative=loop.relative + loop.advance * (stop - done))
             n_samples += stop - done
             if n_samples % self.interval == 0:
+                loop = loop._replace(relative=loop.relative + loop.advance * self.interval)
                 loop = self._follow(loop, outputs.part(stop - 1, stop, slice(None)), n_samples)
             done = stop
         return outputs, CombState(n_samples, loop, tuple(alone), streams)
@@ -237,14 +237,22 @@ class _CombFilter:
         n_steps = (start + n) // factor - start // factor
         steps = np.empty((n_streams, len(orders), n_steps))
         down_convert(
-            np.ascontiguousarray(samples), start, loop.relative, loop.advance,
-            orders * self.comb.hz / self.rate_hz, orders, self.converter.taps, factor,
+            np.ascontiguousarray(samples), start, start % self.interval, loop.relative,
+            loop.advance, orders * self.comb.hz / self.rate_hz, orders, self.converter.taps, factor,
             MIN_COVERAGE_BESIDE_GAPS, state.mixed, state.observed, steps,
         )  # fmt: skip
         at_steps, bands, offsets, filters = self._filtered(steps, state.filters)
         held = np.empty(outputs.phasors.shape, complex)
         hold_phasors(
-            start, loop.relative, loop.advance, orders, factor, state.phasors, at_steps, held
+            start,
+            start % self.interval,
+            loop.relative,
+            loop.advance,
+            orders,
+            factor,
+            state.phasors,
+            at_steps,
+            held,
         )
         outputs.phasors[:] = held
         last = np.arange(start + 1, start + n + 1) // factor - start // factor

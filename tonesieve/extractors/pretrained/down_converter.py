@@ -34,6 +34,8 @@ SAMPLES_AT_ONCE = 2**17
 # ends), and where it has. Chosen: without a gap, the other tones leak in at the ends alone.
 MIN_COVERAGE, MIN_COVERAGE_BESIDE_GAPS = 0.95, 0.5
 
+# Derived: steps of a window of two periods.
+EXTRA = 2 * STEPS_PER_PERIOD
 # exp(i pi m / 2)
 QUARTER_TURNS = np.array([1, 1j, -1, -1j])
 
@@ -125,21 +127,51 @@ class DownConverter:
     def _block(self, read: Read, phase: Phase, start: int, stop: int, least: float) -> np.ndarray:
         half = len(self.taps) // 2
         first, last = (int(self.centre(np.array(m))) for m in (start, stop - 1))
-        first, last = first - half, last + half + 1
-        inside = slice(max(first, 0), min(last, self.n_samples))
-        samples = read(inside.start, inside.stop)
+        inside = slice(max(first - half, 0), min(last + half + 1, self.n_samples))
+        samples = self._without_trend(read, inside)
         observed = np.isfinite(samples)
         mixed = np.where(observed, samples, 0.0) * np.exp(
             -1j * phase(np.arange(inside.start, inside.stop))
         )
-        beyond = ((0, 0), (inside.start - first, last - inside.stop))
         z, coverage = (
-            self._decimated(np.pad(values, beyond), stop - start)
+            self._low_passed(values, inside.start, start, stop)
             for values in (mixed, observed.astype(float))
         )
         z = np.divide(z, coverage, out=np.full_like(z, np.nan), where=coverage >= least)
         rotation = QUARTER_TURNS[np.arange(start, stop) % 4]
         return np.asarray(2 * (z * rotation).real)
+
+    def _without_trend(self, read: Read, inside: slice) -> Float[np.ndarray, "C T"]:
+        """Samples less their running mean, which leaks in where a window is not complete."""
+        half = len(self.taps) // 2
+        steps = np.arange(inside.start // self.factor - 1, inside.stop // self.factor + 2)
+        # Beyond the ends, and beside gaps, the mean goes on from the nearest whole windows.
+        steps = np.arange(max(steps[0] - EXTRA, 0), min(steps[-1] + EXTRA, self.n_steps))
+        at = self.centre(steps)
+        wider = slice(max(int(at[0]) - half, 0), min(int(at[-1]) + half + 1, self.n_samples))
+        samples = read(wider.start, wider.stop)
+        observed = np.isfinite(samples)
+        sums, coverage = (
+            self._low_passed(values, wider.start, int(steps[0]), int(steps[-1]) + 1)
+            for values in (np.where(observed, samples, 0.0), observed.astype(float))
+        )
+        own = samples[:, inside.start - wider.start : inside.stop - wider.start]
+        wanted = np.arange(inside.start, inside.stop)
+        trend = [
+            _continued(at[c >= MIN_COVERAGE], s[c >= MIN_COVERAGE] / c[c >= MIN_COVERAGE], wanted)
+            for s, c in zip(sums, coverage, strict=True)
+        ]
+        return np.asarray(own - np.stack(trend))
+
+    def _low_passed(
+        self, values: np.ndarray, first: int, start: int, stop: int
+    ) -> Float[np.ndarray, "C M"]:
+        """Steps of values from sample ``first`` on; 0 beyond both ends."""
+        half = len(self.taps) // 2
+        begin = int(self.centre(np.array(start))) - half
+        end = int(self.centre(np.array(stop - 1))) + half + 1
+        beyond = ((0, 0), (first - begin, end - first - values.shape[1]))
+        return self._decimated(np.pad(values, beyond), stop - start)
 
     def _decimated(self, values: np.ndarray, n: int) -> np.ndarray:
         """Low-passed, every ``factor``-th; the first window begins at the first value."""
@@ -148,3 +180,15 @@ class DownConverter:
         padded = np.pad(values, ((0, 0), (lead, 0)))
         skip = (len(self.taps) - 1 + lead) // self.factor
         return scipy.signal.upfirdn(self.taps, padded, 1, self.factor)[:, skip : skip + n]
+
+
+def _continued(at: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Linear between places, and beyond them as between the outermost that are a window apart."""
+    if not len(at):
+        return np.zeros(len(wanted))
+    trend = np.interp(wanted, at, values)
+    if len(at) > EXTRA:
+        for edge, inner, beyond in ((0, EXTRA, wanted < at[0]), (-1, -1 - EXTRA, wanted > at[-1])):
+            slope = (values[edge] - values[inner]) / (at[edge] - at[inner])
+            trend[beyond] = values[edge] + slope * (wanted[beyond] - at[edge])
+    return trend
