@@ -48,7 +48,7 @@ class Comb:
         return self.hz * min(b - a for a, b in zip([0.0, *orders[:-1]], orders, strict=True))
 
 
-def parse_harmonics(harmonics: int | str | None) -> int | None:
+def parse_harmonics(harmonics: float | str | None) -> int | None:
     """Read a number of harmonics.
 
     Parameters

@@ -152,7 +152,7 @@ class _Harmonic:
     def departs(self, common: Candidate) -> bool:
         """Whether it is found, and elsewhere with more evidence than along the common course."""
         is_found = self.fit.p_value <= FOUND_P
-        return is_found and self.fit.best.score > common.score + OWN_EVIDENCE
+        return bool(is_found and self.fit.best.score > common.score + OWN_EVIDENCE)
 
     def own_course(self) -> LineCourse:
         """The course that it has alone."""

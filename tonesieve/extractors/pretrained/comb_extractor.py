@@ -173,7 +173,7 @@ class _CombFilter:
     def filters(self) -> PretrainedExtractor:
         """The filters of one stream, at a quarter of its rate."""
         rate_hz = self.rate_hz / self.converter.factor
-        highest = self.orders.max()
+        highest = max(self.comb.orders)
         within_hz = min(highest * self.within_hz, MAX_SPACING * self.comb.spacing_hz, rate_hz / 16)
         return PretrainedExtractor(
             (rate_hz / 4,), rate_hz, self.gain, weights=self.weights, within_hz=within_hz

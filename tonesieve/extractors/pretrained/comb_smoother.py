@@ -44,8 +44,9 @@ IMPULSE, CLIP = 5.0, 3.5
 SCALE_PERIODS, MIN_SCALE, MIN_IMPULSES = 2.0, 64, 1e-4
 # Derived: a median absolute deviation to a standard deviation, for Gaussian noise.
 MAD_TO_STD = 1.4826
-# Derived: zeros of the low-pass have that relative width at a level of -80 dB.
-EXACT = 0.01
+# Derived: zeros of the low-pass have that relative width at a level of -80 dB; from this many
+# spacings on its sidelobes are below -40 dB.
+EXACT, NEAR = 0.01, 3.5
 # Guard: fewer periods of the spacing are estimated jointly, as tones that are not a comb.
 MIN_PERIODS = 8.0
 
@@ -232,9 +233,10 @@ class _CombRun:
     ) -> CombEstimate:
         """One pass, over the recording or over what the previous one left over."""
         tones, extractor, orders = [], self._extractor, self._comb.orders
+        mean = self._converter.running_mean(read, self._n_channels)
         for i, order in enumerate(orders):
             hz, courses = order * self._comb.hz, [channel[i] for channel in self._courses]
-            stream = self._stream(read, hz, courses, has_gaps)
+            stream = self._stream(read, hz, courses, mean, has_gaps)
             if previous is not None:
                 stream = previous.added(i, stream, self._scratch)
             steps = self._smoothed(stream, courses)
@@ -244,16 +246,27 @@ class _CombRun:
         return CombEstimate(self._converter, tones, extractor.rate_hz, complex(extractor.gain))
 
     def leaks(self) -> bool:
-        """Whether tones are no multiples of their spacing, so that others leak into a stream."""
-        ratios = np.array(self._comb.orders) * self._comb.hz / self._comb.spacing_hz
-        return bool(np.any(np.abs(ratios - np.round(ratios)) > EXACT))
+        """Whether tones, or their images of negative frequency, leak into a stream.
+
+        That is, whether they are near it and no multiples of the spacing away.
+        """
+        spacing_hz, rate_hz = self._comb.spacing_hz, self._extractor.rate_hz
+        hz = np.array(self._comb.orders) * self._comb.hz
+        images = np.abs(rate_hz - 2 * hz) / spacing_hz
+        apart = np.concatenate([hz / spacing_hz, images[images < NEAR]])
+        return bool(np.any(np.abs(apart - np.round(apart)) > EXACT))
 
     @property
     def _n_channels(self) -> int:
         return len(self._courses)
 
     def _stream(
-        self, read: Read, hz: float, courses: Sequence[LineCourse], has_gaps: bool
+        self,
+        read: Read,
+        hz: float,
+        courses: Sequence[LineCourse],
+        mean: Float[np.ndarray, "C M"],
+        has_gaps: bool,
     ) -> Spool:
         """The down-converted stream of one tone, a row a step."""
 
@@ -263,9 +276,7 @@ class _CombRun:
             return 2 * np.pi * (hz * t_s + cycles)
 
         stream = Spool(self._n_channels, self._scratch)
-        for block in self._converter.steps(
-            read, phase, has_gaps=has_gaps, n_channels=self._n_channels
-        ):
+        for block in self._converter.steps(read, phase, mean, has_gaps=has_gaps):
             stream.append(block.T)
         return stream
 

@@ -23,7 +23,7 @@ from functools import cached_property
 
 import numpy as np
 import scipy
-from jaxtyping import Float
+from jaxtyping import Float, Inexact
 
 # Steps a period of the spacing, at least, over a recording. Chosen: 2, 3, 4 and 6 were compared on
 # hum in coloured noise: the fewer, the longer is the longest memory of the filters.
@@ -32,10 +32,12 @@ STEPS_PER_PERIOD = 2
 SAMPLES_AT_ONCE = 2**17
 # Least share of the low-pass's window that has to be observed where the record has no gaps (at its
 # ends), and where it has. Chosen: without a gap, the other tones leak in at the ends alone.
-MIN_COVERAGE, MIN_COVERAGE_BESIDE_GAPS = 0.95, 0.5
+MIN_COVERAGE, MIN_COVERAGE_BESIDE_GAPS = 0.99, 0.5
 
 # Derived: steps of a window of two periods.
 EXTRA = 2 * STEPS_PER_PERIOD
+# Guard, of rounding: coverage of a whole window.
+COMPLETE = 1 - 1e-9
 # exp(i pi m / 2)
 QUARTER_TURNS = np.array([1, 1j, -1, -1j])
 
@@ -95,10 +97,38 @@ class DownConverter:
         ndarray of int
             Indices of samples.
         """
-        return np.asarray(step) * self.factor + (self.factor - 1) // 2
+        return np.asarray(step * self.factor + (self.factor - 1) // 2)
+
+    def running_mean(self, read: Read, n_channels: int) -> Float[np.ndarray, "C M"]:
+        """Return the mean over two periods at every step, in which all tones of the comb cancel.
+
+        Parameters
+        ----------
+        read : callable
+            Returns samples start to stop, NaN in gaps.
+        n_channels : int
+            C.
+
+        Returns
+        -------
+        ndarray, shape (C, M)
+            Beside gaps and ends it goes on as the nearest whole windows say.
+        """
+        means = np.empty((n_channels, self.n_steps))
+        for start, stop in self._blocks(n_channels):
+            inside = self._samples_of(start, stop)
+            samples = read(inside.start, inside.stop)
+            observed = np.isfinite(samples)
+            sums, coverage = (
+                self._low_passed(values, inside.start, start, stop)
+                for values in (np.where(observed, samples, 0.0), observed.astype(float))
+            )
+            means[:, start:stop] = np.where(coverage > COMPLETE, sums, np.nan)
+        at = self.centre(np.arange(self.n_steps))
+        return np.stack([_continued(at, row) for row in means])
 
     def steps(
-        self, read: Read, phase: Phase, *, has_gaps: bool, n_channels: int
+        self, read: Read, phase: Phase, mean: Float[np.ndarray, "C M"], *, has_gaps: bool
     ) -> Iterator[Float[np.ndarray, "C M"]]:
         """Yield the stream of one tone in blocks.
 
@@ -108,64 +138,49 @@ class DownConverter:
             Returns samples start to stop, NaN in gaps.
         phase : callable
             Returns the tone's phases, in rad, at some samples.
+        mean : ndarray, shape (C, M)
+            The samples' running mean, which is taken off: where a window is not complete, it would
+            leak in.
         has_gaps : bool
             Whether samples are missing anywhere.
-        n_channels : int
-            C.
 
         Yields
         ------
         ndarray, shape (C, M)
             The tone at a quarter of the steps' rate; NaN where too little is observed.
         """
-        at_once = max(1, SAMPLES_AT_ONCE // (self.factor * n_channels))
         least = MIN_COVERAGE_BESIDE_GAPS if has_gaps else MIN_COVERAGE
+        centres = self.centre(np.arange(self.n_steps))
+        for start, stop in self._blocks(len(mean)):
+            inside = self._samples_of(start, stop)
+            at = np.arange(inside.start, inside.stop)
+            samples = read(inside.start, inside.stop)
+            samples = samples - np.stack([np.interp(at, centres, row) for row in mean])
+            observed = np.isfinite(samples)
+            mixed = np.where(observed, samples, 0.0) * np.exp(-1j * phase(at))
+            z, coverage = (
+                self._low_passed(values, inside.start, start, stop)
+                for values in (mixed, observed.astype(float))
+            )
+            z = np.divide(z, coverage, out=np.full_like(z, np.nan), where=coverage >= least)
+            rotation = QUARTER_TURNS[np.arange(start, stop) % 4]
+            yield np.asarray(2 * (z * rotation).real)
+
+    def _blocks(self, n_channels: int) -> Iterator[tuple[int, int]]:
+        """First step, and the one after the last, of blocks in turn."""
+        at_once = max(1, SAMPLES_AT_ONCE // (self.factor * n_channels))
         for start in range(0, self.n_steps, at_once):
-            stop = min(start + at_once, self.n_steps)
-            yield self._block(read, phase, start, stop, least)
+            yield start, min(start + at_once, self.n_steps)
 
-    def _block(self, read: Read, phase: Phase, start: int, stop: int, least: float) -> np.ndarray:
+    def _samples_of(self, start: int, stop: int) -> slice:
+        """Samples in the windows of some steps."""
         half = len(self.taps) // 2
-        first, last = (int(self.centre(np.array(m))) for m in (start, stop - 1))
-        inside = slice(max(first - half, 0), min(last + half + 1, self.n_samples))
-        samples = self._without_trend(read, inside)
-        observed = np.isfinite(samples)
-        mixed = np.where(observed, samples, 0.0) * np.exp(
-            -1j * phase(np.arange(inside.start, inside.stop))
-        )
-        z, coverage = (
-            self._low_passed(values, inside.start, start, stop)
-            for values in (mixed, observed.astype(float))
-        )
-        z = np.divide(z, coverage, out=np.full_like(z, np.nan), where=coverage >= least)
-        rotation = QUARTER_TURNS[np.arange(start, stop) % 4]
-        return np.asarray(2 * (z * rotation).real)
-
-    def _without_trend(self, read: Read, inside: slice) -> Float[np.ndarray, "C T"]:
-        """Samples less their running mean, which leaks in where a window is not complete."""
-        half = len(self.taps) // 2
-        steps = np.arange(inside.start // self.factor - 1, inside.stop // self.factor + 2)
-        # Beyond the ends, and beside gaps, the mean goes on from the nearest whole windows.
-        steps = np.arange(max(steps[0] - EXTRA, 0), min(steps[-1] + EXTRA, self.n_steps))
-        at = self.centre(steps)
-        wider = slice(max(int(at[0]) - half, 0), min(int(at[-1]) + half + 1, self.n_samples))
-        samples = read(wider.start, wider.stop)
-        observed = np.isfinite(samples)
-        sums, coverage = (
-            self._low_passed(values, wider.start, int(steps[0]), int(steps[-1]) + 1)
-            for values in (np.where(observed, samples, 0.0), observed.astype(float))
-        )
-        own = samples[:, inside.start - wider.start : inside.stop - wider.start]
-        wanted = np.arange(inside.start, inside.stop)
-        trend = [
-            _continued(at[c >= MIN_COVERAGE], s[c >= MIN_COVERAGE] / c[c >= MIN_COVERAGE], wanted)
-            for s, c in zip(sums, coverage, strict=True)
-        ]
-        return np.asarray(own - np.stack(trend))
+        first, last = (int(self.centre(np.asarray(m))) for m in (start, stop - 1))
+        return slice(max(first - half, 0), min(last + half + 1, self.n_samples))
 
     def _low_passed(
         self, values: np.ndarray, first: int, start: int, stop: int
-    ) -> Float[np.ndarray, "C M"]:
+    ) -> Inexact[np.ndarray, "C M"]:
         """Steps of values from sample ``first`` on; 0 beyond both ends."""
         half = len(self.taps) // 2
         begin = int(self.centre(np.array(start))) - half
@@ -182,13 +197,15 @@ class DownConverter:
         return scipy.signal.upfirdn(self.taps, padded, 1, self.factor)[:, skip : skip + n]
 
 
-def _continued(at: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Linear between places, and beyond them as between the outermost that are a window apart."""
-    if not len(at):
-        return np.zeros(len(wanted))
-    trend = np.interp(wanted, at, values)
-    if len(at) > EXTRA:
-        for edge, inner, beyond in ((0, EXTRA, wanted < at[0]), (-1, -1 - EXTRA, wanted > at[-1])):
+def _continued(at: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Values at places; where they are NaN linear, beyond the outermost as a window further in."""
+    known = np.flatnonzero(np.isfinite(values))
+    if not len(known):
+        return np.zeros(len(at))
+    filled = np.interp(at, at[known], values[known])
+    if len(known) > EXTRA:
+        first, last = known[[0, EXTRA]], known[[-1, -1 - EXTRA]]
+        for (edge, inner), beyond in ((first, at < at[first[0]]), (last, at > at[last[0]])):
             slope = (values[edge] - values[inner]) / (at[edge] - at[inner])
-            trend[beyond] = values[edge] + slope * (wanted[beyond] - at[edge])
-    return trend
+            filled[beyond] = values[edge] + slope * (at[beyond] - at[edge])
+    return filled
