@@ -138,7 +138,7 @@ def _best_comb(lines: Sequence[SpectralLine]) -> Comb | None:
         return None
     chance, negative_f0, members = best
     f0, stderr = _least_squares(lines, members, -negative_f0)
-    orders = tuple(int(round(hz[k] / f0)) for k in members)
+    orders = tuple(round(float(hz[k]) / f0) for k in members)
     return Comb(f0, stderr, orders, tuple(lines[k] for k in members), chance)
 
 

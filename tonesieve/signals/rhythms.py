@@ -2,8 +2,8 @@
 
 In logarithmic frequency u a band of half-width b about a centre is compared with two sub-bands on
 each side. The floor is the highest of three predictions: between the sides, and from either of them
-with the slope of the flatter one. So neither a slope nor a bend, as of a low-pass, is a rhythm. In Gaussian
-noise the logarithm of a mean of n independent powers is nearly normal with variance 1 / n.
+with the slope of the flatter one. So neither a slope nor a bend, as of a low-pass, is a rhythm. In
+Gaussian noise the logarithm of a mean of n independent powers is nearly normal with variance 1 / n.
 
 Axes: K bins.
 """
@@ -147,9 +147,7 @@ def _bands(
     return bands
 
 
-def _without_lines(
-    average: Average, lines: Sequence[SpectralLine], rate_hz: float
-) -> np.ndarray:
+def _without_lines(average: Average, lines: Sequence[SpectralLine], rate_hz: float) -> np.ndarray:
     """The spectrum with a straight line in place of each spectral line."""
     spectrum = average.power.copy()
     bin_hz = rate_hz / average.resolution.length
@@ -159,20 +157,17 @@ def _without_lines(
         first, last = max(first, 1), min(last, len(spectrum) - 2)
         if last > first:
             ends = np.log(spectrum[[first - 1, last + 1]] + 1e-300)
-            spectrum[first : last + 1] = np.exp(np.linspace(*ends, last - first + 1))
+            bridge = np.linspace(float(ends[0]), float(ends[1]), last - first + 1)
+            spectrum[first : last + 1] = np.exp(bridge)
     return spectrum
 
 
-def _tested(
-    average: Average, spectrum: np.ndarray, centre: float, half_width: float
-) -> _Band:
+def _tested(average: Average, spectrum: np.ndarray, centre: float, half_width: float) -> _Band:
     """A band beside its sides."""
     limits = ((-1.0, 1.0), *SIDES)
     edges = [np.rint(centre * np.exp(np.array(pair) * half_width)).astype(int) for pair in limits]
     counts = np.array([max(int(b - a), 1) for a, b in edges])
-    levels = np.array(
-        [np.log(max(spectrum[a : max(b, a + 1)].mean(), 1e-300)) for a, b in edges]
-    )
+    levels = np.array([np.log(max(spectrum[a : max(b, a + 1)].mean(), 1e-300)) for a, b in edges])
     variances = bins_per_independent() / (counts * average.n_segments)
     y, far_low, near_low, near_high, far_high = levels
     # Of a bend, one side is the flatter.

@@ -152,9 +152,7 @@ def window(length: int) -> Float[np.ndarray, " L"]:
     ndarray, shape (L,)
         A periodic window.
     """
-    taps = scipy.signal.windows.general_cosine(
-        length, WINDOW, sym=False
-    )
+    taps = scipy.signal.windows.general_cosine(length, WINDOW, sym=False)
     return np.asarray(2 * taps / taps.sum())
 
 
@@ -196,6 +194,19 @@ def bin_correlation(distance: int) -> float:
     squares = window(1024) ** 2
     phases = np.exp(2j * np.pi * distance * (np.arange(1024) - 512) / 1024)
     return float(np.real(np.sum(squares * phases)) / np.sum(squares))
+
+
+@cache
+def equivalent_noise_bins() -> float:
+    """Return the equivalent noise bandwidth of the window.
+
+    Returns
+    -------
+    float
+        In bins.
+    """
+    taps = window(1024)
+    return float(1024 * np.sum(taps**2) / np.sum(taps) ** 2)
 
 
 @cache

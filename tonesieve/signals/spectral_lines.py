@@ -172,11 +172,10 @@ def find_lines(
         peaks = [k for k in peaks if all(abs(k - at) > LOBE + 1 for at in known)]
         own = _second_pass(read, sums, peaks, n_tests, false_alarm_rate)
         tracks = _neighbourhoods(read, resolution, [round(at) for at in known])
-        lines = [
-            _confirmed(line, track, lines)
-            for line, track in zip(lines, tracks, strict=True)
+        confirmed = [
+            _confirmed(line, track, lines) for line, track in zip(lines, tracks, strict=True)
         ]
-        lines = [line for line in lines if line is not None]
+        lines = [line for line in confirmed if line is not None]
         if number > 0:
             own = [replace(line, moves=True) for line in own
                    if _is_steady(line, averages[0], len(own))]  # fmt: skip
@@ -252,8 +251,11 @@ def _first_pass(read: Read, resolution: Resolution, p_needed: float) -> _Sums | 
     if n_bins <= LOWEST_BIN:
         return None
     cap = cap_of(len(resolution.starts), p_needed)
-    zeros = [np.zeros(n_bins) for _ in range(6)]
-    sums = _Sums(resolution, independent_bins(n_bins), cap, p_needed, 0, *zeros)
+    evidence, log_ratio, ratio, slope, power, floor = np.zeros((6, n_bins))
+    sums = _Sums(
+        resolution, independent_bins(n_bins), cap, p_needed, 0,
+        evidence, log_ratio, ratio, slope, power, floor,
+    )  # fmt: skip
     for segment in segment_spectra(read, resolution):
         sums.add(segment.values, segment.floor)
     return sums if sums.n_segments else None
