@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,9 @@ from tonesieve.util.files import write_text
 RESULTS = Path(__file__).parent / "results"
 KEPT, PAGE = RESULTS / "find.json", RESULTS.parent / "find.md"
 # Chosen: samples of a record, records for false alarms and for hits, seconds of a long one.
-N_SAMPLES, N_FALSE, N_HITS, N_LONG = 20_000, 100, 30, 120_000
+N_SAMPLES, N_FALSE, N_HITS, N_LONG = 20_000, 50, 20, 120_000
 LONG = ("white", "1/f^4", "band-passed", "speech-like", "music-like")
-N_FALSE_LONG = 30
+N_FALSE_LONG = 15
 SNRS_DB = (6, 9, 12, 15, 18, 21)
 FREQ_CYCLES = 0.0437
 COLOURS = ("white", "pink, 1/f", "brown, a random walk", "1/f^4", "low-passed", "impulses")
@@ -48,7 +49,7 @@ def thomson_lines(samples: np.ndarray) -> np.ndarray:
     n = len(samples)
     samples = np.where(np.isfinite(samples), samples, np.nanmean(samples))
     samples = scipy.signal.detrend(samples)
-    tapers = TAPERS.setdefault(n, scipy.signal.windows.dpss(n, NW, N_TAPERS))
+    tapers = _tapers(n)
     spectra = scipy.fft.rfft(tapers * samples, axis=1)
     sums = tapers.sum(axis=1)
     mean = sums @ spectra / (sums @ sums)
@@ -59,7 +60,9 @@ def thomson_lines(samples: np.ndarray) -> np.ndarray:
     return np.asarray(hit[hit > 2 * NW] / n)
 
 
-TAPERS: dict[int, np.ndarray] = {}
+@cache
+def _tapers(n: int) -> np.ndarray:
+    return np.asarray(scipy.signal.windows.dpss(n, NW, N_TAPERS))
 
 
 def false_alarms(name: str, make: Maker, n: int, n_records: int) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 
 from tonesieve.evaluation.plots.run_plots import BLUE, GREY, ORANGE, save_figure
 from tonesieve.extraction.finding import Findings
+from tonesieve.signals.line_evidence import MIN_AVERAGED, Average
 from tonesieve.signals.segment_spectra import LOWEST_BIN, equivalent_noise_bins
-from tonesieve.signals.spectral_lines import MIN_AVERAGED, Average
 
 # Chosen for the eye, not tuned: points of a spectrum, labelled combs and panels at most.
 MAX_POINTS, MAX_LABELS, MAX_PANELS = 3000, 14, 16

@@ -13,9 +13,10 @@ from tonesieve.recordings.recording import Recording
 from tonesieve.recordings.statistics import ChannelStats, survey
 from tonesieve.signals.harmonic_grouping import Comb, group_harmonics, name_aliases
 from tonesieve.signals.line_estimates import SpectralLine, estimate_line
+from tonesieve.signals.line_evidence import Average
 from tonesieve.signals.rhythms import Rhythm, find_rhythms
-from tonesieve.signals.segment_spectra import LOWEST_BIN, MAX_SEGMENT
-from tonesieve.signals.spectral_lines import FALSE_ALARM_RATE, Average, find_lines
+from tonesieve.signals.segment_spectra import LOWEST_BIN, resolutions
+from tonesieve.signals.spectral_lines import FALSE_ALARM_RATE, find_lines
 
 # Guard: of fewer samples no bin has a floor of its own.
 MIN_SAMPLES = 64
@@ -112,7 +113,7 @@ def _find_in_channel(recording: Recording, c: int, one: ChannelStats) -> Finding
 
 def searched_hz(recording: Recording) -> tuple[float, float]:
     """Lowest and highest frequency that a line may have to be found."""
-    length = min(recording.n_samples, MAX_SEGMENT)
+    length = resolutions(recording.n_samples)[0].length
     return LOWEST_BIN * recording.rate_hz / length, recording.rate_hz / 2
 
 

@@ -13,13 +13,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from tonesieve.signals.line_evidence import MIN_AVERAGED
+from tonesieve.signals.line_shape import RING_STOP, WANDER, Neighbourhood
 from tonesieve.signals.segment_spectra import bin_correlation, window_gain
-from tonesieve.signals.spectral_lines import (
-    MIN_AVERAGED,
-    RING_STOP,
-    WANDER,
-    Neighbourhood,
-)
 
 # Derived: half the width of a band that holds 90% of a normal distribution, over its deviation.
 Z90 = 1.6449

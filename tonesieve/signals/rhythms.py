@@ -18,8 +18,9 @@ import numpy as np
 import scipy
 
 from tonesieve.signals.line_estimates import SpectralLine
+from tonesieve.signals.line_evidence import MIN_AVERAGED, Average
 from tonesieve.signals.segment_spectra import LOBE, LOWEST_BIN, bins_per_independent
-from tonesieve.signals.spectral_lines import FALSE_ALARM_RATE, MIN_AVERAGED, Average
+from tonesieve.signals.spectral_lines import FALSE_ALARM_RATE
 
 # Chosen, not tuned: half-widths of bands in logarithmic frequency; step of the centres over them;
 # fewest bins of a half-width.

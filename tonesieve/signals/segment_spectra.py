@@ -130,7 +130,8 @@ def resolutions(n_samples: int) -> list[Resolution]:
     list of Resolution
         The whole record, a quarter of it, and so on.
     """
-    length = min(n_samples, MAX_SEGMENT)
+    # Of equal parts, so that none of the record is left out.
+    length = n_samples // -(-n_samples // MAX_SEGMENT)
     found = [Resolution(n_samples, length)]
     while length // STEP >= MIN_SEGMENT and 2 * n_samples // (length // STEP) <= MAX_SEGMENTS:
         length //= STEP
