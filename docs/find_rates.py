@@ -28,9 +28,9 @@ from tonesieve.util.files import write_text
 RESULTS = Path(__file__).parent / "results"
 KEPT, PAGE = RESULTS / "find.json", RESULTS.parent / "find.md"
 # Chosen: samples of a record, records for false alarms and for hits, seconds of a long one.
-N_SAMPLES, N_FALSE, N_HITS, N_LONG = 20_000, 50, 20, 120_000
+N_SAMPLES, N_FALSE, N_HITS, N_LONG = 20_000, 30, 12, 120_000
 LONG = ("white", "1/f^4", "band-passed", "speech-like", "music-like")
-N_FALSE_LONG = 15
+N_FALSE_LONG = 8
 SNRS_DB = (6, 9, 12, 15, 18, 21)
 FREQ_CYCLES = 0.0437
 COLOURS = ("white", "pink, 1/f", "brown, a random walk", "1/f^4", "low-passed", "impulses")
@@ -108,7 +108,7 @@ def hits(name: str, make: Maker) -> list[dict[str, Any]]:
             n_thomson += bool(np.any(np.abs(thomson_lines(samples) - hz) <= near))
             for line in own:
                 errors.append((line["hz"] - hz) / line["hz_stderr"])
-                n_covered += line["amplitude_low"] <= amplitude <= line["amplitude_high"]
+                n_covered += bool(line["amplitude_low"] <= amplitude <= line["amplitude_high"])
         rows.append(
             {"noise": name, "snr_db": snr_db, "records": N_HITS, "found": n_found,
              "thomson": n_thomson, "others": n_other, "covered": n_covered,

@@ -25,7 +25,7 @@ CHANCE = 0.01
 # strongest lines that are.
 MAX_DIVISOR, MAX_ANCHORS = 12, 12
 # Chosen, not tuned: distance of a line from a multiple, in standard errors and in bins.
-SIGMAS, BINS = 4.0, 0.1
+SIGMAS, BINS = 4.0, 0.03
 # Chosen, not tuned: mains and aircraft frequencies in Hz, and their usual deviation over them.
 SUPPLIES = (50.0, 60.0, 50.0 / 3.0, 400.0)
 SUPPLY_DEVIATION = 4e-4

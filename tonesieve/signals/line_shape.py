@@ -25,7 +25,6 @@ from tonesieve.signals.segment_spectra import (
     bin_correlation,
     bins_per_independent,
     segment_spectra,
-    window_gain,
 )
 
 # Chosen, not tuned: bins beside a candidate that are compared with it, beyond its lobe.
@@ -114,7 +113,7 @@ def neighbourhoods(
     for segment in segment_spectra(read, resolution):
         values.append(segment.values[bins].astype(np.complex64))
         floors.append(segment.floor[at])
-        starts.append(segment.start)
+        starts.append(float(segment.start))
     stacked, floor = np.array(values), np.array(floors)
     return [
         Neighbourhood(
@@ -221,14 +220,18 @@ def confirmed_line(
         return None
     if float(np.median(power)) < MIN_PERSISTENT * float(np.mean(power)):
         return None
+    # What moves has its power near by, in other bins at other times.
+    near = track.values[:, RING_STOP - LOBE : RING_STOP + LOBE + 1]
+    highest = np.max(np.abs(near) ** 2, axis=1)
+    # Derived: the highest of three independent exponential variables has this mean.
+    total = float(np.mean(highest - (1 + 1 / 2 + 1 / 3) * track.floor))
     ratio = track.resolution.length / line.resolution.length
     coherent = sum(
         float(np.mean(np.abs(other.values[:, RING_STOP]) ** 2))
-        * float(window_gain(np.array([(other.peak - line.peak) * ratio]))[0]) ** 2
         for other in others
-        if abs(other.peak - line.peak) * ratio <= LOBE
+        if abs(other.peak - line.peak) * ratio <= 2 * LOBE
     )
-    if coherent < MIN_COHERENT * float(np.mean(power - track.floor)):
+    if coherent < MIN_COHERENT * total:
         return None
     return replace(line, track=track)
 
@@ -256,9 +259,9 @@ def is_steady(line: Neighbourhood, finest: Average, n_tests: int) -> bool:
     stride = max(1, round(len(powers) / max(n_independent, 1)))
     # Derived: a sum of correlated exponential variables is nearly a gamma variable. Guard: of twice
     # the shape, since it is not quite one, and since a line is much steadier than noise.
-    distances = np.abs(np.subtract.outer(np.arange(2 * WANDER + 1), np.arange(2 * WANDER + 1)))
-    squares = np.vectorize(bin_correlation)(distances) ** 2
-    shape = 2 * (2 * WANDER + 1) ** 2 / float(squares.sum())
+    n_bins = 2 * WANDER + 1
+    squares = [bin_correlation(abs(a - b)) ** 2 for a in range(n_bins) for b in range(n_bins)]
+    shape = 2 * n_bins**2 / sum(squares)
     worst = max(
         steadiness_p_value(powers[first::stride], shape)
         for first in range(min(stride, len(powers)))

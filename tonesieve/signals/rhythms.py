@@ -124,7 +124,7 @@ def find_rhythms(
 
 
 def _hz(band: _Band, rate_hz: float) -> float:
-    return float(band.average.resolution.hz(np.array(band.centre), rate_hz))
+    return band.centre * rate_hz / band.average.resolution.length
 
 
 def _bands(

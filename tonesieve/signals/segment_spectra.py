@@ -72,23 +72,6 @@ class Resolution:
         """Bins that are tested, of frequency 0 and half the rate excluded."""
         return self.length // 2 + 1 - LOBE
 
-    def hz(self, bins: Float[np.ndarray, " K"], rate_hz: float) -> Float[np.ndarray, " K"]:
-        """Frequency of bins.
-
-        Parameters
-        ----------
-        bins : ndarray, shape (K,)
-            Bins, also fractions of them.
-        rate_hz : float
-            Sampling rate.
-
-        Returns
-        -------
-        ndarray, shape (K,)
-            Frequency in Hz.
-        """
-        return np.asarray(bins) * rate_hz / self.length
-
 
 @dataclass(frozen=True)
 class SegmentSpectrum:
@@ -308,23 +291,25 @@ def bridged(samples: Float[np.ndarray, " L"]) -> tuple[Float[np.ndarray, " L"], 
     samples : ndarray, shape (L,)
         Without gaps and trend.
     coverage : float
-        Fraction of the samples that are there.
+        Fraction of the samples that are there, by the window's weight; lone ones that are missing
+        count as there, since a straight line replaces them well.
     """
     n, ramp = len(samples), _ramp(len(samples))
     total = float(samples.sum())
-    n_valid = n
+    coverage = 1.0
     if not np.isfinite(total):
         valid = np.isfinite(samples)
-        n_valid = int(valid.sum())
-        if n_valid < 2:
+        if int(valid.sum()) < 2:
             return np.zeros(n), 0.0
+        lone = np.concatenate([[False], valid[:-2] & valid[2:], [False]])
+        coverage = float(np.sum(window(n)[valid | lone])) / 2
         index = np.arange(n)
         samples = np.interp(index, index[valid], samples[valid])
         total = float(samples.sum())
     level = samples - total / n
     # Derived: the sum of the squares of -(n - 1)/2, ..., (n - 1)/2.
     slope = float(np.sum(ramp * level)) / max(n * (n * n - 1) / 12, 1.0)
-    return level - slope * ramp, n_valid / n
+    return level - slope * ramp, coverage
 
 
 @cache
