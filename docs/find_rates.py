@@ -134,7 +134,7 @@ def page() -> str:
     kept = json.loads(KEPT.read_text(encoding="utf-8"))
     return markdown.render(
         "find",
-        false=_false_table(kept["false"]),
+        alarms=_false_table(kept["false"]),
         hits=_hit_table(kept["hits"], "found"),
         thomson=_hit_table(kept["hits"], "thomson"),
         accuracy=_accuracy_table(kept["hits"]),
