@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from tonesieve.commands.find import AUTO, choose_frequencies, what_to_name
 from tonesieve.commands.line_stream import SAVE_EVERY_S, LslSource, open_byte_source, run_stream
 from tonesieve.config.presets import PRETRAINED
 from tonesieve.errors import UserError
@@ -19,11 +20,13 @@ from tonesieve.extractors.source import (
     Source,
     SourceFactory,
     choose_tones,
+    is_filter,
     make_source,
     network_source,
 )
 from tonesieve.extractors.streaming import Stream
 from tonesieve.recordings.reader import check_rate
+from tonesieve.recordings.recording import Recording, from_array, read_recording
 from tonesieve.signals.baseband import check_within
 from tonesieve.util.progress import Reporter
 
@@ -55,9 +58,35 @@ def source_at(
     return source_of(with_)
 
 
+Multiples = str | Sequence[float] | None
+
+
+def _named_or_found(
+    hz: Sequence[float] | str,
+    with_: str | Path,
+    harmonics: int | str | None,
+    orders: Multiples,
+    open_: Callable[[], Recording],
+) -> tuple[Sequence[float], Multiples]:
+    """Frequencies and orders as named, or the strongest comb's; or an error that lists lines."""
+    if hz == AUTO:
+        found, found_orders = choose_frequencies(open_())
+        is_stated = harmonics is not None or orders is not None or found_orders == (1.0,)
+        return [found], orders if is_stated else found_orders
+    if isinstance(hz, str):
+        raise UserError(f"hz={hz!r}: must be frequencies in Hz, or {AUTO!r}")
+    name = str(with_)
+    needs_names = name.partition(":")[0] == PRETRAINED or is_filter(name)
+    if len(hz) or not needs_names or Path(with_).is_dir():
+        return hz, orders
+    raise UserError(
+        f"--hz: name the tone in Hz, or {AUTO}; {name} has none of its own; {what_to_name(open_())}"
+    )
+
+
 def extract(
     recording: str | Path,
-    hz: Sequence[float] = (),
+    hz: Sequence[float] | str = (),
     *,
     with_: str | Path = PRETRAINED,
     harmonics: int | str | None = None,
@@ -84,8 +113,9 @@ def extract(
     ----------
     recording : path
         A CSV, Parquet, WAV, FLAC, EDF or NPZ file.
-    hz : sequence of float, optional
-        Nominal frequencies of the tones in Hz; may be left out for a run, which has its own.
+    hz : sequence of float or "auto", optional
+        Nominal frequencies of the tones in Hz; may be left out for a run, which has its own. Or the
+        strongest comb with its multiples, by `find`.
     with_ : str or path, default="pretrained"
         The pretrained extractor (with a look-ahead of 2 s: ``pretrained:ahead_s=2``), a filter by
         its name, or a run directory.
@@ -168,6 +198,10 @@ def extract(
     """
     from tonesieve.extraction.pipeline import extract_recording  # streams need none
 
+    hz, orders = _named_or_found(
+        hz, with_, harmonics, orders,
+        lambda: read_recording(Path(recording), columns=columns, rate_hz=rate_hz, time=time),
+    )  # fmt: skip
     options = ExtractOptions(
         hz=hz if harmonics is None and orders is None else (),
         within_hz=within_hz,
@@ -207,7 +241,7 @@ class Extracted(NamedTuple):
 def pull(
     samples: Float[np.ndarray, " T"],
     rate_hz: float,
-    hz: float | Sequence[float],
+    hz: float | Sequence[float] | str,
     *,
     with_: str | Path = PRETRAINED,
     harmonics: int | str | None = None,
@@ -223,8 +257,9 @@ def pull(
         The mixture, in any unit; NaN is a gap.
     rate_hz : float
         Samples a second.
-    hz : float or sequence of float
-        Nominal frequencies of the K tones in Hz.
+    hz : float, sequence of float or "auto"
+        Nominal frequencies of the K tones in Hz; or the strongest comb with its multiples, by
+        `find`.
     with_ : str or path, default="pretrained"
         The pretrained extractor (with a look-ahead of 2 s: ``pretrained:ahead_s=2``), a filter by
         its name, or a run directory.
@@ -263,6 +298,11 @@ def pull(
     from tonesieve.extraction.pipeline import pull_array  # streams need none
 
     row = _row(samples, "samples")
+    if isinstance(hz, str):
+        check_rate(Path("samples"), rate_hz, whose="rate_hz")
+        hz, orders = _named_or_found(
+            hz, with_, harmonics, orders, lambda: from_array(row, float(rate_hz))
+        )
     tones = _row([hz] if np.ndim(hz) == 0 else hz, "hz").tolist()
     (rate,) = _row([rate_hz], "rate_hz").tolist()
     check_rate(Path("samples"), rate, whose="rate_hz")
