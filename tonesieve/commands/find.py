@@ -142,12 +142,19 @@ def _from_samples(samples: Any, rate_hz: float | None) -> Recording:
 
 
 def choose_frequencies(recording: Recording) -> tuple[float, tuple[float, ...]]:
-    """Fundamental and orders of the strongest comb; `UserError` where there is no line."""
+    """Fundamental and orders of the strongest comb; `UserError` where there is no line.
+
+    Where at least half of the orders up to the highest are found, all are returned: one that is
+    missing costs nothing.
+    """
     findings, _ = find_in_recording(recording)
     comb = strongest_comb(findings)
     if comb is None:
         raise UserError(f"--hz {AUTO}: {recording.path}: {listed(findings)}; name the tone in Hz")
-    return comb.f0_hz, tuple(map(float, comb.orders))
+    orders, highest = comb.orders, max(comb.orders)
+    if 2 * len(orders) >= highest:
+        orders = tuple(range(1, highest + 1))
+    return comb.f0_hz, tuple(map(float, orders))
 
 
 def what_to_name(recording: Recording) -> str:
