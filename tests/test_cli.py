@@ -309,7 +309,7 @@ MISTAKES = {
     "no: not a run directory": "probe {tmp}/no",
     "No such command 'fly'": "fly",
     "No such option: --speed": "run --speed",
-    "Invalid value for '--hz'": "extract {tmp}/good.csv --with {run} --hz three",
+    "--hz three: must be a number in Hz": "extract {tmp}/good.csv --with {run} --hz three",
 }
 
 
