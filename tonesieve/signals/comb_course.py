@@ -54,7 +54,7 @@ PARTS = 4
 class HarmonicBaseband(NamedTuple):
     """Baseband of one line of a comb, by `Baseband`.
 
-    Attributes
+    Parameters
     ----------
     order : float
         Its frequency over the comb's.

@@ -217,7 +217,7 @@ def find_course(
 class LineFit(NamedTuple):
     """What `fit_line` finds in one baseband.
 
-    Attributes
+    Parameters
     ----------
     ridge : Ridge
         The path through the spectrogram.

@@ -1,7 +1,7 @@
 """The pretrained extractor of tones some of which are multiples of one frequency, in streams.
 
-Combs are filtered one after the other (`comb_filter`), each in what the earlier ones leave over, and
-the tones in no comb last.
+Combs are filtered one after the other (`comb_filter`), each in what the earlier ones leave over,
+and the tones in no comb last.
 
 Axes: B streams, T samples, K tones.
 """

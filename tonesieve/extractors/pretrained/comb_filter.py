@@ -55,7 +55,7 @@ MAX_SPACING = 0.2
 class LoopState(NamedTuple):
     """State of the frequency-locked loop of a comb.
 
-    Attributes
+    Parameters
     ----------
     relative : ndarray, shape (B,)
         Phase of order 1 over the nominal one, in cycles, at the start of the interval.
@@ -74,7 +74,7 @@ class LoopState(NamedTuple):
 class StreamsState(NamedTuple):
     """State of the down-converted streams of K tones.
 
-    Attributes
+    Parameters
     ----------
     mixed : ndarray of complex, shape (B, K, L)
         The last samples, mixed down.
@@ -99,7 +99,7 @@ class StreamsState(NamedTuple):
 class CombState(NamedTuple):
     """State of one comb.
 
-    Attributes
+    Parameters
     ----------
     n_samples : int
         Samples so far.
@@ -118,7 +118,17 @@ class CombState(NamedTuple):
 
 
 class CombOutputs(NamedTuple):
-    """Phasors relative to the nominal carriers, bands and frequency offsets, (B, T, K)."""
+    """What the filters estimate at every sample.
+
+    Parameters
+    ----------
+    phasors : ndarray of complex, shape (B, T, K)
+        Relative to the nominal carriers.
+    band : ndarray, shape (B, T, K)
+        Half-widths.
+    offset_hz : ndarray, shape (B, T, K)
+        Frequencies minus the nominal ones.
+    """
 
     phasors: Complex[np.ndarray, "B T K"]
     band: Float[np.ndarray, "B T K"]
@@ -206,7 +216,7 @@ class CombFilter:
     def process(
         self, samples: Float[np.ndarray, "B T"], state: CombState
     ) -> tuple[CombOutputs, CombState]:
-        """Outputs in a chunk of any length, and the state after it."""
+        """Return the outputs in a chunk of any length, and the state after it."""
         samples = np.ascontiguousarray(samples)
         outputs = CombOutputs.empty((*samples.shape, len(self.orders)))
         alone = []

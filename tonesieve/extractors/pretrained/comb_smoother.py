@@ -95,7 +95,7 @@ class CombEstimate:
         self._rate_hz, self._gain = rate_hz, gain
 
     def phasors(self, start: int, stop: int) -> PhasorEstimate:
-        """Phasors relative to the nominal frequencies, and bands, shape (C, T, K)."""
+        """Return phasors relative to the nominal frequencies, and bands, shape (C, T, K)."""
         samples = np.arange(start, stop)
         shape = (len(self._tones[0].courses), stop - start, len(self._tones))
         phasors, band = np.empty(shape, complex), np.empty(shape)
