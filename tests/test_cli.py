@@ -65,6 +65,7 @@ VERBS = [
     "evaluate",
     "export",
     "extract",
+    "find",
     "stream",
     "pretrain",
 ]

@@ -204,6 +204,7 @@ def test_the_documents_name_what_is_there() -> None:
         "docs/model-card.md",
         "docs/kinds.md",
         "docs/peers.md",
+        "docs/find.md",
         "CONTRIBUTING.md",
     ]
     pages.append("CHANGELOG.md")
@@ -244,7 +245,7 @@ def test_the_tables_are_those_of_the_kept_results() -> None:
 
 @pytest.mark.usefixtures("makers")
 @pytest.mark.parametrize(
-    "name", ["sweep_tables", "claims", "page", "own_noise", "pretrained", "kinds"]
+    "name", ["sweep_tables", "claims", "page", "own_noise", "pretrained", "kinds", "find_rates"]
 )
 def test_the_pages_are_those_of_the_kept_results(name: str) -> None:
     maker = importlib.import_module(name)

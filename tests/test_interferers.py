@@ -7,7 +7,7 @@ import pytest
 
 import tonesieve
 from tonesieve.extraction.interferers import interferers
-from tonesieve.extraction.tone_lines import ToneLine, line_warnings
+from tonesieve.extraction.tone_line import ToneLine, line_warnings
 from tonesieve.signals.line_course import LineCourse
 from tonesieve.signals.line_detection import LineDetection, Neighbour
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tonesieve.cli.text import extract_text
-from tonesieve.extraction.tone_lines import ToneLine, line_warnings
+from tonesieve.extraction.tone_line import ToneLine, line_warnings
 from tonesieve.signals.line_course import LineCourse
 from tonesieve.signals.line_detection import LineDetection, Neighbour
 

@@ -9,12 +9,8 @@ import pytest
 
 import tonesieve
 from tonesieve.errors import UserError
-from tonesieve.extraction.tone_lines import (
-    FAR,
-    find_lines,
-    line_warnings,
-    search_range_hz,
-)
+from tonesieve.extraction.tone_line import line_warnings
+from tonesieve.extraction.tone_lines import FAR, find_lines, search_range_hz
 from tonesieve.extractors.pretrained.extractor import PretrainedExtractor
 from tonesieve.extractors.pretrained.filter_table import TABLE
 from tonesieve.kernels.kalman_bank.state import MEMORY

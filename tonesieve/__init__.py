@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tonesieve.commands.evaluate import evaluate
     from tonesieve.commands.export import export
     from tonesieve.commands.extract import extract, pull, stream
+    from tonesieve.commands.find import find
     from tonesieve.commands.generate import generate
     from tonesieve.commands.limit import limit
     from tonesieve.commands.probe import probe
@@ -35,6 +36,7 @@ _MODULES = {
     "evaluate": "commands.evaluate",
     "export": "commands.export",
     "extract": "commands.extract",
+    "find": "commands.find",
     "generate": "commands.generate",
     "limit": "commands.limit",
     "load_config": "config.presets",
@@ -57,6 +59,7 @@ __all__ = [
     "evaluate",
     "export",
     "extract",
+    "find",
     "generate",
     "limit",
     "load_config",

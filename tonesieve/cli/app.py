@@ -327,6 +327,7 @@ def evaluate(
 
 
 app.command()(signal_commands.extract)
+app.command()(signal_commands.find)
 app.command()(signal_commands.stream)
 app.command()(signal_commands.export)
 app.command()(signal_commands.pretrain)

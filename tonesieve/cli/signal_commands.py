@@ -8,10 +8,13 @@ from typing import Annotated, Any
 import typer
 
 import tonesieve
+from tonesieve.cli.find_text import find_text
 from tonesieve.cli.options import Force, Json, print_result
 from tonesieve.cli.progress import Console
-from tonesieve.cli.text import export_text, extract_text
+from tonesieve.cli.recording_text import extract_text
+from tonesieve.cli.text import export_text
 from tonesieve.config.presets import FILTER_NAMES, PRETRAINED
+from tonesieve.errors import UserError
 from tonesieve.util.text_table import decibels, percent, table
 
 With = Annotated[
@@ -30,7 +33,24 @@ Tones = Annotated[
         help="Nominal frequency of a tone in Hz; repeat for more (default: all tones of the run)."
     ),
 ]
-
+NamedTones = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="HZ|auto",
+        help="Nominal frequency of a tone in Hz; repeat for more (default: all tones of the run); "
+        "auto: that of the strongest comb of lines.",
+    ),
+]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(help="Column or channel by name, or by number from 1; repeat for more; or all."),
+]
+Rate = Annotated[
+    float | None, typer.Option(help="Samples per second (default: from the file or its times).")
+]
+Time = Annotated[
+    str | None, typer.Option(help="Time column (default: time, t, timestamp, time_ms, ...).")
+]
 
 Within = Annotated[
     float | None,
@@ -43,26 +63,38 @@ Within = Annotated[
 ]
 
 
+Harmonics = Annotated[
+    str | None,
+    typer.Option(
+        "--harmonics",
+        metavar="N|all",
+        help="The multiples 2, 3, ... N of each --hz are tones too; all: up to half the rate. They "
+        "share one frequency, which is found on all of them together.",
+    ),
+]
+Orders = Annotated[
+    str | None,
+    typer.Option(
+        "--orders",
+        metavar="K,K,...",
+        help="Multiples of each --hz that are tones, in place of all from 1 on, such as 0.5,1,2.5.",
+    ),
+]
+
+
 def extract(
     recording: Annotated[Path, typer.Argument(help="CSV, Parquet, WAV, FLAC, EDF or NPZ file.")],
     with_: With = PRETRAINED,
-    hz: Tones = None,
+    hz: NamedTones = None,
+    harmonics: Harmonics = None,
+    orders: Orders = None,
     within: Within = None,
     causal: Annotated[
         bool, typer.Option("--causal", help="Estimate each sample from the past alone.")
     ] = False,
-    column: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Column or channel by name, or by number from 1; repeat for more; or all."
-        ),
-    ] = None,
-    rate: Annotated[
-        float | None, typer.Option(help="Samples per second (default: from the file or its times).")
-    ] = None,
-    time: Annotated[
-        str | None, typer.Option(help="Time column (default: time, t, timestamp, time_ms, ...).")
-    ] = None,
+    column: Columns = None,
+    rate: Rate = None,
+    time: Time = None,
     remove: Annotated[
         bool, typer.Option("--remove", help="Write the recording without the tones.")
     ] = False,
@@ -97,8 +129,10 @@ def extract(
     """
     result = tonesieve.extract(
         recording,
-        hz or (),
+        _frequencies(hz or []),
         with_=with_,
+        harmonics=harmonics,
+        orders=orders,
         within_hz=within,
         causal=causal,
         columns=column or (),
@@ -115,9 +149,51 @@ def extract(
     print_result(result, json_, lambda: extract_text(result))
 
 
+def _frequencies(words: list[str]) -> list[float] | str:
+    """Frequencies as numbers, or the word for those that are to be found."""
+    if words == ["auto"]:
+        return words[0]
+    frequencies = []
+    for word in words:
+        try:
+            frequencies.append(float(word))
+        except ValueError:
+            raise UserError(f"--hz {word}: must be a number in Hz, or auto alone") from None
+    return frequencies
+
+
+def find(
+    recording: Annotated[Path, typer.Argument(help="CSV, Parquet, WAV, FLAC, EDF or NPZ file.")],
+    column: Columns = None,
+    rate: Rate = None,
+    time: Time = None,
+    picture: Annotated[
+        bool, typer.Option("--picture", help="Also write a PNG of the spectra: NAME.find.png.")
+    ] = False,
+    force: Force = False,
+    json_: Json = False,
+) -> None:
+    """Find the spectral lines of a recording, their harmonics, and broad rhythms.
+
+    In noise alone any line is found with a probability of 1% at most.
+    """
+    result = tonesieve.find(
+        recording,
+        rate,
+        columns=column or (),
+        time=time,
+        picture=picture,
+        force=force,
+        reporter=Console(),
+    )
+    print_result(result, json_, lambda: find_text(result))
+
+
 def stream(
     with_: With = PRETRAINED,
     hz: Tones = None,
+    harmonics: Harmonics = None,
+    orders: Orders = None,
     within: Within = None,
     rate: Annotated[
         float | None, typer.Option(help="Samples per second (default: the run's, or the source's).")
@@ -160,6 +236,8 @@ def stream(
         hz or (),
         rate_hz=rate,
         with_=with_,
+        harmonics=harmonics,
+        orders=orders,
         within_hz=within,
         channels=channels,
         from_=from_,

@@ -177,43 +177,6 @@ def export_text(result: dict[str, Any]) -> str:
     )
 
 
-def extract_text(result: dict[str, Any]) -> str:
-    """Whether each tone is there, its frequency, amplitude, power before and after: a row each."""
-    rows = [
-        ["column", "tone", "status", "line", "amplitude", "estimated", "band", "power before",
-         "after", "change", "tone outside band"]
-    ]  # fmt: skip
-    for tone in result["tones"]:
-        low, high = tone["band_hz"]
-        estimated_hz = tone["followed_hz"]
-        rows.append(
-            [
-                tone["column"],
-                f"{tone['hz']:g} Hz",
-                tone["status"],
-                _line_text(tone),
-                number(tone["amplitude"]),
-                "" if estimated_hz is None else f"{estimated_hz:.6g} Hz",
-                f"{low:g}-{high:g} Hz",
-                number(tone["recording_power_in_band"]),
-                number(tone["residual_power_in_band"]),
-                decibels(tone["reduction_db"]),
-                percent(tone["outside_band_share"]),
-            ]
-        )
-    lines = [table(rows), "", f"{result['samples']:,} samples written to {result['out']}"]
-    lines += [f"warning: {text}" for text in result["warnings"]]
-    return "\n".join(lines)
-
-
-def _line_text(tone: dict[str, Any]) -> str:
-    """Frequency of a tone's line, or the range in which it moves."""
-    if tone["line_hz"] is None or tone["status"] == "nothing":
-        return ""
-    low, high = (f"{hz:.6g}" for hz in tone["line_range_hz"])
-    return f"{low} Hz" if low == high else f"{tone['line_hz']:.6g} Hz ({low}-{high})"
-
-
 def limit_text(result: dict[str, Any]) -> str:
     """The limit overall, by component and by age."""
     view = result["view"]

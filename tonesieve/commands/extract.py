@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,31 +10,42 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from tonesieve.commands.find import AUTO, choose_frequencies, what_to_name
 from tonesieve.commands.line_stream import SAVE_EVERY_S, LslSource, open_byte_source, run_stream
 from tonesieve.config.presets import PRETRAINED
 from tonesieve.errors import UserError
 from tonesieve.extraction.options import ExtractOptions
-from tonesieve.extraction.tone_lines import ToneLine
+from tonesieve.extraction.tone_line import ToneLine
 from tonesieve.extractors.source import (
     Source,
     SourceFactory,
     choose_tones,
+    is_filter,
     make_source,
     network_source,
 )
 from tonesieve.extractors.streaming import Stream
 from tonesieve.recordings.reader import check_rate
+from tonesieve.recordings.recording import Recording, from_array, read_recording
 from tonesieve.signals.baseband import check_within
 from tonesieve.util.progress import Reporter
 
 
 def source_at(
-    with_: str | Path, hz: Sequence[float], within_hz: float | None = None
+    with_: str | Path,
+    hz: Sequence[float],
+    within_hz: float | None = None,
+    harmonics: int | str | None = None,
+    orders: str | Sequence[float] | None = None,
 ) -> AbstractContextManager[Source | SourceFactory]:
-    """A run's extractor, or the filter of that name for tones at ``hz``."""
+    """A run's extractor, or the filter of that name for tones at ``hz`` or multiples of it."""
     check_within(hz, within_hz)
     if not Path(with_).is_dir():
-        return nullcontext(make_source(str(with_), hz, within_hz=within_hz))
+        made = make_source(str(with_), hz, within_hz=within_hz, harmonics=harmonics, orders=orders)
+        return nullcontext(made)
+    if harmonics is not None or orders is not None:
+        option = "--orders" if harmonics is None else "--harmonics"
+        raise UserError(f"{option}: the run {with_} has its own tones; leave {option} away")
     from tonesieve.inference.run_directory import load_compiled, memory_samples  # filters need none
 
     compiled = load_compiled(with_)
@@ -47,11 +58,39 @@ def source_at(
     return source_of(with_)
 
 
+Multiples = str | Sequence[float] | None
+
+
+def _named_or_found(
+    hz: Sequence[float] | str,
+    with_: str | Path,
+    harmonics: int | str | None,
+    orders: Multiples,
+    open_: Callable[[], Recording],
+) -> tuple[Sequence[float], Multiples]:
+    """Frequencies and orders as named, or the strongest comb's; or an error that lists lines."""
+    if hz == AUTO:
+        found, found_orders = choose_frequencies(open_())
+        is_stated = harmonics is not None or orders is not None or found_orders == (1.0,)
+        return [found], orders if is_stated else found_orders
+    if isinstance(hz, str):
+        raise UserError(f"hz={hz!r}: must be frequencies in Hz, or {AUTO!r}")
+    name = str(with_)
+    needs_names = name.partition(":")[0] == PRETRAINED or is_filter(name)
+    if len(hz) or not needs_names or Path(with_).is_dir():
+        return hz, orders
+    raise UserError(
+        f"--hz: name the tone in Hz, or {AUTO}; {name} has none of its own; {what_to_name(open_())}"
+    )
+
+
 def extract(
     recording: str | Path,
-    hz: Sequence[float] = (),
+    hz: Sequence[float] | str = (),
     *,
     with_: str | Path = PRETRAINED,
+    harmonics: int | str | None = None,
+    orders: str | Sequence[float] | None = None,
     within_hz: float | None = None,
     causal: bool = False,
     columns: Sequence[str] = (),
@@ -74,11 +113,17 @@ def extract(
     ----------
     recording : path
         A CSV, Parquet, WAV, FLAC, EDF or NPZ file.
-    hz : sequence of float, optional
-        Nominal frequencies of the tones in Hz; may be left out for a run, which has its own.
+    hz : sequence of float or "auto", optional
+        Nominal frequencies of the tones in Hz; may be left out for a run, which has its own. Or the
+        strongest comb with its multiples, by `find`.
     with_ : str or path, default="pretrained"
         The pretrained extractor (with a look-ahead of 2 s: ``pretrained:ahead_s=2``), a filter by
         its name, or a run directory.
+    harmonics : int or str, optional
+        The multiples 2, 3, ... of each frequency up to this one are tones too, and share their
+        frequency with it; ``all``: up to half the rate.
+    orders : str or sequence of float, optional
+        The multiples that are tones, in place of all from 1 on: ``"0.5,1,2.5"``.
     within_hz : float, optional
         Largest offset of a tone from its nominal frequency in Hz, in which its line is searched; at
         most a quarter of the frequency. By default 3.5% of it, but at least 3 over the duration.
@@ -153,8 +198,12 @@ def extract(
     """
     from tonesieve.extraction.pipeline import extract_recording  # streams need none
 
+    hz, orders = _named_or_found(
+        hz, with_, harmonics, orders,
+        lambda: read_recording(Path(recording), columns=columns, rate_hz=rate_hz, time=time),
+    )  # fmt: skip
     options = ExtractOptions(
-        hz=hz,
+        hz=hz if harmonics is None and orders is None else (),
         within_hz=within_hz,
         causal=causal,
         columns=columns,
@@ -167,7 +216,7 @@ def extract(
         out=out,
         force=force,
     )
-    with source_at(with_, hz, within_hz) as source:
+    with source_at(with_, hz, within_hz, harmonics, orders) as source:
         return extract_recording(recording, source, options, reporter=reporter)
 
 
@@ -192,9 +241,11 @@ class Extracted(NamedTuple):
 def pull(
     samples: Float[np.ndarray, " T"],
     rate_hz: float,
-    hz: float | Sequence[float],
+    hz: float | Sequence[float] | str,
     *,
     with_: str | Path = PRETRAINED,
+    harmonics: int | str | None = None,
+    orders: str | Sequence[float] | None = None,
     within_hz: float | None = None,
     causal: bool = False,
 ) -> Extracted:
@@ -206,11 +257,17 @@ def pull(
         The mixture, in any unit; NaN is a gap.
     rate_hz : float
         Samples a second.
-    hz : float or sequence of float
-        Nominal frequencies of the K tones in Hz.
+    hz : float, sequence of float or "auto"
+        Nominal frequencies of the K tones in Hz; or the strongest comb with its multiples, by
+        `find`.
     with_ : str or path, default="pretrained"
         The pretrained extractor (with a look-ahead of 2 s: ``pretrained:ahead_s=2``), a filter by
         its name, or a run directory.
+    harmonics : int or str, optional
+        The multiples 2, 3, ... of each frequency up to this one are tones too, and share their
+        frequency with it; ``all``: up to half the rate.
+    orders : str or sequence of float, optional
+        The multiples that are tones, in place of all from 1 on: ``"0.5,1,2.5"``.
     within_hz : float, optional
         Largest offset of a tone from its nominal frequency in Hz, in which its line is searched; at
         most a quarter of the frequency. By default 3.5% of it, but at least 3 over the duration.
@@ -241,12 +298,18 @@ def pull(
     from tonesieve.extraction.pipeline import pull_array  # streams need none
 
     row = _row(samples, "samples")
+    if isinstance(hz, str):
+        check_rate(Path("samples"), rate_hz, whose="rate_hz")
+        hz, orders = _named_or_found(
+            hz, with_, harmonics, orders, lambda: from_array(row, float(rate_hz))
+        )
     tones = _row([hz] if np.ndim(hz) == 0 else hz, "hz").tolist()
     (rate,) = _row([rate_hz], "rate_hz").tolist()
     check_rate(Path("samples"), rate, whose="rate_hz")
-    with source_at(with_, tones, within_hz) as made:
+    with source_at(with_, tones, within_hz, harmonics, orders) as made:
         source = made if isinstance(made, Source) else made(rate, "the samples")
-        chosen = choose_tones(source, tones)
+        is_comb = harmonics is not None or orders is not None
+        chosen = choose_tones(source, () if is_comb else tones)
         return Extracted(*pull_array(row, rate, source, chosen, causal=causal, within_hz=within_hz))
 
 
@@ -268,6 +331,8 @@ def stream(
     *,
     rate_hz: float | None = None,
     with_: str | Path = PRETRAINED,
+    harmonics: int | str | None = None,
+    orders: str | Sequence[float] | None = None,
     within_hz: float | None = None,
     channels: int = 1,
     from_: str = "-",
@@ -290,6 +355,11 @@ def stream(
         Samples a second; by default the run's, or what the Lab Streaming Layer states.
     with_ : str or path, default="pretrained"
         The pretrained extractor, a filter by its name, or a run directory.
+    harmonics : int or str, optional
+        The multiples 2, 3, ... of each frequency up to this one are tones too, and share their
+        frequency with it; ``all``: up to half the rate.
+    orders : str or sequence of float, optional
+        The multiples that are tones, in place of all from 1 on: ``"0.5,1,2.5"``.
     within_hz : float, optional
         Largest offset of a tone from its nominal frequency in Hz; by default 3.5% of it.
     channels : int, default=1
@@ -327,7 +397,10 @@ def stream(
     if remove and full:
         raise UserError("--full: describes the tones; leave --remove away")
     check_rate(Path("stream"), rate_hz)
-    with source_at(with_, hz, within_hz) as made, open_byte_source(from_, channels) as bytes_in:
+    with (
+        source_at(with_, hz, within_hz, harmonics, orders) as made,
+        open_byte_source(from_, channels) as bytes_in,
+    ):
         if rate_hz is None and isinstance(bytes_in, LslSource) and bytes_in.rate_hz > 0:
             rate_hz = bytes_in.rate_hz
         if isinstance(made, Source):
@@ -348,7 +421,7 @@ def stream(
             live,
             bytes_in,
             state=None if state is None else Path(state),
-            chosen=choose_tones(source, hz),
+            chosen=choose_tones(source, hz if harmonics is None and orders is None else ()),
             remove=remove,
             full=full,
             save_every_s=save_every_s,

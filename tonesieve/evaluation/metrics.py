@@ -8,6 +8,8 @@ metrics").
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float
 
@@ -287,12 +289,43 @@ def band_power(
     float
         Power, in the unit of the samples squared.
     """
+    return float(band_powers(samples, rate_hz, [(low_hz, high_hz)])[0])
+
+
+def band_powers(
+    samples: Float[np.ndarray, " T"], rate_hz: float, bands_hz: Sequence[tuple[float, float]]
+) -> Float[np.ndarray, " B"]:
+    """Measure the power in several bands, as `band_power` does.
+
+    Parameters
+    ----------
+    samples : ndarray, shape (T,)
+        Signal without missing samples.
+    rate_hz : float
+        Sampling rate, Hz.
+    bands_hz : sequence of tuple of float
+        Lower and upper end of each of B bands, both included, Hz.
+
+    Returns
+    -------
+    ndarray, shape (B,)
+        Powers, in the unit of the samples squared.
+    """
     n, window = len(samples), _hann(len(samples))
     power = np.abs(np.fft.rfft(window * (samples - np.mean(samples)))) ** 2
     power[1 : (n + 1) // 2] *= 2  # every bin but zero and half the rate stands for two frequencies
     frequencies = np.fft.rfftfreq(n, 1 / rate_hz)
-    inside = (frequencies >= low_hz) & (frequencies <= high_hz)
-    return float(np.sum(power[inside]) / (n * np.sum(window**2)))
+    sums = np.array(
+        [
+            np.sum(
+                power[
+                    np.searchsorted(frequencies, low) : np.searchsorted(frequencies, high, "right")
+                ]
+            )
+            for low, high in bands_hz
+        ]
+    )
+    return np.asarray(sums / (n * np.sum(window**2)))
 
 
 def band_rms(

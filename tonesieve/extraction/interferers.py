@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tonesieve.extraction.tone_lines import ToneLine
+from tonesieve.extraction.tone_line import ToneLine
 from tonesieve.signals.line_course import LineCourse
 
 # Stronger lines are estimated jointly if they are this many inverse durations apart; chosen, not

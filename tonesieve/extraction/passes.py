@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from tonesieve.errors import UserError
 from tonesieve.extraction.interferers import interferers
-from tonesieve.extraction.tone_lines import ToneLine
+from tonesieve.extraction.tone_line import ToneLine
 from tonesieve.extractors.input_scaling import InputScaling
 from tonesieve.extractors.protocol import BlockSmoother, Extractor, ToneBlock
 from tonesieve.extractors.source import Source
@@ -201,6 +201,7 @@ class _Run:
         for start, tones, band in smoother.run_blocks(
             read, n, self._n_channels, courses=courses,
             interferers_hz=[one.hz for one in beside],
+            has_gaps=any(one.gaps.n_samples for one in self.stats),
             scratch=self.scratch, on_samples=self.on_samples,
         ):  # fmt: skip
             yield ToneBlock(start, tones * scale, None if band is None else band * scale)

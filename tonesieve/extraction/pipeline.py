@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from itertools import chain, pairwise
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ from tonesieve.errors import UserError
 from tonesieve.extraction.declipping import PERIODS, censored, widened
 from tonesieve.extraction.options import ExtractOptions
 from tonesieve.extraction.passes import ExtractedTones, delay_of, n_steps, run_over_recording
-from tonesieve.extraction.tone_lines import ToneLine, find_lines, line_warnings
+from tonesieve.extraction.recording_warnings import is_declipped, recording_warnings
+from tonesieve.extraction.tone_line import ToneLine, comb_metrics, line_warnings
+from tonesieve.extraction.tone_lines import find_lines
 from tonesieve.extraction.tone_parameters import ToneParameters
 from tonesieve.extractors.source import Source, SourceFactory, choose_tones
 from tonesieve.extractors.source import (
@@ -88,6 +90,7 @@ def extract_recording(
             opened, stats, source, causal, options.within_hz, target.parent, task.update
         )
         chosen_lines = [[channel[k] for k in chosen] for channel in lines]
+        names_of = [channel.name for channel in opened.channels]
         parameters = ToneParameters(restored, stats, extracted, source, chosen, options)
         names = _columns(opened, stats, frequencies, options, target)
         with open_writer(opened, names, target, force=options.force) as writer:
@@ -105,8 +108,11 @@ def extract_recording(
                     _channel_metrics(channel, one, opened)
                     for channel, one in zip(opened.channels, stats, strict=True)
                 ],
-                "warnings": _warnings(opened, stats, source, causal, writer)
-                + line_warnings(chosen_lines, [channel.name for channel in opened.channels]),
+                "warnings": recording_warnings(
+                    opened, stats, source, writer, declipped=is_declipped(stats, source, causal)
+                )
+                + line_warnings(chosen_lines, names_of, source.combs),
+                "combs": comb_metrics(chosen_lines, names_of, source.combs),
                 "tones": [
                     {**tone, **line.metrics()}
                     for tone, line in zip(
@@ -165,15 +171,8 @@ def pull_array(
 
 def _n_steps(recording: Recording, stats: list[ChannelStats], source: Source, causal: bool) -> int:
     """Samples that `_find_and_extract` processes."""
-    n_passes = 1 + len(PERIODS) * _is_declipped(stats, source, causal)
+    n_passes = 1 + len(PERIODS) * is_declipped(stats, source, causal)
     return recording.n_samples + n_passes * n_steps(recording, source, causal=causal)
-
-
-def _is_declipped(stats: list[ChannelStats], source: Source, causal: bool) -> bool:
-    """Whether clipped samples are replaced: for the default alone, since a filter is linear."""
-    smoother = None if causal else source.smoother
-    is_whole = smoother is not None and smoother.ahead_s is None
-    return is_whole and any(one.censored is not None for one in stats)
 
 
 def _find_and_extract(
@@ -187,7 +186,9 @@ def _find_and_extract(
 ) -> tuple[list[list[ToneLine]], ExtractedTones, Recording]:
     """The lines of the source's tones, the tones, and the recording without clipping."""
     hz, n_done = source.frequencies_hz, recording.n_samples
-    lines = find_lines(recording, hz, within_hz=within_hz, on_samples=on_samples)
+    lines = find_lines(
+        recording, hz, within_hz=within_hz, combs=source.combs, on_samples=on_samples
+    )
 
     def extract(from_: Recording) -> ExtractedTones:
         return run_over_recording(
@@ -198,7 +199,7 @@ def _find_and_extract(
     raw = extracted = extract(recording)
     if all(one.censored is None for one in stats):
         return lines, extracted, recording
-    if not _is_declipped(stats, source, causal):
+    if not is_declipped(stats, source, causal):
         marked = censored(recording, stats, raw, hz).uncorrected(PERIODS[0])
         return lines, widened(raw, marked, raw, scratch), recording
     for periods in PERIODS:
@@ -287,60 +288,6 @@ def _channel_metrics(channel: Channel, stats: ChannelStats, recording: Recording
         "gaps": stats.gaps.metrics(recording.rate_hz),
         "clipped": stats.clipped.metrics(recording.rate_hz),
     }
-
-
-def _warnings(
-    recording: Recording,
-    stats: list[ChannelStats],
-    source: Source,
-    causal: bool,
-    writer: RecordingWriter,
-) -> list[str]:
-    """What is allowed, but makes the tone another than a user may think."""
-    warnings = list(recording.grid.warnings)
-    if source.data.regime == "locked":
-        warnings.append(
-            f"{source.name} learned tones of one amplitude and known start phases (data.regime "
-            "locked), so the tone's amplitude follows from the recording's RMS alone; train with "
-            "data.regime free for one that is estimated"
-        )
-    tones = sorted(source.frequencies_hz)
-    for low, high in pairwise(tones):
-        if (high - low) * recording.duration_s < 1:
-            warnings.append(
-                f"{low:.9g} and {high:.9g} Hz are resolved only after {1 / (high - low):.6g} s, "
-                f"and the recording has {recording.duration_s:.6g} s"
-            )
-    for channel, one in zip(recording.channels, stats, strict=True):
-        if one.gaps.n_samples:
-            warnings.append(
-                f"{channel.name}: {one.gaps.n_samples:,} samples are missing, in "
-                f"{one.gaps.n_stretches:,} gaps; there the tone is predicted"
-            )
-        if one.clipped.n_samples:
-            warnings.append(
-                f"{channel.name}: {one.clipped.n_samples:,} samples are clipped (at "
-                f"{_ends(one)}, in {one.clipped.n_stretches:,} stretches); "
-                + (
-                    f"those at {_levels(one.censored)} were replaced by what the tones and "
-                    "Gaussian noise let expect"
-                    if one.censored and _is_declipped([one], source, causal)
-                    else "unless that is a natural bound, the tone is too small there"
-                )
-            )
-    if writer.n_clipped:
-        warnings.append(f"{writer.n_clipped} samples of the tone exceed full scale and are cut off")
-    return warnings
-
-
-def _ends(stats: ChannelStats) -> str:
-    """Levels at which a channel is clipped."""
-    levels = zip((stats.lowest, stats.highest), stats.clipped_ends, strict=True)
-    return " or ".join(f"{level:g}" for level, is_clipped in levels if is_clipped)
-
-
-def _levels(bounds: tuple[float, float]) -> str:
-    return " and ".join(f"{level:g}" for level in bounds if np.isfinite(level))
 
 
 def _check_samples(recording: Recording, stats: list[ChannelStats]) -> None:

@@ -6,13 +6,12 @@ Axes: C channels, T samples, K tones, N columns.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from functools import partial
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from tonesieve.evaluation.metrics import band_power
 from tonesieve.extraction.options import ExtractOptions
 from tonesieve.extraction.passes import (
     ExtractedTones,
@@ -20,6 +19,7 @@ from tonesieve.extraction.passes import (
     joins_directions,
     run_over_array,
 )
+from tonesieve.extraction.tone_powers import tone_powers
 from tonesieve.extractors.demodulation import ToneDemodulator
 from tonesieve.extractors.filters.base import ToneFilter
 from tonesieve.extractors.input_scaling import InputScaling
@@ -43,9 +43,6 @@ from tonesieve.signals.signal_model import input_rms
 BLOCK, LEAST = 2**16, 2**10
 # Chosen, not tuned: a tone is narrow, so that this many samples a period give its amplitude.
 SAMPLES_PER_PERIOD = 40
-# Guard against memory: power is compared over stretches of this many samples at most; of a
-# slow tone of more, which resolve its band by this many bins, up to a limit.
-STRETCH, BAND_BINS, MAX_STRETCH = 2**16, 64, 2**20
 # Guard against time: networks that need PyTorch are slow; their noise gain is measured on less.
 N_SLOW_NETWORK = 2**11
 # Derived: bins of a spectrum under a Hann window that a steady tone takes to each side.
@@ -78,6 +75,8 @@ class ToneParameters:
         ]
         self._bands = [options.band_hz or self._band(f) for f in self.frequencies_hz]
         self._block = max(LEAST, BLOCK // len(stats))
+        # First sample and tones of the block that is held in memory.
+        self._held: tuple[int, np.ndarray] = (0, np.empty((len(stats), 0, len(self._chosen))))
         self._half_widths_given = extracted.band
         measured = options.full and extracted.band is None
         self._gain = self._noise_gain() if measured else None
@@ -91,30 +90,46 @@ class ToneParameters:
 
     def tones(self, start: int, stop: int) -> Float[np.ndarray, "C T K"]:
         """The chosen tones at these samples."""
+        first, held = self._held
+        start, stop = max(0, start), min(stop, len(self._tones))
+        if first <= start and stop <= first + held.shape[1]:
+            return held[:, start - first : stop - first]
         return self._shaped(self._tones.read(start, stop))
+
+    def _hold(self, start: int, stop: int) -> None:
+        """Keep the tones of a block, and what demodulates them, in memory: for each is asked."""
+        self._held = 0, np.empty((len(self.stats), 0, len(self._chosen)))
+        beside = max(
+            (ToneDemodulator(f, self.recording.rate_hz / step).support + 2) * step
+            for f, step in zip(self.frequencies_hz, self._steps, strict=True)
+        )
+        first = max(0, start - beside)
+        self._held = first, np.ascontiguousarray(self.tones(first, stop + beside))
 
     def _shaped(self, rows: Float[np.ndarray, "T N"]) -> Float[np.ndarray, "C T K"]:
         """Columns of the chosen tones."""
         shaped = rows.reshape(len(rows), len(self.stats), -1)
         return shaped.transpose(1, 0, 2)[..., self._chosen]
 
-    def _tone_and_sum(
-        self, c: int, k: int, start: int, stop: int
-    ) -> tuple[Float[np.ndarray, " T"], Float[np.ndarray, " T"]]:
-        """The k-th chosen tone of one channel, and the sum of all chosen ones."""
+    def _tones_and_sum(
+        self, c: int, tones: Sequence[int], start: int, stop: int
+    ) -> tuple[Float[np.ndarray, "J T"], Float[np.ndarray, " T"]]:
+        """Some of the chosen tones of one channel, and the sum of all chosen ones."""
         step = rows_in_block(self._tones.n_columns)
         columns = [c * len(self.source.frequencies_hz) + k for k in self._chosen]
-        tone, total = np.empty(stop - start), np.empty(stop - start)
+        some, total = np.empty((len(tones), stop - start)), np.empty(stop - start)
         for at in range(start, stop, step):
             rows = self._tones.read(at, min(at + step, stop))[:, columns]
             part = slice(at - start, at - start + len(rows))
-            tone[part], total[part] = rows[:, k], rows.sum(axis=1)
-        return tone, total
+            some[:, part], total[part] = rows[:, tones].T, rows.sum(axis=1)
+        return some, total
 
     def columns(
         self, start: int, stop: int, *, remove: bool, full: bool, gap: Sequence[bool]
     ) -> Float[np.ndarray, "T N"]:
         """The output's columns at these samples; blocks must come in turn."""
+        if full:
+            self._hold(start, stop)
         samples, tones = self.recording.read(start, stop), self.tones(start, stop)
         residual = samples - tones.sum(axis=2)
         parameters = self._of_every_tone(start, stop, tones, residual) if full else []
@@ -170,9 +185,12 @@ class ToneParameters:
 
     def metrics(self, names: Sequence[str]) -> list[dict[str, Any]]:
         """Of every channel and tone: power before and after, amplitude, tracked frequency."""
-        tracked = [self._tracked(k) for k in range(len(self.frequencies_hz))]
+        tracked = self._tracked()
         metrics = []
         for c, channel in enumerate(self.recording.channels):
+            powers = tone_powers(
+                self.recording, self.stats[c], c, self._bands, partial(self._tones_and_sum, c)
+            )
             for k, (f, name) in enumerate(zip(self.frequencies_hz, names, strict=True)):
                 several = len(self.recording.channels) > 1
                 metrics.append(
@@ -181,7 +199,7 @@ class ToneParameters:
                         "hz": f,
                         **tracked[k][c],
                         "band_hz": list(self._bands[k]),
-                        **self._powers(c, k),
+                        **powers[k],
                     }
                 )
         return metrics
@@ -291,17 +309,35 @@ class ToneParameters:
             noise.update(residual / unit)
         return noise
 
-    def _tracked(self, k: int) -> list[dict[str, float | None]]:
-        """Of every channel: mean amplitude, and the frequency's mean and range by power."""
+    def _tracked(self) -> list[list[dict[str, float | None]]]:
+        """Of every tone, channel: mean amplitude, and the frequency's mean and range by power."""
         blocks = list(self.blocks())
-        amplitudes, frequencies = [], []
+        n = len(self.frequencies_hz)
+        amplitudes: list[list[np.ndarray]] = [[] for _ in range(n)]
+        frequencies: list[list[np.ndarray]] = [[] for _ in range(n)]
+        half_widths: list[np.ndarray] = []
         for start, stop in blocks[:: -(-len(blocks) // MAX_BLOCKS)]:
-            amplitude, _, hz = self.demodulate(k, start, stop)
-            step = max(1, round(self.recording.rate_hz / self.frequencies_hz[k] / 4))
-            amplitudes.append(amplitude[:, ::step].copy())  # a view would keep all of the block
-            frequencies.append(hz[:, ::step].copy())
-        pairs = zip(np.hstack(amplitudes), np.hstack(frequencies), strict=True)
-        return [self._summary(amplitude, hz) for amplitude, hz in pairs]
+            self._hold(start, stop)
+            if self._half_widths_given is not None:
+                rows = self._shaped(self._half_widths_given.read(start, stop))
+                half_widths.append(rows.mean(axis=1))
+            for k, f in enumerate(self.frequencies_hz):
+                amplitude, _, hz = self.demodulate(k, start, stop)
+                step = max(1, round(self.recording.rate_hz / f / 4))
+                # A view would keep all of the block.
+                amplitudes[k].append(amplitude[:, ::step].copy())
+                frequencies[k].append(hz[:, ::step].copy())
+        band = np.mean(half_widths, axis=0) if half_widths else None  # C K
+        return [
+            [
+                {
+                    **self._summary(*pair),
+                    "amplitude_half_width": None if band is None else float(band[c, k]),
+                }
+                for c, pair in enumerate(zip(np.hstack(a), np.hstack(f), strict=True))
+            ]
+            for k, (a, f) in enumerate(zip(amplitudes, frequencies, strict=True))
+        ]
 
     def _summary(
         self, amplitude: Float[np.ndarray, " T"], hz: Float[np.ndarray, " T"]
@@ -321,39 +357,3 @@ class ToneParameters:
             "lowest_hz": low,
             "highest_hz": high,
         }
-
-    def _powers(self, c: int, k: int) -> dict[str, float | None]:
-        recording, rate = self.recording, self.recording.rate_hz
-        unit = self.stats[c].unit
-        low, high = self._bands[k]
-        n, sums = recording.n_samples, np.zeros(4)
-        stretch = int(min(max(STRETCH, BAND_BINS * rate / (high - low)), MAX_STRETCH))
-        # Equal ones: a short last one would not resolve the band.
-        edges = np.linspace(0, n, -(-n // stretch) + 1).astype(int).tolist()
-        for start, stop in pairwise(edges):
-            tone, total_tone = (part / unit for part in self._tone_and_sum(c, k, start, stop))
-            raw = recording.channel(c, start, stop) / unit
-            samples = np.where(np.isfinite(raw), raw, total_tone + self.stats[c].mean / unit)
-            residual = samples - total_tone
-            powers = (
-                band_power(samples, rate, low, high),
-                band_power(residual, rate, low, high),
-                band_power(tone, rate, low, high),
-                band_power(tone, rate, 0.0, rate / 2),
-            )
-            sums += np.array(powers) * (stop - start) / n
-        before, after, in_band, total = sums
-        return {
-            "tone_power": _in_unit(total, unit),
-            "outside_band_share": float((total - in_band) / total) if total > 0 else None,
-            "recording_power_in_band": _in_unit(before, unit),
-            "residual_power_in_band": _in_unit(after, unit),
-            "reduction_db": float(10 * np.log10(after / before)) if before * after > 0 else None,
-        }
-
-
-def _in_unit(power: float, unit: float) -> float | None:
-    """Power in the recording's own unit, or None where no number is large enough."""
-    with np.errstate(over="ignore"):
-        scaled = power * unit * unit
-    return float(scaled) if np.isfinite(scaled) else None

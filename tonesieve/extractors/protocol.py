@@ -207,6 +207,7 @@ class BlockSmoother(Protocol):
         *,
         courses: Sequence[Sequence[LineCourse]] | None,
         interferers_hz: Sequence[float],
+        has_gaps: bool,
         scratch: Path,
         on_samples: Callable[[int], None],
     ) -> Iterator[ToneBlock]:
@@ -226,6 +227,8 @@ class BlockSmoother(Protocol):
             the tones; None: at their nominal frequencies.
         interferers_hz : sequence of float
             Frequencies of stronger lines beside the tones.
+        has_gaps : bool
+            Whether samples are missing anywhere.
         scratch : Path
             Folder for what does not fit into memory.
         on_samples : callable

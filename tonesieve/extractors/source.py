@@ -18,10 +18,12 @@ from tonesieve.extractors.filters.registry import (
     is_filter,
     parse_parameters,
 )
+from tonesieve.extractors.pretrained.comb_extractor import CombExtractor
 from tonesieve.extractors.pretrained.extractor import PretrainedExtractor
-from tonesieve.extractors.pretrained.smoother import PretrainedSmoother
+from tonesieve.extractors.pretrained.recording_smoother import PretrainedSmoother
 from tonesieve.extractors.protocol import BlockSmoother, Extractor
 from tonesieve.signals.baseband import check_within
+from tonesieve.signals.comb import Comb, comb_tones, is_same, parse_harmonics, parse_orders
 from tonesieve.signals.signal_model import tone_gain
 
 # Derived: in samples, longer than any recording; the memory of what grows without a bound.
@@ -50,6 +52,8 @@ class Source:
         Whether NaN is a gap to it; otherwise gaps are filled with a forecast first.
     smoother : BlockSmoother, optional
         The extractor's own way to join past and future; without one it runs in both directions.
+    combs : tuple of Comb, default=()
+        Tones that share a frequency.
     """
 
     extractor: Extractor
@@ -60,6 +64,7 @@ class Source:
     unit: float | None = None
     handles_nan: bool = False
     smoother: BlockSmoother | None = None
+    combs: tuple[Comb, ...] = ()
 
     @cached_property
     def gain(self) -> float:
@@ -102,7 +107,14 @@ def network_source(
 SourceFactory = Callable[[float, str], Source]
 
 
-def make_source(name: str, hz: Sequence[float], *, within_hz: float | None = None) -> SourceFactory:
+def make_source(
+    name: str,
+    hz: Sequence[float],
+    *,
+    within_hz: float | None = None,
+    harmonics: int | str | None = None,
+    orders: str | Sequence[float] | None = None,
+) -> SourceFactory:
     """Choose the pretrained extractor or a classical filter for some tones.
 
     Parameters
@@ -113,6 +125,11 @@ def make_source(name: str, hz: Sequence[float], *, within_hz: float | None = Non
         Nominal frequencies in Hz; one that is given twice is one tone.
     within_hz : float, optional
         Largest offset of a tone from its nominal frequency, for the pretrained extractor.
+    harmonics : int or str, optional
+        The multiples 2, 3, ... of each frequency up to this one are tones too; ``all``: up to half
+        the rate.
+    orders : str or sequence of float, optional
+        The multiples that are tones, in place of all from 1 on.
 
     Returns
     -------
@@ -138,6 +155,7 @@ def make_source(name: str, hz: Sequence[float], *, within_hz: float | None = Non
         )
     if not hz:
         raise UserError(f"--hz: name the tone in Hz; {name} has none of its own")
+    highest, multiples = parse_harmonics(harmonics), parse_orders(orders)
 
     def build(rate_hz: float, whose: str) -> Source:
         for f in hz:
@@ -146,10 +164,7 @@ def make_source(name: str, hz: Sequence[float], *, within_hz: float | None = Non
                     f"--hz {f:g}: must be above 0 and below {rate_hz / 2:g} Hz, half the rate of "
                     f"{whose}"
                 )
-        tones: tuple[float, ...] = ()
-        for f in map(float, hz):
-            if not any(_same(f, tone) for tone in tones):
-                tones += (f,)
+        tones, combs = comb_tones(hz, rate_hz, highest, multiples)
         try:
             data = DataSettings(
                 frequencies_hz=tones,
@@ -167,14 +182,20 @@ def make_source(name: str, hz: Sequence[float], *, within_hz: float | None = Non
         extractor: Extractor
         smoother: BlockSmoother | None = None
         if name.partition(":")[0] == PRETRAINED:
-            extractor = _pretrained(name, tones, rate_hz, tone_gain(data), within_hz)
-            smoother = PretrainedSmoother(extractor)
+            made = _pretrained(name, tones, rate_hz, tone_gain(data), within_hz)
+            smoother = PretrainedSmoother(made, combs)
+            extractor = made
+            if combs and all(comb.is_stated for comb in combs) and made.ahead_s is None:
+                extractor = CombExtractor(
+                    tones, rate_hz, made.gain, combs, weights=made.weights, within_hz=within_hz
+                )
         else:
             extractor = build_filter(name, tones, rate_hz, gain=tone_gain(data))
         memory = extractor.delay or UNBOUNDED_MEMORY
         return Source(
-            extractor, data, memory, name, linear=True, handles_nan=True, smoother=smoother
-        )
+            extractor, data, memory, name, linear=True, handles_nan=True, smoother=smoother,
+            combs=combs,
+        )  # fmt: skip
 
     return build
 
@@ -217,14 +238,9 @@ def choose_tones(source: Source, hz: Sequence[float]) -> list[int]:
     available = source.frequencies_hz
     if not hz:
         return list(range(len(available)))
-    unknown = [f for f in hz if not any(_same(f, g) for g in available)]
+    unknown = [f for f in hz if not any(is_same(f, g) for g in available)]
     if unknown:
         listed = ", ".join(f"{f:g}" for f in available)
         raise UserError(f"--hz {unknown[0]:g}: {source.name} knows {listed} Hz; choose among these")
     nearest = [int(np.argmin([abs(f - g) for g in available])) for f in hz]
     return list(dict.fromkeys(nearest))
-
-
-def _same(a_hz: float, b_hz: float) -> bool:
-    """Whether two frequencies are two ways to write one."""
-    return bool(np.isclose(a_hz, b_hz, rtol=1e-6, atol=0))

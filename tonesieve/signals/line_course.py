@@ -9,14 +9,15 @@ N steps of a baseband, J blocks of steps, T any times.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Complex, Float
 
 from tonesieve.signals.baseband import PASS
-from tonesieve.signals.line_search import LineSearch, weighted_rms
+from tonesieve.signals.line_search import Candidate, LineSearch, weighted_rms
 from tonesieve.signals.line_separation import at_nominal_beside
+from tonesieve.signals.ridge import Ridge
 
 # Chosen: a line is found at this bound of its probability in noise.
 FOUND_P = 0.01
@@ -68,6 +69,26 @@ class LineCourse:
     std_hz: Float[np.ndarray, " N"]
     phase_std_rad: float = 0.0
 
+    @classmethod
+    def at_rest(cls, duration_s: float, within_hz: float) -> LineCourse:
+        """Return the course of a line that was not searched.
+
+        Parameters
+        ----------
+        duration_s : float
+            Duration of the record.
+        within_hz : float
+            Half-width of the range in which it may be.
+
+        Returns
+        -------
+        LineCourse
+            At its nominal frequency, not found.
+        """
+        hz = np.zeros(2)
+        is_on, std_hz = np.zeros(2, bool), np.full(2, within_hz)
+        return cls(duration_s / 2, within_hz, hz, "nominal", False, 1.0, is_on, std_hz)
+
     def at_nominal(self, *, found: bool) -> LineCourse:
         """Return the course of a line at its nominal frequency, over the same time.
 
@@ -99,6 +120,27 @@ class LineCourse:
         """
         kind = "constant" if self.kind == "nominal" and hz else self.kind
         return replace(self, steps_hz=self.steps_hz + hz, kind=kind)
+
+    def scaled(self, ratio: float) -> LineCourse:
+        """Return the course of a line at a multiple of the frequency, over the same time.
+
+        Parameters
+        ----------
+        ratio : float
+            Its frequency over this one's.
+
+        Returns
+        -------
+        LineCourse
+            Of the same evidence.
+        """
+        return replace(
+            self,
+            within_hz=ratio * self.within_hz,
+            steps_hz=ratio * self.steps_hz,
+            std_hz=ratio * self.std_hz,
+            phase_std_rad=ratio * self.phase_std_rad,
+        )
 
     def offset_hz(self, t_s: Float[np.ndarray, " T"]) -> Float[np.ndarray, " T"]:
         """Offset from the nominal frequency at times in s after the first sample."""
@@ -166,23 +208,76 @@ def find_course(
     phasors = phasors / unit
     shifts_s = np.zeros(n) if shifts_s is None else shifts_s
     line = LineSearch(phasors, weights, shifts_s, step_s, within_hz)
-    ridge = line.ridge(within_hz)
+    fit = fit_line(line)
+    if fit.p_value > FOUND_P:
+        return replace(nothing, p_value=fit.p_value)
+    return fit.course(line, is_steady=is_steady(phasors, weights))
+
+
+class LineFit(NamedTuple):
+    """What `fit_line` finds in one baseband.
+
+    Attributes
+    ----------
+    ridge : Ridge
+        The path through the spectrogram.
+    nominal, best : Candidate
+        The line at its nominal frequency, and that of most evidence.
+    p_value : float
+        Bound of the probability of such a line in Gaussian noise.
+    """
+
+    ridge: Ridge
+    nominal: Candidate
+    best: Candidate
+    p_value: float
+
+    def course(self, line: LineSearch, *, is_steady: bool) -> LineCourse:
+        """Return the course of the line, which was found.
+
+        Parameters
+        ----------
+        line : LineSearch
+            The whitened baseband that was searched.
+        is_steady : bool
+            Whether a line at the nominal frequency lasts for all of the record; it takes
+            precedence.
+
+        Returns
+        -------
+        LineCourse
+            That of most evidence.
+        """
+        best = at_nominal_beside(line, self.best) or self.best
+        if best.kind != "nominal" and is_steady:
+            best = self.nominal
+        return LineCourse(
+            line.step_s, line.within_hz, best.hz, best.kind, True, self.p_value, best.is_on,
+            best.std_hz, best.phase_std_rad,
+        )  # fmt: skip
+
+
+def fit_line(line: LineSearch) -> LineFit:
+    """Find the line of most evidence in a baseband.
+
+    Parameters
+    ----------
+    line : LineSearch
+        The whitened baseband.
+
+    Returns
+    -------
+    LineFit
+        The line, whether it stands out of the noise or not.
+    """
+    ridge = line.ridge(line.within_hz)
     candidates = [line.nominal(), line.constant(ridge), line.course(ridge)]
     score = max(ridge.score, candidates[0].score) - np.log(2.0)
     # As the tail of an F distribution, whose denominator is the estimated floor, to an exponential.
-    freedom = max(FLOOR_EFFICIENCY * 2 * PASS * within_hz * n * step_s - 3, 1.0)
+    freedom = max(FLOOR_EFFICIENCY * 2 * PASS * line.within_hz * line.n * line.step_s - 3, 1.0)
     score = freedom * np.log1p(max(score, 0.0) / freedom)
-    p_value = float(np.exp(-score))
-    if p_value > FOUND_P:
-        return replace(nothing, p_value=p_value)
     best = max(candidates, key=lambda candidate: candidate.score)  # the first of equal ones
-    best = at_nominal_beside(line, best) or best
-    if best.kind != "nominal" and is_steady(phasors, weights):
-        best = candidates[0]
-    return LineCourse(
-        step_s, within_hz, best.hz, best.kind, True, p_value, best.is_on, best.std_hz,
-        best.phase_std_rad,
-    )  # fmt: skip
+    return LineFit(ridge, candidates[0], best, float(np.exp(-score)))
 
 
 def is_steady(phasors: Complex[np.ndarray, " N"], weights: Float[np.ndarray, " N"]) -> bool:

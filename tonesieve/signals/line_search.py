@@ -200,9 +200,13 @@ class LineSearch:
         """The same line with its evidence in windows of at least some steps."""
         return self._candidate(line.kind, line.hz, line.cost, line.std_hz, shortest)
 
+    def along(self, hz: np.ndarray) -> Candidate:
+        """A line along a course, whose parameters cost nothing."""
+        return self._candidate("course", hz, 0.0, np.zeros(self.n))
+
     def coherence(self, hz: np.ndarray) -> int:
         """Return the steps for which a line along a course is coherent, of the lengths tried."""
-        return self._candidate("course", hz, 0.0, np.zeros(self.n)).window
+        return self.along(hz).window
 
     def with_phasors(self, phasors: np.ndarray) -> LineSearch:
         """The same search of other phasors, of noise of the same density."""

@@ -9,7 +9,10 @@ by Gauss-Newton steps. The stiffness kappa and the order d, 2 (constant frequenc
 (constant drift plus changes), maximise the evidence in Laplace's approximation. So the phase bends
 as much as the data require, and is a polynomial where nothing speaks against it.
 
-Axes: J blocks, K coefficients, S steps.
+Lines that are multiples of one frequency share their phase: that of line h is k_h theta + c_h, with
+its order k_h and a constant c_h. Their information on theta adds up.
+
+Axes: J blocks, K coefficients, S steps, H lines.
 
 References
 ----------
@@ -123,9 +126,44 @@ def smooth_phase(
     SmoothPhase
         The total phase.
     """
-    n = len(phasors)
-    line = _Line(phasors * np.exp(1j * reference), precision)
-    start = reference + _first_phase(phasors, precision)
+    line = _Lines((phasors * np.exp(1j * reference))[None], precision[None], np.ones(1))
+    return _smoothed(line, reference + _first_phase(phasors, precision), drift_cost)
+
+
+def smooth_common_phase(
+    phasors: Complex[np.ndarray, "H J"],
+    precision: Float[np.ndarray, "H J"],
+    orders: Float[np.ndarray, " H"],
+    reference: Float[np.ndarray, " J"],
+    drift_cost: float,
+) -> SmoothPhase:
+    """Smooth the phase that lines at multiples of one frequency share.
+
+    Parameters
+    ----------
+    phasors : ndarray, shape (H, J)
+        Complex amplitudes of each line's blocks, demodulated by ``orders`` times ``reference``.
+    precision : ndarray, shape (H, J)
+        Inverse variance of their noise; 0 in gaps.
+    orders : ndarray, shape (H,)
+        Frequency of each line over the common one.
+    reference : ndarray, shape (J,)
+        The phase of order 1 that demodulated them, in radians; near the true one.
+    drift_cost : float
+        Cost of a constant drift, as a logarithm of evidence.
+
+    Returns
+    -------
+    SmoothPhase
+        The total phase of order 1, up to a constant.
+    """
+    observed = phasors * np.exp(1j * orders[:, None] * reference)
+    return _smoothed(_Lines(observed, precision, orders), reference, drift_cost)
+
+
+def _smoothed(line: _Lines, start: np.ndarray, drift_cost: float) -> SmoothPhase:
+    """The smooth phase of most evidence near ``start`` (J)."""
+    n = len(start)
     best: SmoothPhase | None = None
     for order in (2, 3):
         theta, time, best_here = start, MIN_TIME, -np.inf
@@ -169,24 +207,30 @@ def straight_phase(
     SmoothPhase
         The total phase.
     """
-    line = _Line(phasors * np.exp(1j * reference), precision)
+    line = _Lines((phasors * np.exp(1j * reference))[None], precision[None], np.ones(1))
     start = reference + _first_phase(phasors, precision)
     return line.fitted(start, 2, np.inf)[0]
 
 
-class _Line:
-    """Observed phasors (J) and their precision (J)."""
+class _Lines:
+    """Observed phasors (H, J) of lines, their precision (H, J), and their orders (H)."""
 
-    def __init__(self, observed: np.ndarray, precision: np.ndarray) -> None:
-        self.observed, self.precision, self.n = observed, precision, len(observed)
+    def __init__(self, observed: np.ndarray, precision: np.ndarray, orders: np.ndarray) -> None:
+        self.observed, self.precision, self.orders = observed, precision, orders[:, None]
+        self.n = observed.shape[1]
 
     def gradient(self, theta: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
         """Misfit, Fisher information (J) of the phase, and gradient (J)."""
-        turned = self.observed * np.exp(-1j * theta)
+        turned = self.observed * np.exp(-1j * self.orders * theta)
+        if len(turned) > 1:
+            # The constants, at their most likely values.
+            mean = np.sum(self.precision * turned, axis=1, keepdims=True)
+            turned = turned * np.exp(-1j * np.angle(mean))
         amplitude = _amplitude(turned.real, self.precision)
         misfit = float(np.sum(self.precision * np.abs(turned - amplitude) ** 2))
-        scale = 2 * self.precision * amplitude
-        return misfit, scale * amplitude, scale * turned.imag
+        scale = 2 * self.precision * amplitude * self.orders
+        information = np.sum(scale * amplitude * self.orders, axis=0)
+        return misfit, information, np.sum(scale * turned.imag, axis=0)
 
     def fitted(self, theta: np.ndarray, order: int, time: float) -> tuple[SmoothPhase, np.ndarray]:
         """The smooth phase near theta (J), and its values (J)."""
@@ -287,8 +331,8 @@ def _first_phase(phasors: np.ndarray, precision: np.ndarray) -> np.ndarray:
 
 
 def _amplitude(values: np.ndarray, precision: np.ndarray) -> np.ndarray:
-    """Running mean of the phasors' real part, not below 0."""
-    width = min(AMPLITUDE_BLOCKS, len(values) / 4)
+    """Running mean of the phasors' real part (H, J), not below 0."""
+    width = min(AMPLITUDE_BLOCKS, values.shape[1] / 4)
     smooth = scipy.ndimage.gaussian_filter1d
     norm = smooth(precision, width, mode="constant")
     mean = np.divide(

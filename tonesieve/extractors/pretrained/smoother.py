@@ -23,8 +23,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -42,8 +41,6 @@ from tonesieve.extractors.pretrained.carriers import (
 from tonesieve.extractors.pretrained.extractor import PhasorEstimate, PretrainedExtractor
 from tonesieve.extractors.pretrained.front_end import ToneGroup
 from tonesieve.extractors.pretrained.gate import GateOutput, by_stream, weighted_phasors
-from tonesieve.extractors.pretrained.short_record import with_regression
-from tonesieve.extractors.protocol import ToneBlock
 from tonesieve.kernels.kalman_bank.gating import MIN_VARIANCE, fuse_directions
 from tonesieve.kernels.kalman_bank.state import GATING_INTERVAL
 from tonesieve.kernels.simd import WIDTH
@@ -346,51 +343,3 @@ class _Group:
 def _last(gate: GateOutput) -> GateOutput:
     """A copy of the last interval."""
     return GateOutput(*(part[:, -1:].copy() for part in gate))
-
-
-@dataclass(frozen=True)
-class PretrainedSmoother:
-    """`smooth_blocks` as a `BlockSmoother`; a short record's are joined with a regression.
-
-    Parameters
-    ----------
-    extractor : PretrainedExtractor
-        The extractor whose forward and backward runs are joined.
-    """
-
-    extractor: PretrainedExtractor
-
-    @property
-    def ahead_s(self) -> float | None:
-        """Seconds of the future that an estimate rests on at least; None: the whole recording."""
-        return self.extractor.ahead_s
-
-    def run_blocks(
-        self,
-        read: Read,
-        n_samples: int,
-        n_streams: int,
-        *,
-        courses: Courses | None = None,
-        interferers_hz: Sequence[float] = (),
-        scratch: Path | None = None,
-        on_samples: Callable[[int], None],
-    ) -> Iterator[ToneBlock]:
-        """Yield tones and bands of blocks in turn, each from both directions.
-
-        Interferers are estimated jointly with the tones, and left out.
-        """
-        wanted = math.inf if self.ahead_s is None else self.ahead_s * self.extractor.rate_hz
-        ahead = None if wanted > n_samples - 0.5 else round(wanted)
-        k, extractor = self.extractor.n_tones, self.extractor
-        if courses is not None and interferers_hz and ahead is None:
-            frequencies_hz = (*extractor.frequencies_hz, *interferers_hz)
-            extractor = replace(extractor, frequencies_hz=frequencies_hz)
-        blocks = smooth_blocks(
-            extractor, read, n_samples, n_streams, ahead=ahead, courses=courses, scratch=scratch,
-            on_samples=on_samples,
-        )  # fmt: skip
-        if ahead is None:
-            blocks = with_regression(blocks, extractor, read, n_samples, n_streams, courses)
-        for start, (phasors, band) in blocks:
-            yield ToneBlock(start, self.extractor.tones(phasors[..., :k], start), band[..., :k])

@@ -1,0 +1,217 @@
+"""Frequency, drift and amplitude of spectral lines, with their errors.
+
+The frequency is that of the parabola through the logarithm of the power at a peak and in the bins
+beside it, corrected for the window. Axes: M segments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from tonesieve.signals.line_evidence import MIN_AVERAGED
+from tonesieve.signals.line_shape import RING_STOP, WANDER, Neighbourhood
+from tonesieve.signals.segment_spectra import bin_correlation, window_gain
+
+# Derived: half the width of a band that holds 90% of a normal distribution, over its deviation.
+Z90 = 1.6449
+# Chosen, not tuned: mean power over the floor, in a segment, from which on its frequency is known.
+MIN_RATIO = 8.0
+# Guard: significances below it are stated as this.
+MIN_P_VALUE = 1e-300
+
+
+@dataclass(frozen=True)
+class SpectralLine:
+    """A line of a record.
+
+    Parameters
+    ----------
+    hz : float
+        Mean frequency.
+    hz_stderr : float
+        Its standard error.
+    drift_hz : float or None
+        Its frequency at the end minus that at the start, by linear regression; None where the
+        segments do not show it.
+    drift_stderr : float or None
+        Standard error of the drift.
+    lowest_hz, highest_hz : float
+        Range of its frequency over the segments, the outermost tenths left out; both ``hz`` where
+        the segments do not show it.
+    amplitude : float
+        Root mean square of its amplitude, in the record's unit.
+    amplitude_low, amplitude_high : float
+        90% band of the amplitude.
+    floor : float
+        Amplitude of a sine of the noise's power in the resolution.
+    resolution_hz : float
+        Width of a bin at the resolution at which it was found.
+    p_value : float
+        Probability of such a line anywhere in a record of noise.
+    moves : bool
+        Whether it is no line at the finest resolution.
+    """
+
+    hz: float
+    hz_stderr: float
+    drift_hz: float | None
+    drift_stderr: float | None
+    lowest_hz: float
+    highest_hz: float
+    amplitude: float
+    amplitude_low: float
+    amplitude_high: float
+    floor: float
+    resolution_hz: float
+    p_value: float
+    moves: bool
+
+    @property
+    def power(self) -> float:
+        """Mean square of the sine."""
+        return 0.5 * self.amplitude**2
+
+    def metrics(self) -> dict[str, Any]:
+        """Return the values by name.
+
+        Returns
+        -------
+        dict
+            For JSON.
+        """
+        return asdict(self)
+
+
+@cache
+def _parabola_table() -> tuple[np.ndarray, np.ndarray]:
+    """Vertex of the parabola, and the true distance from the peak's bin."""
+    true = np.linspace(-0.75, 0.75, 601)
+    powers = np.log(np.stack([window_gain(offset - true) ** 2 for offset in (-1.0, 0.0, 1.0)]))
+    return _vertex(powers), true
+
+
+def _vertex(log_power: np.ndarray) -> np.ndarray:
+    below, at, above = log_power
+    curvature = below - 2 * at + above
+    return np.asarray(0.5 * (below - above) / np.where(curvature < 0, curvature, -np.inf))
+
+
+def bin_offset(powers: Float[np.ndarray, "3 M"]) -> Float[np.ndarray, " M"]:
+    """Return the distance of a sine from the middle of three bins.
+
+    Parameters
+    ----------
+    powers : ndarray, shape (3, M)
+        Its power in these bins.
+
+    Returns
+    -------
+    ndarray, shape (M,)
+        Bins, between -0.75 and 0.75.
+    """
+    vertex, true = _parabola_table()
+    found = _vertex(np.log(np.maximum(powers, 1e-300)))
+    return np.asarray(np.interp(found, vertex, true))
+
+
+@cache
+def offset_stderr_ratio() -> float:
+    """Return the standard error of `bin_offset` times the root of power over noise.
+
+    Returns
+    -------
+    float
+        Of a sine in the middle of a bin.
+    """
+    # Derived: linearised in the noise, whose correlation two bins apart is known.
+    gain = float(window_gain(np.array([1.0]))[0])
+    curvature = 2 * np.log(gain**2)
+    return float(np.sqrt(1 - bin_correlation(2)) / (gain * abs(curvature)))
+
+
+def estimate_line(line: Neighbourhood, rate_hz: float) -> SpectralLine:
+    """Estimate frequency, drift and amplitude of a line.
+
+    Parameters
+    ----------
+    line : Neighbourhood
+        By `find_lines`.
+    rate_hz : float
+        Sampling rate.
+
+    Returns
+    -------
+    SpectralLine
+        With standard errors.
+    """
+    bin_hz = rate_hz / line.resolution.length
+    m = len(line.starts)
+    power = np.abs(line.values) ** 2
+    floor = float(line.floor.mean())
+    middle = slice(RING_STOP - 1, RING_STOP + 2)
+    excess = np.maximum(power[:, middle].mean(axis=0) - floor, 1e-3 * floor)
+    offset = float(bin_offset(excess[:, None])[0])
+    gain = float(window_gain(np.array([offset]))[0])
+    ratio = max(float(excess[1]) / max(floor, 1e-300), 1e-3)
+    stderr = bin_hz * offset_stderr_ratio() * np.sqrt((1 + 1 / ratio) / (ratio * m))
+    hz = (line.peak + offset) * bin_hz
+    square = float(excess[1]) / gain**2
+    if line.moves:  # its power is spread over some bins
+        beside = slice(RING_STOP - WANDER, RING_STOP + WANDER + 1)
+        square = float(np.maximum(power[:, beside].max(axis=1) - floor, 0.0).mean())
+    amplitude = float(np.sqrt(square))
+    error = Z90 * amplitude * _relative_stderr(power[:, RING_STOP], ratio, m)
+    course = _course(line.track or line, rate_hz)
+    drift = drift_stderr = None
+    low = high = hz
+    if course is not None:
+        times, found = course
+        centred = times - times.mean()
+        slope = float(centred @ found / (centred @ centred))
+        rest = found - found.mean() - slope * centred
+        duration = line.resolution.n_samples / rate_hz
+        drift = slope * duration
+        spread = float(np.sqrt(rest @ rest / max(len(found) - 2, 1) / (centred @ centred)))
+        drift_stderr = spread * duration
+        low, high = (float(q) for q in np.quantile(found, (0.1, 0.9)))
+        if m >= MIN_AVERAGED:
+            hz = float(found.mean())
+            stderr = max(stderr, float(found.std(ddof=1)) / np.sqrt(len(found)))
+    return SpectralLine(
+        hz, float(stderr), drift, drift_stderr, min(low, hz), max(high, hz), amplitude,
+        max(0.0, amplitude - error), amplitude + error, float(np.sqrt(floor)), bin_hz,
+        min(1.0, max(line.p_value, MIN_P_VALUE)), line.moves,
+    )  # fmt: skip
+
+
+def _relative_stderr(powers: np.ndarray, ratio: float, m: int) -> float:
+    """Relative standard error of an amplitude: of the noise, and of its own changes."""
+    # Derived: half of the noise is in phase with the line.
+    noise = np.sqrt((0.5 + 0.25 / ratio) / (ratio * m))
+    if m < MIN_AVERAGED:
+        return float(noise)
+    changes = float(powers.std(ddof=1) / max(float(powers.mean()), 1e-300)) / (2 * np.sqrt(m))
+    return float(max(noise, changes))
+
+
+def _course(
+    line: Neighbourhood, rate_hz: float
+) -> tuple[Float[np.ndarray, " M"], Float[np.ndarray, " M"]] | None:
+    """Times and frequencies of the segments in which a line stands out; None for too few."""
+    bin_hz = rate_hz / line.resolution.length
+    power = np.abs(line.values) ** 2
+    near = power[:, RING_STOP - WANDER : RING_STOP + WANDER + 1]
+    shift = near.argmax(axis=1) - WANDER + RING_STOP
+    rows = np.arange(len(power))
+    three = np.stack([power[rows, shift + d] for d in (-1, 0, 1)])
+    clear = three[1] > MIN_RATIO * line.floor
+    if clear.sum() < MIN_AVERAGED or clear.mean() < 0.5:
+        return None
+    found = (line.peak + shift - RING_STOP + bin_offset(three)) * bin_hz
+    times = (line.starts + line.resolution.length / 2) / rate_hz
+    return times[clear], found[clear]
