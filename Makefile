@@ -8,7 +8,7 @@ PRESETS := sieve window10 deep50 config-l1 guide journey journey-selector clock
 SWEEPS := $(basename $(notdir $(wildcard tonesieve/experiments/*.yaml)))
 COMPARED := sieve window10 deep50 config-l1 guide journey
 
-.PHONY: run presets limits compare sweeps claims own-noise pretrained kinds find-rates examples bench bench-all test test-all lint types format clean
+.PHONY: run presets limits compare sweeps claims own-noise pretrained kinds find-rates examples bench bench-all peers test test-all lint types format clean
 
 run: $(STAMP)  ## train and evaluate the default network, and draw its figures
 	$(BIN)/tonesieve run $(FLAGS)
@@ -59,6 +59,10 @@ bench-all: $(STAMP)  ## do every benchmark again (two hours), with the other imp
 	rm -rf runs/benchmarks
 	for b in throughput streaming recordings growth limits recipes; do $(BIN)/python benchmarks/$$b.py || exit; done
 	$(MAKE) bench
+
+peers: $(STAMP)  ## measure others' tools beside tonesieve (a quarter of an hour); write their page
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	$(BIN)/python benchmarks/peers.py
 
 # Two test processes; one that is finished takes tests from the other.
 TWO := -n 2 --dist worksteal

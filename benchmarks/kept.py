@@ -6,11 +6,12 @@ import datetime
 import json
 import os
 import platform
+from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 FOLDER = Path(__file__).parent.parent / "docs" / "results" / "benchmarks"
 
@@ -28,14 +29,14 @@ def kept(name: str) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
-def machine() -> dict[str, Any]:
-    """What a figure depends on."""
+def machine(packages: Sequence[str] = ("torch",)) -> dict[str, Any]:
+    """What a figure depends on: the machine, and the versions of installed packages."""
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "numpy": np.__version__,
-        "torch": torch.__version__,
+        **{name: version(name) for name in packages},
     }
 
 

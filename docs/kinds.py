@@ -216,12 +216,12 @@ def _median_and_worst(values: list[float]) -> list[float]:
     return [float(np.median(values)), float(np.max(values))] if values else []
 
 
-def _rounded(tree: Any) -> Any:
+def rounded(tree: Any) -> Any:
     """Four digits are enough to read; JSON has no infinite numbers."""
     if isinstance(tree, dict):
-        return {key: _rounded(value) for key, value in tree.items()}
+        return {key: rounded(value) for key, value in tree.items()}
     if isinstance(tree, list):
-        return [_rounded(value) for value in tree]
+        return [rounded(value) for value in tree]
     if isinstance(tree, float):
         return float(f"{tree:.4g}") if np.isfinite(tree) else None
     return tree
@@ -272,11 +272,11 @@ def main() -> None:
         "records": rows,
     }
     for one in kept["kinds"]:
-        print({key: value for key, value in _rounded(one).items() if key != "rivals"})
+        print({key: value for key, value in rounded(one).items() if key != "rivals"})
     for one in kept["worked_examples"]:
-        print(_rounded(one))
-    write_text(words.out, as_text(_rounded(kept)))
-    write_text(page_of(words.out), page(_rounded(kept)))
+        print(rounded(one))
+    write_text(words.out, as_text(rounded(kept)))
+    write_text(page_of(words.out), page(rounded(kept)))
 
 
 def page_of(results: Path) -> Path:

@@ -230,29 +230,30 @@ def _db(value: float | None, sign: str = "") -> str:
     return "" if value is None else f"{value:{sign}.1f}".replace("-0.0", "0.0")
 
 
-def _known(values: Iterable[float | None]) -> list[float]:
+def known(values: Iterable[float | None]) -> list[float]:
+    """Values without those that are not there."""
     return [value for value in values if value is not None]
 
 
 def _median(values: Iterable[float | None]) -> str:
-    found = _known(values)
+    found = known(values)
     return _db(float(np.median(found))) if found else ""
 
 
 def _mean(values: Iterable[float | None], sign: str = "") -> str:
-    found = _known(values)
+    found = known(values)
     return _db(float(np.mean(found)), sign) if found else ""
 
 
 def _median_and_worst(values: Iterable[float | None], sign: str = "") -> str:
-    found = _known(values)
+    found = known(values)
     if not found:
         return ""
     return f"{_db(float(np.median(found)), sign)} ({_db(max(found), sign)})"
 
 
 def _percent(values: Iterable[float | None]) -> str:
-    found = _known(values)
+    found = known(values)
     if not found:
         return ""
     share = float(np.mean(found))

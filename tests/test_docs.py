@@ -203,6 +203,7 @@ def test_the_documents_name_what_is_there() -> None:
         "docs/own-noise.md",
         "docs/model-card.md",
         "docs/kinds.md",
+        "docs/peers.md",
         "docs/find.md",
         "CONTRIBUTING.md",
     ]
