@@ -101,30 +101,15 @@ def find_comb_course(
     """
     comb = _Comb.of(lines)
     found = comb.found()
-    courses = [_scaled(found, line) for line in lines]
-    if found.kind != "nominal" or found.found:
+    courses = [replace(found.scaled(line.order), within_hz=line.within_hz) for line in lines]
+    if found.found:
         for harmonic in comb.harmonics:
             line = courses[harmonic.index]
-            common = harmonic.search.along(line.steps_hz)
-            courses[harmonic.index] = replace(line, is_on=common.is_on)
+            common = harmonic.along(found)
+            courses[harmonic.index] = replace(line, is_on=harmonic.is_on_at(common, found))
             if not is_stated and harmonic.departs(common):
                 courses[harmonic.index] = harmonic.own_course()
     return found, courses
-
-
-def _scaled(course: LineCourse, line: HarmonicBaseband) -> LineCourse:
-    """The course of one line, on its own steps."""
-    k, n = line.order, len(line.phasors)
-    t_s = line.step_s * np.arange(n)
-    at = course.step_s * np.arange(len(course.steps_hz))
-    return replace(
-        course.scaled(k),
-        step_s=line.step_s,
-        within_hz=line.within_hz,
-        steps_hz=k * np.interp(t_s, at, course.steps_hz),
-        is_on=np.full(n, course.found),
-        std_hz=k * np.interp(t_s, at, course.std_hz),
-    )
 
 
 @dataclass(frozen=True)
@@ -145,9 +130,19 @@ class _Harmonic:
     def t_s(self) -> np.ndarray:
         return self.step_s * np.arange(self.search.n)
 
+    def along(self, course: LineCourse) -> Candidate:
+        """The line along a course of the comb."""
+        return self.search.along(self.order * course.offset_hz(self.t_s))
+
     def evidence(self, course: LineCourse) -> float:
         """Of the line along a course of the comb, over noise; 0 at least."""
-        return max(0.0, self.search.along(self.order * course.offset_hz(self.t_s)).score)
+        return max(0.0, self.along(course).score)
+
+    def is_on_at(self, line: Candidate, course: LineCourse) -> np.ndarray:
+        """Whether the line is on, at the steps of a course."""
+        at = course.step_s * np.arange(len(course.steps_hz))
+        nearest = np.round(at / self.step_s).astype(np.int64)
+        return np.asarray(line.is_on[np.minimum(nearest, self.search.n - 1)])
 
     def departs(self, common: Candidate) -> bool:
         """Whether it is found, and elsewhere with more evidence than along the common course."""
@@ -159,13 +154,12 @@ class _Harmonic:
         return self.fit.course(self.search, is_steady=self.is_steady)
 
     def lead(self, course: LineCourse) -> LineCourse:
-        """The course of order 1 that follows from this line alone, on the steps of ``course``."""
-        at = course.step_s * np.arange(len(course.steps_hz))
-        hz, std_hz = (
-            np.interp(at, self.t_s, values / self.order)
-            for values in (self.fit.best.hz, self.fit.best.std_hz)
+        """The course of order 1 that follows from this line alone."""
+        hz, std_hz = (values / self.order for values in (self.fit.best.hz, self.fit.best.std_hz))
+        is_on = np.ones(len(hz), bool)
+        return replace(
+            course, step_s=self.step_s, steps_hz=hz, std_hz=std_hz, is_on=is_on, kind="course"
         )
-        return replace(course, steps_hz=hz, std_hz=std_hz, kind="course")
 
     def block_means(
         self, course: LineCourse, block_s: float, n_blocks: int
@@ -186,17 +180,17 @@ class _Harmonic:
 
 @dataclass(frozen=True)
 class _Comb:
-    """The lines of a comb whose basebands hold anything; an empty course on the finest steps."""
+    """The lines of a comb whose basebands hold anything; a course at rest on the coarsest steps."""
 
     harmonics: list[_Harmonic]
     empty: LineCourse
 
     @classmethod
     def of(cls, lines: Sequence[HarmonicBaseband]) -> _Comb:
-        finest = min(lines, key=lambda line: (line.step_s, -len(line.phasors)))
-        n, within_hz = len(finest.phasors), max(line.within_hz / line.order for line in lines)
+        coarsest = max(lines, key=lambda line: (line.step_s, len(line.phasors)))
+        n, within_hz = len(coarsest.phasors), max(line.within_hz / line.order for line in lines)
         empty = LineCourse(
-            finest.step_s, within_hz, np.zeros(n), "nominal", False, 1.0, np.zeros(n, bool),
+            coarsest.step_s, within_hz, np.zeros(n), "nominal", False, 1.0, np.zeros(n, bool),
             np.full(n, within_hz),
         )  # fmt: skip
         harmonics = []
@@ -228,8 +222,9 @@ class _Comb:
         if p_value > FOUND_P:
             return replace(self.empty, p_value=p_value)
         nominal = replace(
-            self.empty, found=True, p_value=p_value, std_hz=np.zeros(len(self.empty.std_hz))
-        )
+            self.empty, found=True, p_value=p_value, std_hz=np.zeros(len(self.empty.std_hz)),
+            is_on=np.ones(len(self.empty.is_on), bool),
+        )  # fmt: skip
         at_sum = replace(nominal, steps_hz=np.full(len(nominal.steps_hz), sum_hz), kind="constant")
         by_p = sorted(self.harmonics, key=lambda one: (one.fit.p_value, -one.fit.best.score))
         leaders = [
@@ -295,7 +290,7 @@ class _Comb:
         used = used or self.harmonics
         windows_s = [one.fit.ridge.window * one.step_s for one in used]
         block_s = min(windows_s) / BLOCKS_PER_WINDOW
-        block_s = max(block_s, self.duration_s / MAX_COMB_BLOCKS, *(one.step_s for one in used))
+        block_s = max(block_s, self.duration_s / MAX_COMB_BLOCKS, min(one.step_s for one in used))
         block_s = min(block_s, self.duration_s / BLOCKS_PER_WINDOW)
         n_blocks = max(4, int(np.ceil(self.duration_s / block_s)))
         means, precision = (
@@ -304,18 +299,22 @@ class _Comb:
                 *(one.block_means(lead, block_s, n_blocks) for one in used), strict=True
             )
         )
-        centres_s = block_s * (np.arange(n_blocks) + 0.5) - self.empty.step_s / 2
+        centres_s = block_s * (np.arange(n_blocks) + 0.5)
         reference = 2 * np.pi * lead.phase_cycles(centres_s)
         orders = np.array([one.order for one in used])
         return smooth_common_phase(means, precision, orders, reference, place_cost), block_s
 
     def _course(self, nominal: LineCourse, smooth: SmoothPhase, block_s: float) -> LineCourse:
+        """The course of a smoothed phase, on steps that resolve its blocks."""
+        step_s = min(block_s / 2, nominal.step_s)
+        n = int(np.ceil(self.duration_s / step_s))
         unit = 1 / (2 * np.pi * block_s)
-        at = (self.empty.step_s * (np.arange(len(nominal.steps_hz)) + 0.5)) / block_s - 0.5
         return replace(
             nominal,
-            steps_hz=smooth.slope(at) * unit,
-            std_hz=np.full(len(nominal.std_hz), smooth.slope_std() * unit),
+            step_s=step_s,
+            steps_hz=smooth.slope(step_s * np.arange(n) / block_s - 0.5) * unit,
+            std_hz=np.full(n, smooth.slope_std() * unit),
+            is_on=np.ones(n, bool),
             kind="course",
             phase_std_rad=smooth.phase_std(),
         )

@@ -138,7 +138,7 @@ class _Record:
             n = np.maximum(counts, 1.0).reshape(*counts.shape, *[1] * (values.ndim - 2))
             return np.asarray(np.add.reduceat(np.where(is_used, values, 0), edges, axis=1) / n)
 
-        carriers = self.extractor.gain * self._nominal(start, stop) * self._course(start, stop)
+        carriers = self._nominal(start, stop) * self._course(start, stop)
         tau = np.broadcast_to(self._tau(start, stop), samples.shape)
         return BlockMeans(mean(samples), mean(carriers), mean(tau), counts / size)
 
@@ -153,13 +153,14 @@ class _Record:
         """Average a block's estimate with the fits, in place."""
         stop = start + estimate.band.shape[1]
         nominal, course = self._nominal(start, stop), self._course(start, stop)
-        tau = self._tau(start, stop)
+        tau, gain = self._tau(start, stop), self.extractor.gain
         for b, fit in enumerate(fits):
             if fit is None:
                 continue
+            # The fit is in the unit of the mixture, as its prior is.
             w = weight * fit.resolved
-            phasors = (fit.phasors(tau) * course[b])[:, tones]
-            band = fit.half_widths(tau, nominal * course[b])[:, tones]
+            phasors = (fit.phasors(tau) * course[b])[:, tones] / gain
+            band = fit.half_widths(tau, nominal * course[b])[:, tones] / abs(gain)
             if w < 1:
                 other, other_band = estimate.phasors[b][:, tones], estimate.band[b][:, tones]
                 difference = Z90 * ((phasors - other) * nominal[:, tones]).imag
