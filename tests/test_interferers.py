@@ -66,3 +66,22 @@ def test_a_causal_extraction_warns_of_the_stronger_line() -> None:
     result = tonesieve.pull(samples, RATE, 61.0, causal=True)
     (warning,) = line_warnings([result.lines], ["x"])
     assert warning.startswith("x: 61 Hz: a line at 61.8 Hz is 20 dB stronger")
+
+
+def test_a_line_as_strong_beside_the_tone_is_separated() -> None:
+    """Eight beats in the record; sidebands of a tone that fades lie on both sides, and stay."""
+    n, rate_hz = 8000, 1000.0
+    t = np.arange(n) / rate_hz
+    rng = np.random.default_rng(0)
+    tone = np.sin(2 * np.pi * 150 * t)
+    other = np.sin(2 * np.pi * 151 * t + 1)
+    beside = tonesieve.pull(tone + other + 0.5 * rng.standard_normal(n), rate_hz, 150.0)
+    (neighbour,) = beside.lines[0].neighbours
+    assert neighbour.offset_hz == pytest.approx(1.0, abs=0.01)
+    assert not neighbour.is_stronger
+    assert not any("stronger" in text for text in line_warnings([beside.lines], ["x"]))
+    assert np.mean((beside.tones[:, 0] - tone) ** 2) < 0.005
+    fading = (0.525 + 0.475 * np.cos(2 * np.pi * 0.5 * t)) * tone
+    alone = tonesieve.pull(fading + 0.5 * rng.standard_normal(n), rate_hz, 150.0)
+    assert alone.lines[0].neighbours == ()
+    assert np.mean((alone.tones[:, 0] - fading) ** 2) < 0.02

@@ -14,7 +14,7 @@ from tonesieve.signals.line_detection import (
     _best_test,
     _stationarity,
     detect_line,
-    stronger_neighbours,
+    find_neighbours,
 )
 
 RATE_HZ, HZ = 500.0, 50.0
@@ -31,7 +31,7 @@ def outcome(
     found = phasors, weights, made.step_s, within_hz
     return (
         detect_line(*found, course, shifts_s),
-        next(iter(stronger_neighbours(*found, course, shifts_s)), None),
+        next(iter(find_neighbours(*found, course, shifts_s)), None),
     )
 
 
@@ -112,11 +112,13 @@ def test_a_stronger_neighbour_is_reported_with_its_level() -> None:
     assert neighbour.level_db == pytest.approx(20, abs=1.0)
 
 
-def test_a_weaker_neighbour_is_not_reported() -> None:
+def test_a_weaker_neighbour_is_not_stronger() -> None:
     t = times(60)
     samples = np.cos(2 * np.pi * HZ * t) + 0.7 * np.cos(2 * np.pi * 51.5 * t)
     _, neighbour = outcome(samples + np.random.default_rng(6).normal(size=len(t)))
-    assert neighbour is None
+    assert neighbour is not None
+    assert not neighbour.is_stronger
+    assert neighbour.level_db == pytest.approx(-3.1, abs=0.5)
 
 
 def test_a_line_beside_the_range_is_no_tone() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from tonesieve.signals.baseband import Baseband
 from tonesieve.signals.line_course import LineCourse, find_course
-from tonesieve.signals.line_detection import Neighbour, stronger_neighbours
+from tonesieve.signals.line_detection import Neighbour, find_neighbours
 from tonesieve.signals.line_search import LineSearch, window_mean
 from tonesieve.signals.line_separation import separate_lines
 
@@ -127,4 +127,4 @@ def test_parts_of_a_rhythm_are_no_lines_beside_it(width_hz: float, snr_db: float
 def neighbours_of(samples: np.ndarray) -> tuple[Neighbour, ...]:
     phasors, weights, shifts_s, step_s = baseband(samples)
     course = find_course(phasors, weights, step_s, WITHIN_HZ, shifts_s)
-    return stronger_neighbours(phasors, weights, step_s, WITHIN_HZ, course, shifts_s)
+    return find_neighbours(phasors, weights, step_s, WITHIN_HZ, course, shifts_s)

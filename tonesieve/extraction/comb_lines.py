@@ -14,7 +14,7 @@ from tonesieve.signals.baseband import MAX_RANGE_RATIO, default_within_hz
 from tonesieve.signals.comb import Comb
 from tonesieve.signals.comb_course import HarmonicBaseband, find_comb_course
 from tonesieve.signals.line_course import LineCourse
-from tonesieve.signals.line_detection import detect_line, stronger_neighbours
+from tonesieve.signals.line_detection import detect_line, find_neighbours
 
 # Derived: largest range of a line over the comb's spacing. A baseband suppresses by 80 dB what is
 # 4.9 ranges away, where the next line is.
@@ -59,7 +59,7 @@ def comb_lines(
             # That the comb was found says nothing of this line; its place was not searched.
             course = replace(courses[i], p_value=1.0)
             detection = detect_line(*baseband[:4], course, baseband.shifts_s)
-            neighbours = stronger_neighbours(*baseband[:4], courses[i], baseband.shifts_s)
+            neighbours = find_neighbours(*baseband[:4], courses[i], baseband.shifts_s)
             of_tone.append(
                 ToneLine(order * comb.hz, baseband.within_hz, courses[i], detection, neighbours)
             )

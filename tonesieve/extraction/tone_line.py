@@ -34,7 +34,7 @@ class ToneLine(NamedTuple):
     detection : LineDetection
         Whether it is there.
     neighbours : tuple of Neighbour
-        Stronger lines beside it, the strongest one first.
+        Lines beside it that are stronger, or hardly weaker; the strongest one first.
     """
 
     hz: float
@@ -46,7 +46,8 @@ class ToneLine(NamedTuple):
     @property
     def neighbour(self) -> Neighbour | None:
         """The strongest of the stronger lines."""
-        return self.neighbours[0] if self.neighbours else None
+        strongest = self.neighbours[0] if self.neighbours else None
+        return strongest if strongest is not None and strongest.is_stronger else None
 
     def metrics(self) -> dict[str, Any]:
         """Return what is written beside an output."""
@@ -151,6 +152,7 @@ def _stronger(line: ToneLine, head: str) -> list[str]:
         f"{head}: a line at {line.hz + neighbour.offset_hz:.6g} Hz is "
         f"{neighbour.level_db:.0f} dB stronger; if it is the wanted one, name it by --hz"
         for neighbour in line.neighbours
+        if neighbour.is_stronger
     ]
 
 

@@ -16,7 +16,7 @@ from tonesieve.recordings.recording import Recording
 from tonesieve.signals.baseband import MAX_RANGE_RATIO, check_within, default_within_hz
 from tonesieve.signals.comb import Comb
 from tonesieve.signals.line_course import LineCourse, find_course
-from tonesieve.signals.line_detection import detect_line, stronger_neighbours
+from tonesieve.signals.line_detection import detect_line, find_neighbours
 
 # Half-width, over the frequency, of the band in which a tone is detected: rhythms may be as broad
 # as a tenth of their frequency. Chosen, not tuned.
@@ -154,7 +154,7 @@ def _lines_of(
     channels = zip(courses, basebands[near_hz], basebands[broad_hz], strict=True)
     for course, beside, around in channels:
         detection = detect_line(*around[:4], course, around.shifts_s)
-        neighbours = stronger_neighbours(*beside[:4], course, beside.shifts_s)
+        neighbours = find_neighbours(*beside[:4], course, beside.shifts_s)
         lines.append(ToneLine(hz, within_hz, course, detection, neighbours))
     return lines
 

@@ -19,7 +19,7 @@ from jaxtyping import Complex, Float
 from tonesieve.signals.baseband import PASS
 from tonesieve.signals.line_course import LineCourse
 from tonesieve.signals.line_search import LineSearch, weighted_rms
-from tonesieve.signals.line_separation import SeparateLine, separate_lines
+from tonesieve.signals.line_separation import SeparateLine, Separation, separate_lines
 
 # Chosen: false-alarm rates of `found`, and of `found` and `doubtful` together.
 FOUND_RATE, DOUBTFUL_RATE = 0.01, 0.2
@@ -34,8 +34,12 @@ MIN_FLANK_BINS = 4
 # Chosen: steps over which power is averaged to see whether it is steady; derived: steps of the
 # whitened baseband that are correlated, the inverse of the share of its band that is white.
 STATIONARITY_STEPS, INDEPENDENT = 8, 1.6
-# Chosen: a neighbour is at least this much stronger.
+# Chosen: a neighbour is stronger if it is by this much.
 NEIGHBOUR_DB = 6.0
+# Chosen, not tuned: weaker neighbours count down to this level, if nothing as strong as that beside
+# the neighbour lies as far away on the other side. Sidebands of a tone that comes and goes, or
+# moves, lie on both; beside one whose frequency moves none counts: both may be parts of a rhythm.
+LONE_DB, MIRROR_DB = -10.0, -10.0
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ class LineDetection:
 
 
 class Neighbour(NamedTuple):
-    """A line near the tone and stronger.
+    """A line near the tone: a stronger one, or a lone one that is not much weaker.
 
     Parameters
     ----------
@@ -84,6 +88,11 @@ class Neighbour(NamedTuple):
     amplitude: float
     level_db: float
     course: LineCourse
+
+    @property
+    def is_stronger(self) -> bool:
+        """Whether it is by 6 dB."""
+        return self.level_db >= NEIGHBOUR_DB
 
 
 def detect_line(
@@ -232,7 +241,7 @@ def _course_hz(course: LineCourse | None, n: int, step_s: float) -> np.ndarray:
     return np.zeros(n) if course is None else course.offset_hz(step_s * np.arange(n))
 
 
-def stronger_neighbours(
+def find_neighbours(
     phasors: Complex[np.ndarray, " N"],
     weights: Float[np.ndarray, " N"],
     step_s: float,
@@ -240,7 +249,7 @@ def stronger_neighbours(
     course: LineCourse | None = None,
     shifts_s: Float[np.ndarray, " N"] | None = None,
 ) -> tuple[Neighbour, ...]:
-    """Return the lines beside the tone that are more than 6 dB stronger.
+    """Return the lines beside the tone that are 6 dB stronger, or lone and not much weaker.
 
     Parameters
     ----------
@@ -266,11 +275,10 @@ def stronger_neighbours(
     if search is None:
         return ()
     n, hz = len(phasors), _course_hz(course, len(phasors), step_s)
-    window = n
-    if course is not None and course.kind == "course":
-        window = search.coherence(hz)
+    moves = course is not None and course.kind == "course"
+    window = search.coherence(hz) if moves else n
     limit_hz = min(PASS * within_hz, 0.5 / step_s)
-    separation = separate_lines(search, hz, window, limit_hz, least_ratio=1.0)
+    separation = separate_lines(search, hz, window, limit_hz, least_ratio=10 ** (LONE_DB / 10))
     # Whitening changed all levels; the powers are those before.
     tone = _mean_power(separation.tone, search.weights)
     tone *= float(np.mean(search.floor.unshaped(hz)))
@@ -280,11 +288,27 @@ def stronger_neighbours(
         power = _mean_power(line.phasors, search.weights * is_on)
         power *= float(np.mean(search.floor.unshaped(line.hz[is_on])))
         level_db = float(10 * np.log10(max(power, 1e-300) / max(tone, 1e-300)))
-        if level_db >= NEIGHBOUR_DB:
+        is_lone = not moves and _is_lone(line, separation, hz)
+        if level_db >= NEIGHBOUR_DB or is_lone:
             offset_hz = float(np.median(line.hz[is_on]))
             own = _course_about(line, offset_hz, step_s, within_hz)
             neighbours.append(Neighbour(offset_hz, float(np.sqrt(power)) * unit, level_db, own))
     return tuple(sorted(neighbours, key=lambda neighbour: -neighbour.level_db))
+
+
+def _is_lone(line: SeparateLine, separation: Separation, tone_hz: np.ndarray) -> bool:
+    """Whether nothing is as far from the tone on the other side."""
+    rest = separation.rest
+    weights = rest.weights * line.is_on
+    others = sum(
+        (other.phasors for other in separation.lines if other is not line),
+        start=rest.phasors - separation.tone,
+    )
+    mirror = np.exp(-1j * rest.phase(2 * tone_hz - line.hz))
+    mean = np.sum(weights * others * mirror)
+    mean /= max(float(np.sum(weights)), 1e-300)
+    power = _mean_power(line.phasors, weights)
+    return bool(np.abs(mean) ** 2 < 10 ** (MIRROR_DB / 10) * power)
 
 
 def _course_about(
