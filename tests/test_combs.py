@@ -17,7 +17,7 @@ import tonesieve
 from tonesieve.cli import app
 from tonesieve.errors import UserError
 from tonesieve.extraction.comb_lines import comb_lines
-from tonesieve.extractors.pretrained.down_converter import DownConverter
+from tonesieve.extractors.pretrained.down_converter import DownConverter, real_stream
 from tonesieve.extractors.source import make_source
 from tonesieve.extractors.streaming import Stream
 from tonesieve.recordings.recording import read_recording
@@ -256,13 +256,13 @@ def test_a_tone_stands_still_in_its_stream(
     def read(start: int, stop: int) -> np.ndarray:
         return x[None, start:stop]
 
-    blocks = converter.steps(
+    blocks = converter.basebands(
         read,
         lambda samples: 2 * np.pi * order * samples[None] / period,
         converter.running_mean(read, 1),
         has_gaps=False,
     )
-    stream = np.concatenate(list(blocks), axis=1)[0]
+    stream = real_stream(np.concatenate(list(blocks), axis=1), 0)[0]
     assert len(stream) == converter.n_steps
     expected = amplitude * np.cos(np.pi * np.arange(len(stream)) / 2 + phase)
     inside = np.isfinite(stream)
@@ -281,7 +281,7 @@ def test_blocks_of_a_stream_are_those_of_one_pass(monkeypatch: pytest.MonkeyPatc
         return x[:, start:stop]
 
     def stream() -> np.ndarray:
-        blocks = converter.steps(
+        blocks = converter.basebands(
             read, lambda at: 0.3 * np.stack([at, at]), converter.running_mean(read, 2),
             has_gaps=True,
         )  # fmt: skip
@@ -395,13 +395,13 @@ def test_channels_keep_courses_of_their_own(tmp_path: Path) -> None:
 def test_the_cost_is_linear_in_the_number_of_tones(monkeypatch: pytest.MonkeyPatch) -> None:
     """Counted: one stream of the same length each, whatever their number."""
     lengths: list[int] = []
-    made = DownConverter.steps
+    made = DownConverter.basebands
 
     def counted(self: DownConverter, *given_: object, **options: object) -> object:
         lengths.append(self.n_steps)
         return made(self, *given_, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(DownConverter, "steps", counted)
+    monkeypatch.setattr(DownConverter, "basebands", counted)
     x = np.random.default_rng(0).standard_normal(N)
     for n_tones in (3, 12):
         lengths.clear()

@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from tonesieve.commands.diagnose import diagnose
     from tonesieve.commands.evaluate import evaluate
     from tonesieve.commands.export import export
-    from tonesieve.commands.extract import extract, pull, stream
+    from tonesieve.commands.extract import extract, stream
     from tonesieve.commands.find import find
     from tonesieve.commands.generate import generate
     from tonesieve.commands.limit import limit
     from tonesieve.commands.probe import probe
+    from tonesieve.commands.pull import pull
     from tonesieve.commands.train import resume, run
     from tonesieve.config.config import Config
     from tonesieve.config.presets import load_config, presets
@@ -43,7 +44,7 @@ _MODULES = {
     "presets": "config.presets",
     "pretrain": "learning.pretraining.train",
     "probe": "commands.probe",
-    "pull": "commands.extract",
+    "pull": "commands.pull",
     "resume": "commands.train",
     "run": "commands.train",
     "stream": "commands.extract",

@@ -33,6 +33,7 @@ def extract_text(result: dict[str, Any]) -> str:
         )
     lines = [table(rows), "", *map(_comb_text, result["combs"])]
     lines.append(f"{result['samples']:,} samples written to {result['out']}")
+    lines += [_together_text(one) for one in result["channels_together"]]
     lines += [f"warning: {text}" for text in result["warnings"]]
     return "\n".join(lines)
 
@@ -52,6 +53,20 @@ def _comb_text(comb: dict[str, Any]) -> str:
     low, high = comb["line_range_hz"]
     moves = "" if f"{low:.6g}" == f"{high:.6g}" else f", moving from {low:.6g} to {high:.6g} Hz"
     return f"{head}: at {comb['line_hz']:.6g} Hz +- {comb['line_std_hz']:.1g} Hz{moves}; {found}"
+
+
+def _together_text(shared: dict[str, Any]) -> str:
+    """Which channels share a tone, and why."""
+    share = shared["pattern_share"]
+    pattern = (
+        "no pattern stands out, so each was estimated by itself"
+        if share is None
+        else f"one pattern holds {percent(share)} of its power over noise"
+    )
+    return (
+        f"{shared['hz']:g} Hz: {', '.join(shared['channels'])} share its course (log of the Bayes "
+        f"factor {shared['log_evidence']:.3g}); {pattern}"
+    )
 
 
 def _line_text(tone: dict[str, Any]) -> str:

@@ -92,6 +92,14 @@ def extract(
     causal: Annotated[
         bool, typer.Option("--causal", help="Estimate each sample from the past alone.")
     ] = False,
+    channels: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|together|apart",
+            help="Whether channels share the course of a tone, and are estimated together: those "
+            "of which a test says so, all, or none. (Of stream, --channels is their number.)",
+        ),
+    ] = "auto",
     column: Columns = None,
     rate: Rate = None,
     time: Time = None,
@@ -135,6 +143,7 @@ def extract(
         orders=orders,
         within_hz=within,
         causal=causal,
+        channels=channels,
         columns=column or (),
         rate_hz=rate,
         time=time,

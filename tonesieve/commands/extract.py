@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
-from jaxtyping import Float
+from typing import Any
 
 from tonesieve.commands.find import AUTO, choose_frequencies, what_to_name
 from tonesieve.commands.line_stream import SAVE_EVERY_S, LslSource, open_byte_source, run_stream
 from tonesieve.config.presets import PRETRAINED
 from tonesieve.errors import UserError
 from tonesieve.extraction.options import ExtractOptions
-from tonesieve.extraction.tone_line import ToneLine
 from tonesieve.extractors.source import (
     Source,
     SourceFactory,
@@ -26,7 +22,7 @@ from tonesieve.extractors.source import (
 )
 from tonesieve.extractors.streaming import Stream
 from tonesieve.recordings.reader import check_rate
-from tonesieve.recordings.recording import Recording, from_array, read_recording
+from tonesieve.recordings.recording import Recording, read_recording
 from tonesieve.signals.baseband import check_within
 from tonesieve.util.progress import Reporter
 
@@ -61,7 +57,7 @@ def source_at(
 Multiples = str | Sequence[float] | None
 
 
-def _named_or_found(
+def named_or_found(
     hz: Sequence[float] | str,
     with_: str | Path,
     harmonics: int | str | None,
@@ -93,6 +89,7 @@ def extract(
     orders: str | Sequence[float] | None = None,
     within_hz: float | None = None,
     causal: bool = False,
+    channels: str = "auto",
     columns: Sequence[str] = (),
     rate_hz: float | None = None,
     time: str | None = None,
@@ -130,6 +127,9 @@ def extract(
     causal : bool, default=False
         Whether an estimate rests on no later sample than its own; otherwise the whole recording
         serves.
+    channels : {"auto", "together", "apart"}, default="auto"
+        Whether channels share the course of a tone, and are estimated together (by the pretrained
+        extractor over a whole recording): those of which a test says so, all, or none.
     columns : sequence of str, optional
         Columns or channels by name, or by number from 1, or ``all``; may be left out for a
         recording that has one.
@@ -189,6 +189,14 @@ def extract(
     - ``tone_power``, ``outside_band_share``: power of the estimated tone, and the fraction of it
       outside that band.
 
+    Keys of each of ``channels_together``, one entry for each tone whose course channels share:
+
+    - ``hz``, ``channels``: its nominal frequency, and the names of the channels.
+    - ``log_evidence``: logarithm of the Bayes factor of one course for them over one for each;
+      0 or more, but for channels that are ``together`` whatever it is.
+    - ``pattern_share``: share of the tone's power over noise that one complex amplitude a channel,
+      times a common course of amplitude, explains; None where each was estimated by itself.
+
     Examples
     --------
     >>> import tonesieve
@@ -198,7 +206,7 @@ def extract(
     """
     from tonesieve.extraction.pipeline import extract_recording  # streams need none
 
-    hz, orders = _named_or_found(
+    hz, orders = named_or_found(
         hz, with_, harmonics, orders,
         lambda: read_recording(Path(recording), columns=columns, rate_hz=rate_hz, time=time),
     )  # fmt: skip
@@ -206,6 +214,7 @@ def extract(
         hz=hz if harmonics is None and orders is None else (),
         within_hz=within_hz,
         causal=causal,
+        channels=channels,
         columns=columns,
         rate_hz=rate_hz,
         time=time,
@@ -218,112 +227,6 @@ def extract(
     )
     with source_at(with_, hz, within_hz, harmonics, orders) as source:
         return extract_recording(recording, source, options, reporter=reporter)
-
-
-class Extracted(NamedTuple):
-    """Tones of an array of samples.
-
-    Attributes
-    ----------
-    tones : ndarray, shape (T, K)
-        One column a tone, in the samples' unit.
-    bands : ndarray, shape (T, K), or None
-        Half-widths of their 90% bands, where the extractor gives them.
-    lines : list of ToneLine
-        Of each tone whether its line is there, and its frequency over time.
-    """
-
-    tones: Float[np.ndarray, "T K"]
-    bands: Float[np.ndarray, "T K"] | None
-    lines: list[ToneLine]
-
-
-def pull(
-    samples: Float[np.ndarray, " T"],
-    rate_hz: float,
-    hz: float | Sequence[float] | str,
-    *,
-    with_: str | Path = PRETRAINED,
-    harmonics: int | str | None = None,
-    orders: str | Sequence[float] | None = None,
-    within_hz: float | None = None,
-    causal: bool = False,
-) -> Extracted:
-    """Extract tones from an array of samples.
-
-    Parameters
-    ----------
-    samples : ndarray, shape (T,)
-        The mixture, in any unit; NaN is a gap.
-    rate_hz : float
-        Samples a second.
-    hz : float, sequence of float or "auto"
-        Nominal frequencies of the K tones in Hz; or the strongest comb with its multiples, by
-        `find`.
-    with_ : str or path, default="pretrained"
-        The pretrained extractor (with a look-ahead of 2 s: ``pretrained:ahead_s=2``), a filter by
-        its name, or a run directory.
-    harmonics : int or str, optional
-        The multiples 2, 3, ... of each frequency up to this one are tones too, and share their
-        frequency with it; ``all``: up to half the rate.
-    orders : str or sequence of float, optional
-        The multiples that are tones, in place of all from 1 on: ``"0.5,1,2.5"``.
-    within_hz : float, optional
-        Largest offset of a tone from its nominal frequency in Hz, in which its line is searched; at
-        most a quarter of the frequency. By default 3.5% of it, but at least 3 over the duration.
-    causal : bool, default=False
-        Whether an estimate rests on no later sample than its own; otherwise all samples serve, and
-        the default replaces clipped ones by their expectation.
-
-    Returns
-    -------
-    Extracted
-        Tones, the half-widths of their 90% bands, and their lines.
-
-    Raises
-    ------
-    UserError
-        If a frequency is not between 0 and half the rate, or the samples are no single row of
-        numbers.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import tonesieve
-    >>> samples = 3 + np.sin(2 * np.pi * 50 * np.arange(1000) / 1000)
-    >>> tones, bands, lines = tonesieve.pull(samples, 1000.0, 50.0)
-    >>> tones.shape
-    (1000, 1)
-    """
-    from tonesieve.extraction.pipeline import pull_array  # streams need none
-
-    row = _row(samples, "samples")
-    if isinstance(hz, str):
-        check_rate(Path("samples"), rate_hz, whose="rate_hz")
-        hz, orders = _named_or_found(
-            hz, with_, harmonics, orders, lambda: from_array(row, float(rate_hz))
-        )
-    tones = _row([hz] if np.ndim(hz) == 0 else hz, "hz").tolist()
-    (rate,) = _row([rate_hz], "rate_hz").tolist()
-    check_rate(Path("samples"), rate, whose="rate_hz")
-    with source_at(with_, tones, within_hz, harmonics, orders) as made:
-        source = made if isinstance(made, Source) else made(rate, "the samples")
-        is_comb = harmonics is not None or orders is not None
-        chosen = choose_tones(source, () if is_comb else tones)
-        return Extracted(*pull_array(row, rate, source, chosen, causal=causal, within_hz=within_hz))
-
-
-def _row(values: Any, name: str) -> Float[np.ndarray, " T"]:
-    """A single row of numbers, from a list of them too."""
-    try:
-        row = np.asarray(values)
-    except ValueError:  # lists of several lengths
-        row = np.empty(0, dtype=object)
-    if row.ndim != 1 or row.dtype.kind not in "biuf":
-        raise UserError(
-            f"{name} of shape {row.shape} and type {row.dtype}: must be a single row of numbers"
-        )
-    return row.astype(float)
 
 
 def stream(

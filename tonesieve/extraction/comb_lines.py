@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tonesieve.extraction.channel_lines import ChannelMode, find_shared, marked_shared
 from tonesieve.extraction.line_basebands import LineBaseband, read_basebands
 from tonesieve.extraction.tone_line import ToneLine
 from tonesieve.recordings.recording import Recording
 from tonesieve.signals.baseband import MAX_RANGE_RATIO, default_within_hz
+from tonesieve.signals.channel_course import with_shared
 from tonesieve.signals.comb import Comb
 from tonesieve.signals.comb_course import HarmonicBaseband, find_comb_course
 from tonesieve.signals.line_course import LineCourse
@@ -25,7 +27,10 @@ EDGE, HOLD_STEP = 0.7, 2.5
 
 
 def comb_lines(
-    recording: Recording, comb: Comb, within_hz: float | None = None
+    recording: Recording,
+    comb: Comb,
+    within_hz: float | None = None,
+    channels: ChannelMode = "apart",
 ) -> list[list[ToneLine]]:
     """Find the lines of a comb in each channel.
 
@@ -37,6 +42,8 @@ def comb_lines(
         The tones.
     within_hz : float, optional
         Half-width of the range in which order 1 is searched; by default `default_within_hz`.
+    channels : {"apart", "together", "auto"}, default "apart"
+        Whether channels share one course: none, all, or those of which a test says so.
 
     Returns
     -------
@@ -45,24 +52,29 @@ def comb_lines(
     """
     within = default_within_hz(comb.hz, recording.duration_s) if within_hz is None else within_hz
     basebands = _basebands(recording, comb, within)
-    channels = [_courses(comb, channel) for channel in zip(*basebands, strict=True)]
+    own = [_courses(comb, channel) for channel in zip(*basebands, strict=True)]
     widest = min(HOLD_STEP * within, MAX_RANGE_RATIO * comb.hz)
-    if within_hz is None and any(_leaves(courses) for courses in channels):
+    if within_hz is None and any(_leaves(courses) for courses in own):
         wider = _basebands(recording, comb, widest)
         again = [_courses(comb, channel) for channel in zip(*wider, strict=True)]
         if all(courses[0].found for courses in again):
-            basebands, channels = wider, again
+            basebands, own = wider, again
+    shared = find_shared(
+        [_harmonics(comb, channel) for channel in zip(*basebands, strict=True)],
+        channels,
+        is_stated=comb.is_stated,
+    )
+    of_channels = with_shared(own, shared)
     lines = []
     for i, order in enumerate(comb.orders):
         of_tone = []
-        for baseband, courses in zip(basebands[i], channels, strict=True):
+        for c, (baseband, courses) in enumerate(zip(basebands[i], of_channels, strict=True)):
             # That the comb was found says nothing of this line; its place was not searched.
             course = replace(courses[i], p_value=1.0)
             detection = detect_line(*baseband[:4], course, baseband.shifts_s)
             neighbours = find_neighbours(*baseband[:4], courses[i], baseband.shifts_s)
-            of_tone.append(
-                ToneLine(order * comb.hz, baseband.within_hz, courses[i], detection, neighbours)
-            )
+            line = ToneLine(order * comb.hz, baseband.within_hz, courses[i], detection, neighbours)
+            of_tone.append(marked_shared(line, c, shared, channels))
         lines.append(of_tone)
     return lines
 
@@ -76,11 +88,14 @@ def _basebands(recording: Recording, comb: Comb, within_hz: float) -> list[list[
 
 def _courses(comb: Comb, channel: tuple[LineBaseband, ...]) -> list[LineCourse]:
     """Of each tone in one channel."""
-    lines = [
+    return find_comb_course(_harmonics(comb, channel), is_stated=comb.is_stated)[1]
+
+
+def _harmonics(comb: Comb, channel: tuple[LineBaseband, ...]) -> list[HarmonicBaseband]:
+    return [
         HarmonicBaseband(order, *baseband)
         for order, baseband in zip(comb.orders, channel, strict=True)
     ]
-    return find_comb_course(lines, is_stated=comb.is_stated)[1]
 
 
 def _leaves(courses: list[LineCourse]) -> bool:

@@ -260,7 +260,7 @@ def widened(
                         rows[part, column] / np.sqrt(information), error * amplitude[part]
                     )
         band.append(rows)
-    return ExtractedTones(extracted.tones, band)
+    return extracted._replace(band=band)
 
 
 def _error_of(window: _Window, k: int, tone: np.ndarray, before: np.ndarray) -> float:

@@ -64,13 +64,17 @@ def read_basebands(
     n, n_channels = recording.n_samples, len(recording.channels)
     made = [Baseband(hz, recording.rate_hz, within, n_channels) for hz, within in wanted]
     block = rows_in_block(n_channels)
+    low, high = np.full(n_channels, np.inf), np.full(n_channels, -np.inf)
     for start in range(0, n, block):
         samples = _without_wild(recording.read(start, min(start + block, n)))
+        low = np.fmin(low, np.fmin.reduce(samples, axis=1))
+        high = np.fmax(high, np.fmax.reduce(samples, axis=1))
         for one in made:
             one.update(samples)
     basebands = []
     for one in made:
         phasors, weights = one.finish()
+        phasors[low >= high] = 0.0  # the rounding of a constant is a line
         basebands.append(
             [
                 LineBaseband(phasors[c], weights[c], one.step_s, one.within_hz, one.shifts_s[c])

@@ -19,6 +19,9 @@ class ExtractOptions:
         Largest offset of a tone from its nominal frequency in Hz; by default 3.5% of it.
     causal : bool, default=False
         Whether an estimate rests on no later sample than its own.
+    channels : {"auto", "together", "apart"}, default="auto"
+        Whether channels share the course of a tone, and are estimated together: those of which a
+        test says so, all, or none.
     columns : sequence of str, optional
         Columns or channels by name, or by number from 1, or ``all``; none: the only one.
     rate_hz : float, optional
@@ -43,6 +46,7 @@ class ExtractOptions:
     hz: Sequence[float] = ()
     within_hz: float | None = None
     causal: bool = False
+    channels: str = "auto"
     columns: Sequence[str] = ()
     rate_hz: float | None = None
     time: str | None = None

@@ -6,15 +6,17 @@ Axes: C channels, T samples, K tones, N = C x K columns.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from tonesieve.errors import UserError
+from tonesieve.extraction.channel_lines import shared_channels
 from tonesieve.extraction.interferers import interferers
 from tonesieve.extraction.tone_line import ToneLine
 from tonesieve.extractors.input_scaling import InputScaling
@@ -41,10 +43,14 @@ StartAndSamples = tuple[int, Float[np.ndarray, "C T"]]
 
 
 class ExtractedTones(NamedTuple):
-    """Tones of a recording in its own unit, as rows of C x K numbers; bands are half-widths."""
+    """Tones of a recording in its own unit, as rows of C x K numbers; bands are half-widths.
+
+    ``shares``: by tone that channels have in common, the share of the channels' pattern.
+    """
 
     tones: Spool
     band: Spool | None
+    shares: Mapping[int, float] = MappingProxyType({})
 
 
 def run_over_recording(
@@ -64,13 +70,14 @@ def run_over_recording(
     """
     n_columns = len(recording.channels) * len(source.frequencies_hz)
     tones, band = Spool(n_columns, scratch), None
-    run = _Run(recording, stats, source, lines, scratch, on_samples)
+    shares: dict[int, float] = {}
+    run = _Run(recording, stats, source, lines, scratch, on_samples, shares)
     for block in run.blocks(causal=causal):
         tones.append(_rows(block.tones))
         if block.band is not None:
             band = Spool(n_columns, scratch) if band is None else band
             band.append(_rows(block.band))
-    return ExtractedTones(tones, band)
+    return ExtractedTones(tones, band, shares)
 
 
 def n_steps(recording: Recording, source: Source, *, causal: bool) -> int:
@@ -113,6 +120,7 @@ class _Run:
     lines: list[list[ToneLine]]
     scratch: Path
     on_samples: OnSamples
+    shares: dict[int, float]
 
     def blocks(self, *, causal: bool) -> Iterator[ToneBlock]:
         """Blocks in turn, in the recording's unit."""
@@ -200,9 +208,10 @@ class _Run:
         ]
         for start, tones, band in smoother.run_blocks(
             read, n, self._n_channels, courses=courses,
+            shared=shared_channels(self.lines),
             interferers_hz=[one.hz for one in beside],
             has_gaps=any(one.gaps.n_samples for one in self.stats),
-            scratch=self.scratch, on_samples=self.on_samples,
+            scratch=self.scratch, on_samples=self.on_samples, on_pattern=self.shares.__setitem__,
         ):  # fmt: skip
             yield ToneBlock(start, tones * scale, None if band is None else band * scale)
 

@@ -15,9 +15,11 @@ import numpy as np
 from jaxtyping import Float
 
 from tonesieve.errors import UserError
+from tonesieve.extraction.channel_lines import ChannelMode, check_channels, sharing_metrics
+from tonesieve.extraction.checks import check_band, check_fit, check_samples
 from tonesieve.extraction.declipping import PERIODS, censored, widened
 from tonesieve.extraction.options import ExtractOptions
-from tonesieve.extraction.passes import ExtractedTones, delay_of, n_steps, run_over_recording
+from tonesieve.extraction.passes import ExtractedTones, n_steps, run_over_recording
 from tonesieve.extraction.recording_warnings import is_declipped, recording_warnings
 from tonesieve.extraction.tone_line import ToneLine, comb_metrics, line_warnings
 from tonesieve.extraction.tone_lines import find_lines
@@ -35,15 +37,10 @@ from tonesieve.recordings.recording import (
     read_recording,
 )
 from tonesieve.recordings.recording_writer import RecordingWriter, open_writer, tone_names
+from tonesieve.recordings.spool import Spool
 from tonesieve.recordings.statistics import ChannelStats, survey
-from tonesieve.signals.signal_model import tone_gain
 from tonesieve.util.files import refuse_existing, write_text
 from tonesieve.util.progress import Reporter
-
-# Guard: a tone may be larger than the recording, and its band larger still, below 1.8e308.
-MAX_SAMPLE = 1e305
-# Guard: a mixture that holds less of the tone holds none.
-MIN_GAIN = 1e-9
 
 
 def extract_recording(
@@ -76,18 +73,19 @@ def extract_recording(
         scratch=target.parent,
     )
     stats = survey(opened)
-    _check_samples(opened, stats)
+    check_samples(opened, stats)
     if not isinstance(source, Source):
         source = source(opened.rate_hz, str(path))
     chosen = choose_tones(source, options.hz)
     frequencies = [source.frequencies_hz[k] for k in chosen]
     causal = options.causal
-    _check_band(opened, options.band_hz)
-    _check_fit(opened, source, frequencies, causal)
+    check_band(opened, options.band_hz)
+    check_fit(opened, source, frequencies, causal)
+    mode = check_channels(options.channels, source, causal=causal)
     n_run = _n_steps(opened, stats, source, causal)
     with reporter.task("extracting", n_run + opened.n_samples) as task:
         lines, extracted, restored = _find_and_extract(
-            opened, stats, source, causal, options.within_hz, target.parent, task.update
+            opened, stats, source, causal, options.within_hz, mode, target.parent, task.update
         )
         chosen_lines = [[channel[k] for k in chosen] for channel in lines]
         names_of = [channel.name for channel in opened.channels]
@@ -113,6 +111,9 @@ def extract_recording(
                 )
                 + line_warnings(chosen_lines, names_of, source.combs),
                 "combs": comb_metrics(chosen_lines, names_of, source.combs),
+                "channels_together": sharing_metrics(
+                    names_of, chosen_lines, [extracted.shares.get(k) for k in chosen]
+                ),
                 "tones": [
                     {**tone, **line.metrics()}
                     for tone, line in zip(
@@ -153,20 +154,44 @@ def pull_array(
     reporter: Reporter | None = None,
 ) -> tuple[Float[np.ndarray, "T K"], Float[np.ndarray, "T K"] | None, list[ToneLine]]:
     """Extract the chosen tones, the half-widths of their bands where there are any; their lines."""
+    tones, band, lines = pull_channels(
+        samples[None], rate_hz, source, chosen, causal=causal, within_hz=within_hz,
+        reporter=reporter,
+    )  # fmt: skip
+    return tones[0], None if band is None else band[0], lines[0]
+
+
+def pull_channels(
+    samples: Float[np.ndarray, "C T"],
+    rate_hz: float,
+    source: Source,
+    chosen: Sequence[int],
+    *,
+    causal: bool,
+    within_hz: float | None = None,
+    channels: str = "auto",
+    reporter: Reporter | None = None,
+) -> tuple[Float[np.ndarray, "C T K"], Float[np.ndarray, "C T K"] | None, list[list[ToneLine]]]:
+    """`pull_array` of several channels."""
     recording = from_array(samples, rate_hz)
     stats = survey(recording)
-    _check_samples(recording, stats)
+    check_samples(recording, stats)
+    mode = check_channels(channels, source, causal=causal)
     if source.smoother is not None:  # below a period its band would be none
-        _check_fit(recording, source, [source.frequencies_hz[k] for k in chosen], causal)
+        check_fit(recording, source, [source.frequencies_hz[k] for k in chosen], causal)
     n_run = _n_steps(recording, stats, source, causal)
     with (reporter or Reporter()).task("extracting", n_run) as task:
-        lines, (tones, band), _ = _find_and_extract(
-            recording, stats, source, causal, within_hz, recording.rows.folder, task.update
+        lines, (tones, band, _), _ = _find_and_extract(
+            recording, stats, source, causal, within_hz, mode, recording.rows.folder, task.update
         )
     columns = list(chosen)
-    estimate = tones.read(0, len(tones))[:, columns]
-    half_widths = None if band is None else band.read(0, len(band))[:, columns]
-    return estimate, half_widths, [lines[0][k] for k in columns]
+
+    def by_channel(rows: Spool) -> Float[np.ndarray, "C T K"]:
+        every = rows.read(0, len(rows)).reshape(len(rows), len(samples), -1)
+        return every.transpose(1, 0, 2)[..., columns]
+
+    half_widths = None if band is None else by_channel(band)
+    return by_channel(tones), half_widths, [[channel[k] for k in columns] for channel in lines]
 
 
 def _n_steps(recording: Recording, stats: list[ChannelStats], source: Source, causal: bool) -> int:
@@ -181,14 +206,16 @@ def _find_and_extract(
     source: Source,
     causal: bool,
     within_hz: float | None,
+    mode: ChannelMode,
     scratch: Path,
     on_samples: Callable[[int], None],
 ) -> tuple[list[list[ToneLine]], ExtractedTones, Recording]:
     """The lines of the source's tones, the tones, and the recording without clipping."""
     hz, n_done = source.frequencies_hz, recording.n_samples
     lines = find_lines(
-        recording, hz, within_hz=within_hz, combs=source.combs, on_samples=on_samples
-    )
+        recording, hz, within_hz=within_hz, combs=source.combs, channels=mode,
+        on_samples=on_samples,
+    )  # fmt: skip
 
     def extract(from_: Recording) -> ExtractedTones:
         return run_over_recording(
@@ -288,54 +315,3 @@ def _channel_metrics(channel: Channel, stats: ChannelStats, recording: Recording
         "gaps": stats.gaps.metrics(recording.rate_hz),
         "clipped": stats.clipped.metrics(recording.rate_hz),
     }
-
-
-def _check_samples(recording: Recording, stats: list[ChannelStats]) -> None:
-    for channel, one in zip(recording.channels, stats, strict=True):
-        if one.gaps.n_samples == one.n_samples:
-            raise UserError(f"{recording.path}: {channel.name} holds no number at all")
-        if max(abs(one.lowest), abs(one.highest)) > MAX_SAMPLE:
-            raise UserError(
-                f"{recording.path}: {channel.name} reaches from {one.lowest:g} to {one.highest:g}; "
-                "scale it, there are hardly any larger numbers"
-            )
-
-
-def _check_band(recording: Recording, band_hz: tuple[float, float] | None) -> None:
-    half = recording.rate_hz / 2
-    if band_hz is not None and not 0 <= band_hz[0] < band_hz[1] <= half:
-        raise UserError(
-            f"--band {band_hz[0]:g} {band_hz[1]:g}: must be LOW HIGH with 0 <= LOW < HIGH <= "
-            f"{half:g} Hz, half the recording's rate"
-        )
-
-
-def _check_fit(
-    recording: Recording, source: Source, frequencies: Sequence[float], causal: bool
-) -> None:
-    path, data = recording.path, source.data
-    if tone_gain(data) < MIN_GAIN:
-        raise UserError(
-            f"{source.name}: trained at phase_scale {data.phase_scale:g}, where the mixture holds "
-            "no tone; choose another run"
-        )
-    if max(frequencies) >= recording.rate_hz / 2:
-        raise UserError(
-            f"{path}: {max(frequencies):g} Hz is at or above half the recording's rate of "
-            f"{recording.rate_hz:g} Hz; it cannot be in there"
-        )
-    n = round(recording.n_samples * data.rate_hz / recording.rate_hz)
-    future = 0 if source.extractor.causal else delay_of(source.extractor, source.memory_samples)
-    needed = max(min(future, source.memory_samples), int(np.ceil(data.rate_hz / min(frequencies))))
-    if n < needed:
-        raise UserError(
-            f"{path}: {recording.n_samples} samples at {recording.rate_hz:g} Hz are shorter "
-            f"than the {needed / data.rate_hz:g} s that {source.name} needs"
-        )
-    if causal and not source.extractor.causal:
-        raise UserError(f"--causal: {source.name} needs the future; leave --causal away")
-    if causal and data.rate_hz != recording.rate_hz:
-        raise UserError(
-            f"--causal: {path} has {recording.rate_hz:g} Hz and {source.name} {data.rate_hz:g} Hz; "
-            "resampling uses the future, so bring the recording to that rate first"
-        )

@@ -20,6 +20,24 @@ MIN_LOST = 0.05
 MAX_LISTED = 8
 
 
+class SharedLine(NamedTuple):
+    """That channels share the course of a tone.
+
+    Attributes
+    ----------
+    channels : tuple of int
+        Indices of the channels.
+    log_evidence : float
+        Logarithm of the Bayes factor of one course for them over one for each.
+    is_certain : bool
+        Whether the user states it; otherwise the Bayes factor does.
+    """
+
+    channels: tuple[int, ...]
+    log_evidence: float
+    is_certain: bool
+
+
 class ToneLine(NamedTuple):
     """The line of one tone in one channel.
 
@@ -35,6 +53,8 @@ class ToneLine(NamedTuple):
         Whether it is there.
     neighbours : tuple of Neighbour
         Lines beside it that are stronger, or hardly weaker; the strongest one first.
+    shared : SharedLine, optional
+        That its course is that of several channels.
     """
 
     hz: float
@@ -42,6 +62,7 @@ class ToneLine(NamedTuple):
     course: LineCourse
     detection: LineDetection
     neighbours: tuple[Neighbour, ...]
+    shared: SharedLine | None = None
 
     @property
     def neighbour(self) -> Neighbour | None:

@@ -9,14 +9,18 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from tonesieve.extraction.channel_lines import ChannelMode, find_shared, marked_shared
 from tonesieve.extraction.comb_lines import comb_lines
 from tonesieve.extraction.line_basebands import LineBaseband, read_basebands
 from tonesieve.extraction.tone_line import ToneLine
 from tonesieve.recordings.recording import Recording
 from tonesieve.signals.baseband import MAX_RANGE_RATIO, check_within, default_within_hz
+from tonesieve.signals.channel_course import with_shared
 from tonesieve.signals.comb import Comb
+from tonesieve.signals.comb_course import HarmonicBaseband
 from tonesieve.signals.line_course import LineCourse, find_course
 from tonesieve.signals.line_detection import detect_line, find_neighbours
+from tonesieve.util.threads import map_rows
 
 # Half-width, over the frequency, of the band in which a tone is detected: rhythms may be as broad
 # as a tenth of their frequency. Chosen, not tuned.
@@ -85,6 +89,7 @@ def find_lines(
     *,
     within_hz: float | None = None,
     combs: Sequence[Comb] = (),
+    channels: ChannelMode = "apart",
     on_samples: Callable[[int], None] = lambda n: None,
 ) -> list[list[ToneLine]]:
     """Find the line of each tone in each channel.
@@ -100,6 +105,8 @@ def find_lines(
         order 1.
     combs : sequence of Comb, optional
         Tones that share a frequency.
+    channels : {"apart", "together", "auto"}, default "apart"
+        Whether channels share one course: none, all, or those of which a test says so.
     on_samples : callable, optional
         Called with the number of samples done, of `Recording.n_samples`.
 
@@ -116,7 +123,7 @@ def find_lines(
     by_tone: dict[int, list[ToneLine]] = {}
     n = recording.n_samples
     for comb in combs:
-        of_comb = comb_lines(recording, comb, within_hz)
+        of_comb = comb_lines(recording, comb, within_hz, channels)
         by_tone.update(zip(comb.tones, of_comb, strict=True))
         on_samples(len(by_tone) * n // len(hz))
     others = [k for k in range(len(hz)) if k not in by_tone]
@@ -127,35 +134,47 @@ def find_lines(
         widest = MAX_RANGE_RATIO * f if within_hz is None else within
         widest = min(widest, _limit_by_others(f, hz))
         alone = all(abs(f - g) * recording.duration_s > CLOSE_BINS for g in hz if g != f)
-        by_tone[k] = _lines_of(recording, f, within, widest, alone=alone)
+        by_tone[k] = _lines_of(recording, f, within, widest, channels, alone=alone)
         on_samples(len(by_tone) * n // len(hz))
     return [list(channel) for channel in zip(*(by_tone[k] for k in range(len(hz))), strict=True)]
 
 
 def _lines_of(
-    recording: Recording, hz: float, within_hz: float, widest_hz: float, *, alone: bool
+    recording: Recording,
+    hz: float,
+    within_hz: float,
+    widest_hz: float,
+    channels: ChannelMode,
+    *,
+    alone: bool,
 ) -> list[ToneLine]:
     """The line of one tone in each channel; ``alone``: no other tone is very close."""
     near_hz = default_within_hz(hz, recording.duration_s)
     broad_hz = max(DETECTION_RATIO * hz, within_hz)
     basebands = _basebands(recording, hz, {within_hz, near_hz, broad_hz})
-    courses = _courses_of(basebands[within_hz])
+    searched = basebands[within_hz]
+    courses = _courses_of(searched)
     hold_hz = within_hz
     while hold_hz < widest_hz and any(_leaves(course) for course in courses):
         hold_hz = min(HOLD_STEP * hold_hz, widest_hz)
-        wider = _courses_of(_basebands(recording, hz, {hold_hz})[hold_hz])
+        widened = _basebands(recording, hz, {hold_hz})[hold_hz]
+        wider = _courses_of(widened)
         if not any(_continues(new, old) for new, old in zip(wider, courses, strict=True)):
             break
+        searched = widened
         courses = [
             new if _continues(new, old) else old for new, old in zip(wider, courses, strict=True)
         ]
+    shared = find_shared([[HarmonicBaseband(1.0, *one)] for one in searched], channels)
+    courses = [one[0] for one in with_shared([[course] for course in courses], shared)]
     courses = [_followed(course, alone=alone) for course in courses]
     lines = []
-    channels = zip(courses, basebands[near_hz], basebands[broad_hz], strict=True)
-    for course, beside, around in channels:
+    by_channel = zip(courses, basebands[near_hz], basebands[broad_hz], strict=True)
+    for c, (course, beside, around) in enumerate(by_channel):
         detection = detect_line(*around[:4], course, around.shifts_s)
         neighbours = find_neighbours(*beside[:4], course, beside.shifts_s)
-        lines.append(ToneLine(hz, within_hz, course, detection, neighbours))
+        line = ToneLine(hz, within_hz, course, detection, neighbours)
+        lines.append(marked_shared(line, c, shared, channels))
     return lines
 
 
@@ -169,7 +188,7 @@ def _basebands(
 
 
 def _courses_of(channels: Sequence[LineBaseband]) -> list[LineCourse]:
-    return [find_course(*channel) for channel in channels]
+    return map_rows(lambda channel: find_course(*channel), channels)
 
 
 def _leaves(course: LineCourse) -> bool:

@@ -190,6 +190,21 @@ class ToneBlock(NamedTuple):
     band: Float[np.ndarray, "B T K"] | None
 
 
+class SharedChannels(NamedTuple):
+    """Channels that share the course of a tone.
+
+    Parameters
+    ----------
+    channels : tuple of int
+        Indices of the channels.
+    is_certain : bool
+        Whether that is stated by a user; otherwise a test says so.
+    """
+
+    channels: tuple[int, ...]
+    is_certain: bool
+
+
 @runtime_checkable
 class BlockSmoother(Protocol):
     """An extractor's own way through a recording, which joins past and future block by block."""
@@ -206,10 +221,12 @@ class BlockSmoother(Protocol):
         n_streams: int,
         *,
         courses: Sequence[Sequence[LineCourse]] | None,
+        shared: Sequence[SharedChannels | None],
         interferers_hz: Sequence[float],
         has_gaps: bool,
         scratch: Path,
         on_samples: Callable[[int], None],
+        on_pattern: Callable[[int, float], None],
     ) -> Iterator[ToneBlock]:
         """Estimate the tones of a recording.
 
@@ -225,6 +242,8 @@ class BlockSmoother(Protocol):
         courses : sequence of sequence of LineCourse, or None
             Of each stream the course of each tone's line, then that of each stronger line beside
             the tones; None: at their nominal frequencies.
+        shared : sequence of SharedChannels or None
+            Of each tone the streams that share its course; None, or left out, where none do.
         interferers_hz : sequence of float
             Frequencies of stronger lines beside the tones.
         has_gaps : bool
@@ -233,6 +252,9 @@ class BlockSmoother(Protocol):
             Folder for what does not fit into memory.
         on_samples : callable
             Called with the number of samples done, of ``2 * n_samples``.
+        on_pattern : callable
+            Called with the index of each tone that streams have in common, and the share of its
+            power over noise that one pattern explains.
 
         Yields
         ------

@@ -217,26 +217,28 @@ def read_recording(
     return Recording(path, opened.channels, grid, rows, opened.output_format, timed)
 
 
-def from_array(samples: Float[np.ndarray, " T"], rate_hz: float) -> Recording:
+def from_array(samples: Float[np.ndarray, "*C T"], rate_hz: float) -> Recording:
     """Make a recording of samples in memory.
 
     Parameters
     ----------
-    samples : ndarray, shape (T,)
-        Samples; NaN is a gap.
+    samples : ndarray, shape (T,) or (C, T)
+        Samples of one channel, or of C; NaN is a gap.
     rate_hz : float
         Sampling rate.
 
     Returns
     -------
     Recording
-        One channel, without times.
+        Without times.
     """
-    rows = Spool(1, Path(tempfile.gettempdir()))
-    rows.append(samples[:, None])
-    channel = Channel("samples")
+    of_channels = np.atleast_2d(samples)
+    rows = Spool(len(of_channels), Path(tempfile.gettempdir()))
+    rows.append(of_channels.T)
+    names = [f"samples[{c}]" for c in range(len(of_channels))] if samples.ndim > 1 else ["samples"]
+    channels = tuple(map(Channel, names))
     return Recording(
-        Path("array"), (channel,), regular(rate_hz), rows, OutputFormat(".npz"), timed=False
+        Path("array"), channels, regular(rate_hz), rows, OutputFormat(".npz"), timed=False
     )
 
 

@@ -99,22 +99,43 @@ def find_comb_course(
         Of each line the frequency that follows from it, and when it is there. Their ``found`` and
         ``p_value`` are those of the comb.
     """
-    comb = _Comb.of(lines)
-    found = comb.found()
-    courses = [replace(found.scaled(line.order), within_hz=line.within_hz) for line in lines]
-    if found.found:
-        for harmonic in comb.harmonics:
-            line = courses[harmonic.index]
-            common = harmonic.along(found)
-            courses[harmonic.index] = replace(line, is_on=harmonic.is_on_at(common, found))
-            if not is_stated and harmonic.departs(common):
-                courses[harmonic.index] = harmonic.own_course()
-    return found, courses
+    comb = CombSearch.of(lines)
+    found = comb.found().course
+    return found, comb.courses_of(found, lines, is_stated=is_stated)
+
+
+class ScoredCourse(NamedTuple):
+    """A course of order 1, and its evidence.
+
+    Parameters
+    ----------
+    course : LineCourse
+        The course.
+    score : float
+        Its evidence less the cost of its parameters; 0 if it is not found.
+    """
+
+    course: LineCourse
+    score: float
 
 
 @dataclass(frozen=True)
-class _Harmonic:
-    """A line in its whitened baseband, and what is found in it alone."""
+class HarmonicSearch:
+    """A line in its whitened baseband, and what is found in it alone.
+
+    Parameters
+    ----------
+    index : int
+        Of the line, among all.
+    order : float
+        Its frequency over the comb's.
+    search : LineSearch
+        The whitened baseband.
+    fit : LineFit
+        The line of most evidence.
+    is_steady : bool
+        Whether it is steady at its nominal frequency.
+    """
 
     index: int
     order: float
@@ -164,7 +185,7 @@ class _Harmonic:
     def block_means(
         self, course: LineCourse, block_s: float, n_blocks: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Means over blocks of the line, demodulated, and their precision."""
+        """Average the line over blocks, demodulated: means, and their precision."""
         search = self.search
         hz = course.offset_hz(self.t_s)
         cycles = self.order * (course.phase_cycles(self.t_s) + hz * search.shifts_s)
@@ -179,14 +200,23 @@ class _Harmonic:
 
 
 @dataclass(frozen=True)
-class _Comb:
-    """The lines of a comb whose basebands hold anything; a course at rest on the coarsest steps."""
+class CombSearch:
+    """The lines of a comb whose basebands hold anything.
 
-    harmonics: list[_Harmonic]
+    Parameters
+    ----------
+    harmonics : list of HarmonicSearch
+        The lines.
+    empty : LineCourse
+        The nominal frequency, on the coarsest steps.
+    """
+
+    harmonics: list[HarmonicSearch]
     empty: LineCourse
 
     @classmethod
-    def of(cls, lines: Sequence[HarmonicBaseband]) -> _Comb:
+    def of(cls, lines: Sequence[HarmonicBaseband]) -> CombSearch:
+        """Whiten the basebands of lines, and find the line of each alone."""
         coarsest = max(lines, key=lambda line: (line.step_s, len(line.phasors)))
         n, within_hz = len(coarsest.phasors), max(line.within_hz / line.order for line in lines)
         empty = LineCourse(
@@ -201,7 +231,7 @@ class _Comb:
             phasors = line.phasors / unit
             search = LineSearch(phasors, line.weights, line.shifts_s, line.step_s, line.within_hz)
             steady = is_steady(phasors, line.weights)
-            harmonics.append(_Harmonic(index, line.order, search, fit_line(search), steady))
+            harmonics.append(HarmonicSearch(index, line.order, search, fit_line(search), steady))
         return cls(harmonics, empty)
 
     @property
@@ -209,18 +239,32 @@ class _Comb:
         return self.empty.step_s * len(self.empty.steps_hz)
 
     def evidence(self, course: LineCourse) -> float:
-        return sum(harmonic.evidence(course) for harmonic in self.harmonics)
+        return float(sum(harmonic.evidence(course) for harmonic in self.harmonics))
 
-    def found(self) -> LineCourse:
+    def courses_of(
+        self, found: LineCourse, lines: Sequence[HarmonicBaseband], *, is_stated: bool = True
+    ) -> list[LineCourse]:
+        """Of each line the course that follows from the common one, and when it is there."""
+        courses = [replace(found.scaled(line.order), within_hz=line.within_hz) for line in lines]
+        if found.found:
+            for harmonic in self.harmonics:
+                line = courses[harmonic.index]
+                common = harmonic.along(found)
+                courses[harmonic.index] = replace(line, is_on=harmonic.is_on_at(common, found))
+                if not is_stated and harmonic.departs(common):
+                    courses[harmonic.index] = harmonic.own_course()
+        return courses
+
+    def found(self) -> ScoredCourse:
         """The course of most evidence, or the nominal frequency where nothing stands out."""
         if not self.harmonics:
-            return self.empty
+            return ScoredCourse(self.empty, 0.0)
         p_sum, sum_hz = self._periodogram()
         # Two tests, and the first of as many lines; Bonferroni.
         p_value = min(harmonic.fit.p_value for harmonic in self.harmonics)
         p_value = min(1.0, 2 * min(p_value * len(self.harmonics), p_sum))
         if p_value > FOUND_P:
-            return replace(self.empty, p_value=p_value)
+            return ScoredCourse(replace(self.empty, p_value=p_value), 0.0)
         nominal = replace(
             self.empty, found=True, p_value=p_value, std_hz=np.zeros(len(self.empty.std_hz)),
             is_on=np.ones(len(self.empty.is_on), bool),
@@ -244,10 +288,10 @@ class _Comb:
         if not (smooth.order == 2 and np.isinf(smooth.time_blocks)):
             courses.append((made, place_cost + smooth.cost + COURSE_COST))
         scores = [self.evidence(course) - cost for course, cost in courses]
-        best = courses[int(np.argmax(scores))][0]
-        if best.kind != "nominal" and self._is_steady_beside(best):
-            return nominal
-        return best
+        best = int(np.argmax(scores))
+        if courses[best][0].kind != "nominal" and self.is_steady_beside(courses[best][0]):
+            best = 0
+        return ScoredCourse(courses[best][0], float(scores[best]))
 
     @property
     def _within_hz(self) -> float:
@@ -257,7 +301,7 @@ class _Comb:
     def _highest(self) -> float:
         return max(harmonic.order for harmonic in self.harmonics)
 
-    def _is_steady_beside(self, course: LineCourse) -> bool:
+    def is_steady_beside(self, course: LineCourse) -> bool:
         """Whether the strongest line is steady at its nominal frequency, and not on the course."""
         strongest = max(self.harmonics, key=lambda one: one.fit.nominal.score)
         cycles = strongest.order * course.phase_cycles(strongest.t_s)

@@ -38,8 +38,9 @@ STATIONARITY_STEPS, INDEPENDENT = 8, 1.6
 NEIGHBOUR_DB = 6.0
 # Chosen, not tuned: weaker neighbours count down to this level, if nothing as strong as that beside
 # the neighbour lies as far away on the other side. Sidebands of a tone that comes and goes, or
-# moves, lie on both; beside one whose frequency moves none counts: both may be parts of a rhythm.
-LONE_DB, MIRROR_DB = -10.0, -10.0
+# moves, lie on both. Beside one whose frequency moves, and closer than this many inverse durations,
+# none counts: both may be parts of a rhythm.
+LONE_DB, MIRROR_DB, LONE_BINS = -10.0, -10.0, 4.0
 
 
 @dataclass(frozen=True)
@@ -299,6 +300,8 @@ def find_neighbours(
 def _is_lone(line: SeparateLine, separation: Separation, tone_hz: np.ndarray) -> bool:
     """Whether nothing is as far from the tone on the other side."""
     rest = separation.rest
+    if line.distance_hz * rest.n * rest.step_s < LONE_BINS:
+        return False
     weights = rest.weights * line.is_on
     others = sum(
         (other.phasors for other in separation.lines if other is not line),

@@ -158,7 +158,8 @@ def smooth_common_phase(
         The total phase of order 1, up to a constant.
     """
     observed = phasors * np.exp(1j * orders[:, None] * reference)
-    return _smoothed(_Lines(observed, precision, orders), reference, drift_cost)
+    lines = _Lines(observed, precision, orders, has_constants=True)
+    return _smoothed(lines, reference, drift_cost)
 
 
 def _smoothed(line: _Lines, start: np.ndarray, drift_cost: float) -> SmoothPhase:
@@ -213,16 +214,27 @@ def straight_phase(
 
 
 class _Lines:
-    """Observed phasors (H, J) of lines, their precision (H, J), and their orders (H)."""
+    """Observed phasors (H, J) of lines, their precision (H, J), and their orders (H).
 
-    def __init__(self, observed: np.ndarray, precision: np.ndarray, orders: np.ndarray) -> None:
+    ``has_constants``: whether each has a constant phase of its own.
+    """
+
+    def __init__(
+        self,
+        observed: np.ndarray,
+        precision: np.ndarray,
+        orders: np.ndarray,
+        *,
+        has_constants: bool = False,
+    ) -> None:
         self.observed, self.precision, self.orders = observed, precision, orders[:, None]
+        self.has_constants = has_constants
         self.n = observed.shape[1]
 
     def gradient(self, theta: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
         """Misfit, Fisher information (J) of the phase, and gradient (J)."""
         turned = self.observed * np.exp(-1j * self.orders * theta)
-        if len(turned) > 1:
+        if self.has_constants:
             # The constants, at their most likely values.
             mean = np.sum(self.precision * turned, axis=1, keepdims=True)
             turned = turned * np.exp(-1j * np.angle(mean))

@@ -160,3 +160,27 @@ def remaining_ranges_hz(
         else np.inf
         for k in tones
     ]
+
+
+def cycles_of(courses: Sequence[LineCourse], t_s: np.ndarray) -> Float[np.ndarray, "C T"]:
+    """Return phases of courses, over those of the nominal frequency.
+
+    Parameters
+    ----------
+    courses : sequence of LineCourse
+        Of each of C channels.
+    t_s : ndarray, shape (T,)
+        Times in s.
+
+    Returns
+    -------
+    ndarray, shape (C, T)
+        Cycles; in one row where all courses are the same.
+    """
+    first = courses[0]
+    if all(
+        one.step_s == first.step_s and np.array_equal(one.steps_hz, first.steps_hz)
+        for one in courses[1:]
+    ):
+        courses = [first]
+    return np.stack([course.phase_cycles(t_s) for course in courses])

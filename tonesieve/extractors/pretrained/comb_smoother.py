@@ -13,6 +13,7 @@ Axes: C channels, T samples, M steps, K tones of the comb.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,11 +22,13 @@ import scipy
 from jaxtyping import Complex, Float
 
 from tonesieve.extractors.noise_bands import Z90
+from tonesieve.extractors.pretrained.carriers import cycles_of
+from tonesieve.extractors.pretrained.channel_smoother import complex_rows, smooth_channels
 from tonesieve.extractors.pretrained.down_converter import (
-    QUARTER_TURNS,
     SAMPLES_AT_ONCE,
     DownConverter,
     Read,
+    real_stream,
 )
 from tonesieve.extractors.pretrained.extractor import PhasorEstimate, PretrainedExtractor
 from tonesieve.extractors.pretrained.short_record import with_regression
@@ -62,15 +65,30 @@ class _Tone(NamedTuple):
         Of each of C channels.
     steps : Spool
         A row a step: of each channel the real part, the imaginary part, the half-width.
+    share : float, optional
+        Of the channels' pattern, where they are estimated together.
     """
 
     hz: float
     courses: list[LineCourse]
     steps: Spool
+    share: float | None = None
 
     def course_cycles(self, t_s: np.ndarray) -> Float[np.ndarray, "C T"]:
-        """Phases over those of the nominal frequency, at times in s."""
-        return np.stack([course.phase_cycles(t_s) for course in self.courses])
+        """Phases over those of the nominal frequency, at times in s; one row if all are one."""
+        return cycles_of(self.courses, t_s)
+
+
+class Shared(NamedTuple):
+    """That channels share the course of a tone.
+
+    Parameters
+    ----------
+    is_certain : bool, default False
+        Whether they do whatever a test says.
+    """
+
+    is_certain: bool = False
 
 
 class CombEstimate:
@@ -119,17 +137,21 @@ class CombEstimate:
             total += (self._gain * z * np.exp(1j * phase)).imag
         return total
 
-    def added(self, i: int, stream: Spool, scratch: Path) -> Spool:
-        """A down-converted stream, closed, plus the i-th tone."""
-        n, total = len(self._tones[i].courses), Spool(stream.n_columns, scratch)
-        for start in range(0, len(stream), SAMPLES_AT_ONCE // n + 1):
-            rows = stream.read(start, start + SAMPLES_AT_ONCE // n + 1)
-            parts = self._tones[i].steps.read(start, start + len(rows))
-            rotation = QUARTER_TURNS[np.arange(start, start + len(rows)) % 4, None]
-            z = self._gain * (parts[:, :n] + 1j * parts[:, n : 2 * n]) * rotation
-            total.append(rows + z.imag)
-        stream.close()
+    def added(self, i: int, basebands: Spool, scratch: Path) -> Spool:
+        """Down-converted basebands, closed, plus the i-th tone."""
+        n, total = len(self._tones[i].courses), Spool(basebands.n_columns, scratch)
+        for start in range(0, len(basebands), SAMPLES_AT_ONCE // n + 1):
+            z = complex_rows(basebands.read(start, start + SAMPLES_AT_ONCE // n + 1))
+            rows = self._tones[i].steps.read(start, start + z.shape[1])
+            z = z - 0.5j * self._gain * complex_rows(rows[:, : 2 * n])
+            total.append(np.concatenate([z.real, z.imag]).T)
+        basebands.close()
         return total
+
+    @property
+    def shares(self) -> list[float | None]:
+        """Of each tone the share of the channels' pattern; None where there is none."""
+        return [tone.share for tone in self._tones]
 
     def close(self) -> None:
         """Free the memory or the files now."""
@@ -157,6 +179,7 @@ def smooth_comb(
     n_samples: int,
     *,
     has_gaps: bool,
+    shared: Shared | None = None,
     ahead: int | None = None,
     scratch: Path,
     on_samples: Callable[[int], None] = lambda n: None,
@@ -177,6 +200,8 @@ def smooth_comb(
         Samples of the recording.
     has_gaps : bool
         Whether samples are missing anywhere.
+    shared : Shared, optional
+        That the channels share one course, and are estimated together; by default they are not.
     ahead : int, optional
         Samples of the future that each estimate uses at least; by default all of it.
     scratch : Path
@@ -189,7 +214,7 @@ def smooth_comb(
     CombEstimate
         The tones.
     """
-    run = _CombRun(extractor, comb, courses, n_samples, ahead, scratch)
+    run = _CombRun(extractor, comb, courses, n_samples, shared, ahead, scratch)
     estimate = run.extract(read, has_gaps, on_samples)
     is_clean = not (has_gaps or run.leaks())
     has_impulses = run.has_impulses(read, estimate)
@@ -217,10 +242,12 @@ class _CombRun:
         comb: Comb,
         courses: Sequence[Sequence[LineCourse]],
         n_samples: int,
+        shared: Shared | None,
         ahead: int | None,
         scratch: Path,
     ) -> None:
         self._extractor, self._comb, self._courses = extractor, comb, courses
+        self._shared = shared
         self._n_samples, self._scratch, self._ahead = n_samples, scratch, ahead
         self._converter = DownConverter(comb.spacing_hz / extractor.rate_hz, n_samples)
 
@@ -236,12 +263,12 @@ class _CombRun:
         mean = self._converter.running_mean(read, self._n_channels)
         for i, order in enumerate(orders):
             hz, courses = order * self._comb.hz, [channel[i] for channel in self._courses]
-            stream = self._stream(read, hz, courses, mean, has_gaps)
+            basebands = self._basebands(read, hz, courses, mean, has_gaps)
             if previous is not None:
-                stream = previous.added(i, stream, self._scratch)
-            steps = self._smoothed(stream, courses)
-            stream.close()
-            tones.append(_Tone(hz, courses, steps))
+                basebands = previous.added(i, basebands, self._scratch)
+            steps, share = self._steps(basebands, courses)
+            basebands.close()
+            tones.append(_Tone(hz, courses, steps, share))
             on_samples((i + 1) * self._n_samples // len(orders))
         return CombEstimate(self._converter, tones, extractor.rate_hz, complex(extractor.gain))
 
@@ -260,7 +287,7 @@ class _CombRun:
     def _n_channels(self) -> int:
         return len(self._courses)
 
-    def _stream(
+    def _basebands(
         self,
         read: Read,
         hz: float,
@@ -268,21 +295,36 @@ class _CombRun:
         mean: Float[np.ndarray, "C M"],
         has_gaps: bool,
     ) -> Spool:
-        """The down-converted stream of one tone, a row a step."""
+        """Real and imaginary part of the baseband of one tone, a row a step."""
 
         def phase(samples: np.ndarray) -> Float[np.ndarray, "C T"]:
             t_s = samples / self._extractor.rate_hz
-            cycles = np.stack([course.phase_cycles(t_s) for course in courses])
-            return 2 * np.pi * (hz * t_s + cycles)
+            return 2 * np.pi * (hz * t_s + cycles_of(courses, t_s))
 
-        stream = Spool(self._n_channels, self._scratch)
-        for block in self._converter.steps(read, phase, mean, has_gaps=has_gaps):
-            stream.append(block.T)
-        return stream
+        rows = Spool(2 * self._n_channels, self._scratch)
+        for z in self._converter.basebands(read, phase, mean, has_gaps=has_gaps):
+            rows.append(np.concatenate([z.real, z.imag]).T)
+        return rows
 
-    def _smoothed(self, stream: Spool, courses: Sequence[LineCourse]) -> Spool:
-        """Phasors and half-widths of one tone at the steps."""
-        n, n_channels = len(stream), self._n_channels
+    def _steps(self, basebands: Spool, courses: Sequence[LineCourse]) -> tuple[Spool, float | None]:
+        """One tone at the steps, of channels that share it together; the share of their pattern."""
+        if self._shared is not None:
+            made = smooth_channels(
+                basebands, complex(self._extractor.gain), partial(self._smoothed, courses=courses),
+                self._scratch, is_certain=self._shared.is_certain,
+            )  # fmt: skip
+            if made is not None:
+                return made.steps, made.share
+        streams, size = Spool(self._n_channels, self._scratch), SAMPLES_AT_ONCE // self._n_channels
+        for start in range(0, len(basebands), size + 1):
+            z = complex_rows(basebands.read(start, start + size + 1))
+            streams.append(real_stream(z, start).T)
+        return self._smoothed(streams, courses), None
+
+    def _smoothed(self, streams: Spool, courses: Sequence[LineCourse]) -> Spool:
+        """Phasors and half-widths of one tone at the steps, of channels or of their sum."""
+        n, n_streams = len(streams), streams.n_columns
+        courses = courses[:n_streams]
         rate_hz = self._extractor.rate_hz / self._converter.factor
         within_hz = max(one.within_hz for one in courses)
         extractor = PretrainedExtractor(
@@ -293,18 +335,19 @@ class _CombRun:
         at_rest = [[one.at_nominal(found=one.found)] for one in courses]
         ahead = None if self._ahead is None else max(1, -(-self._ahead // self._converter.factor))
 
-        def read(start: int, stop: int) -> Float[np.ndarray, "C M"]:
-            return stream.read(start, stop).T
+        def read(start: int, stop: int) -> Float[np.ndarray, "B M"]:
+            return streams.read(start, stop).T
 
         blocks = smooth_blocks(
-            extractor, read, n, n_channels, ahead=ahead, courses=at_rest, scratch=self._scratch
+            extractor, read, n, n_streams, ahead=ahead, courses=at_rest, scratch=self._scratch
         )
         if ahead is None:
-            blocks = with_regression(blocks, extractor, read, n, n_channels, at_rest)
-        steps = Spool(3 * n_channels, self._scratch)
+            blocks = with_regression(blocks, extractor, read, n, n_streams, at_rest)
+        steps = Spool(3 * n_streams, self._scratch)
         for _, (phasors, band) in blocks:
             parts = (phasors[..., 0].real, phasors[..., 0].imag, band[..., 0])
             steps.append(np.concatenate(parts).T)
+        streams.close()
         return steps
 
     def has_impulses(self, read: Read, estimate: CombEstimate) -> bool:
@@ -346,6 +389,8 @@ class _CombRun:
 
 def _median(piece: np.ndarray) -> np.ndarray:
     """Median of each row, 0 of one without numbers."""
+    if np.isfinite(piece).all():
+        return np.asarray(np.median(piece, axis=1))
     medians = np.zeros(len(piece))
     for c, row in enumerate(piece):
         observed = row[np.isfinite(row)]

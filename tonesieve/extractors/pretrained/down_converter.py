@@ -23,7 +23,7 @@ from functools import cached_property
 
 import numpy as np
 import scipy
-from jaxtyping import Float, Inexact
+from jaxtyping import Complex, Float, Inexact
 
 # Steps a period of the spacing, at least, over a recording. Chosen: 2, 3, 4 and 6 were compared on
 # hum in coloured noise: the fewer, the longer is the longest memory of the filters.
@@ -42,7 +42,8 @@ COMPLETE = 1 - 1e-9
 QUARTER_TURNS = np.array([1, 1j, -1, -1j])
 
 Read = Callable[[int, int], Float[np.ndarray, "C T"]]
-Phase = Callable[[np.ndarray], Float[np.ndarray, "C T"]]  # of a tone, rad, at some samples
+# Of a tone, rad, at some samples; one row where all channels share it.
+Phase = Callable[[np.ndarray], Float[np.ndarray, "C T"]]
 
 
 @dataclass(frozen=True)
@@ -127,10 +128,10 @@ class DownConverter:
         at = self.centre(np.arange(self.n_steps))
         return np.stack([_continued(at, row) for row in means])
 
-    def steps(
+    def basebands(
         self, read: Read, phase: Phase, mean: Float[np.ndarray, "C M"], *, has_gaps: bool
-    ) -> Iterator[Float[np.ndarray, "C M"]]:
-        """Yield the stream of one tone in blocks.
+    ) -> Iterator[Complex[np.ndarray, "C M"]]:
+        """Yield the baseband of one tone in blocks.
 
         Parameters
         ----------
@@ -146,8 +147,8 @@ class DownConverter:
 
         Yields
         ------
-        ndarray, shape (C, M)
-            The tone at a quarter of the steps' rate; NaN where too little is observed.
+        ndarray of complex, shape (C, M)
+            The tone at frequency 0; NaN where too little is observed.
         """
         least = MIN_COVERAGE_BESIDE_GAPS if has_gaps else MIN_COVERAGE
         centres = self.centre(np.arange(self.n_steps))
@@ -162,9 +163,7 @@ class DownConverter:
                 self._low_passed(values, inside.start, start, stop)
                 for values in (mixed, observed.astype(float))
             )
-            z = np.divide(z, coverage, out=np.full_like(z, np.nan), where=coverage >= least)
-            rotation = QUARTER_TURNS[np.arange(start, stop) % 4]
-            yield np.asarray(2 * (z * rotation).real)
+            yield np.divide(z, coverage, out=np.full_like(z, np.nan), where=coverage >= least)
 
     def _blocks(self, n_channels: int) -> Iterator[tuple[int, int]]:
         """First step, and the one after the last, of blocks in turn."""
@@ -209,3 +208,22 @@ def _continued(at: np.ndarray, values: np.ndarray) -> np.ndarray:
             slope = (values[edge] - values[inner]) / (at[edge] - at[inner])
             filled[beyond] = values[edge] + slope * (at[beyond] - at[edge])
     return filled
+
+
+def real_stream(z: Complex[np.ndarray, "C M"], start: int) -> Float[np.ndarray, "C M"]:
+    """Bring basebands to a quarter of their rate.
+
+    Parameters
+    ----------
+    z : ndarray of complex, shape (C, M)
+        Steps of basebands.
+    start : int
+        Index of the first step.
+
+    Returns
+    -------
+    ndarray, shape (C, M)
+        Real streams.
+    """
+    rotation = QUARTER_TURNS[np.arange(start, start + z.shape[1]) % 4]
+    return np.asarray(2 * (z * rotation).real)

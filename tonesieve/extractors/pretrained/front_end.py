@@ -33,6 +33,7 @@ from tonesieve.kernels.kalman_bank.impulse_rejection import rejection_size
 from tonesieve.kernels.kalman_bank.state import AGE, init_state, state_size, unpack, warm_start
 from tonesieve.kernels.simd import WIDTH
 from tonesieve.signals.baseband import RANGE_RATIO
+from tonesieve.util.threads import over_rows
 
 # Steps per period of a group's highest tone, at least, which the decimator passes with 0.83 of its
 # amplitude; and the largest ratio of two frequencies of a group. Chosen, not tuned.
@@ -332,15 +333,14 @@ class ToneGroup:
         phasors = np.empty((n_streams, n_steps, k, 2, WIDTH))
         features = np.empty((n_streams, len(ends), k, n_features()))
         variances = np.empty((n_streams, len(ends), k, WIDTH))
-        if course is None:
-            course = np.empty((n_streams, 0, k))
-        kernel.run_kalman_bank(
-            np.ascontiguousarray(steps),
-            np.ascontiguousarray(course),
-            banks,
-            self.bank_parameters(backwards=backwards),
-            (phasors, features, variances),
-        )
+        course = np.empty((n_streams, 0, k)) if course is None else np.ascontiguousarray(course)
+        steps, model = np.ascontiguousarray(steps), self.bank_parameters(backwards=backwards)
+
+        def run(rows: slice) -> None:
+            outputs = (phasors[rows], features[rows], variances[rows])
+            kernel.run_kalman_bank(steps[rows], course[rows], banks[rows], model, outputs)
+
+        over_rows(run, n_streams)
         return BankOutput(phasors, features, variances, ends), banks
 
     def to_forward_phasors(

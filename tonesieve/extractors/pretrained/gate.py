@@ -24,6 +24,7 @@ from tonesieve.kernels.kalman_bank.gating import (
     run_gru,
 )
 from tonesieve.kernels.simd import WIDTH
+from tonesieve.util.threads import over_rows
 
 # Derived: equal weights of all filters and of silence, before the first gating interval ends.
 INITIAL_WEIGHT = 1 / (WIDTH + 1)
@@ -120,9 +121,18 @@ class GatingWeights:
         variances = _by_tone(bank.variances)
         states, outputs = np.empty((*shape, self.n_hidden)), np.empty((*shape, N_OUTPUTS))
         hidden = previous.hidden[:, -1].copy()
-        run_gru(features, hidden, self.w_input, self.w_hidden, self.w_output, states, outputs)
         weights, log_std = np.empty((*shape, WIDTH)), np.empty(shape)
-        gate_outputs(outputs, phasors, variances, weights, log_std)
+
+        def run(rows: slice) -> None:
+            run_gru(
+                features[rows], hidden[rows], self.w_input, self.w_hidden, self.w_output,
+                states[rows], outputs[rows],
+            )  # fmt: skip
+            gate_outputs(
+                outputs[rows], phasors[rows], variances[rows], weights[rows], log_std[rows]
+            )
+
+        over_rows(run, shape[0])
         block = GateOutput(states, outputs, weights, log_std, phasors, variances)
         return GateOutput(
             *(np.concatenate(pair, axis=1) for pair in zip(previous, block, strict=True))

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -129,26 +129,49 @@ def smooth_blocks(
     folder = Path(tempfile.gettempdir()) if scratch is None else scratch
     for i, group in enumerate(groups):
         group.prepare(folder, partial(_report, on_samples, i, len(groups), n_samples))
-    block_iterators = [group.blocks() for group in groups]
-    # Blocks of different groups have different lengths; what is left of each waits here.
-    pending: list[PhasorEstimate | None] = [None for _ in groups]
-    start = 0
-    while start < n_samples:
-        ready = [
-            next(blocks) if left is None or not left.band.shape[1] else left
-            for blocks, left in zip(block_iterators, pending, strict=True)
-        ]
-        n = min(part.band.shape[1] for part in ready)
+    for start, ready in in_step([group.blocks() for group in groups]):
+        n = ready[0].band.shape[1]
         shape = (n_streams, n, extractor.n_tones)
         estimate = PhasorEstimate(np.empty(shape, complex), np.empty(shape))
         for (tones, _), part in zip(extractor.groups, ready, strict=True):
-            estimate.phasors[..., tones], estimate.band[..., tones] = (
-                array[:, :n] for array in part
-            )
-        pending = [PhasorEstimate(*(array[:, n:] for array in part)) for part in ready]
+            estimate.phasors[..., tones], estimate.band[..., tones] = part
         yield start, estimate
+        on_samples(n_samples + start + n)
+
+
+def in_step(
+    iterators: Sequence[Iterator[PhasorEstimate]],
+) -> Iterator[tuple[int, list[PhasorEstimate]]]:
+    """Bring blocks of several estimates of one recording to the same lengths.
+
+    Parameters
+    ----------
+    iterators : sequence of iterator
+        Of each estimate the blocks in turn, of any lengths with the same sum.
+
+    Yields
+    ------
+    start : int
+        Index of the blocks' first sample.
+    estimates : list of PhasorEstimate
+        Of each estimate the block from there on.
+    """
+    # What is left of each block waits here.
+    pending: list[PhasorEstimate | None] = [None for _ in iterators]
+    start = 0
+    while True:
+        ready = [
+            next(blocks, None) if left is None or not left.band.shape[1] else left
+            for blocks, left in zip(iterators, pending, strict=True)
+        ]
+        parts = [part for part in ready if part is not None]
+        if len(parts) < len(ready) or not ready:
+            return
+        n = min(part.band.shape[1] for part in parts)
+        if n:
+            yield start, [PhasorEstimate(*(array[:, :n] for array in part)) for part in parts]
+        pending = [PhasorEstimate(*(array[:, n:] for array in part)) for part in parts]
         start += n
-        on_samples(n_samples + start)
 
 
 def _report(on_samples: Callable[[int], None], i: int, n: int, n_samples: int, done: int) -> None:
