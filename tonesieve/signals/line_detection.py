@@ -40,7 +40,7 @@ NEIGHBOUR_DB = 6.0
 # the neighbour lies as far away on the other side. Sidebands of a tone that comes and goes, or
 # moves, lie on both. Beside one whose frequency moves, and closer than this many inverse durations,
 # none counts: both may be parts of a rhythm.
-LONE_DB, MIRROR_DB, LONE_BINS = -10.0, -10.0, 4.0
+LONE_DB, MIRROR_DB, LONE_BINS = -10.0, -10.0, 6.0
 
 
 @dataclass(frozen=True)
