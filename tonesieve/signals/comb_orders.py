@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy
 from jaxtyping import Float
 
 from tonesieve.signals.harmonic_grouping import FoundComb
@@ -35,6 +36,7 @@ from tonesieve.signals.segment_spectra import (
     LOWEST_BIN,
     Read,
     Resolution,
+    equivalent_noise_bins,
     independent_bins,
     resolutions,
     segment_spectra,
@@ -114,7 +116,8 @@ def complete_combs(
     plan = resolutions(n_samples)
     combs, courses = _with_wanderers(combs, sources, n_samples, rate_hz)
     lines = [line for line, _ in sources]
-    places = [list(_places(combs, courses, lines, one, rate_hz)) for one in plan]
+    width_hz = equivalent_noise_bins() * rate_hz / plan[0].length
+    places = [list(_places(combs, courses, lines, one, rate_hz, width_hz)) for one in plan]
     n_tests = sum(map(len, places))
     found: dict[tuple[int, int], list[SpectralLine]] = {}
     for resolution, mine in zip(plan, places, strict=True):
@@ -123,14 +126,13 @@ def complete_combs(
             if line is not None and line.p_value <= false_alarm_rate:
                 found.setdefault((powers.place.comb, powers.place.order), []).append(line)
     added = {key: min(own, key=lambda line: line.p_value) for key, own in found.items()}
-    lobe_hz = LOBE * rate_hz / plan[0].length
     apart = _apart(added)
     completed = [
         _with(
             comb,
             {n: line for (at, n), line in apart.items() if at == c},
             courses[c : c + 1],
-            lobe_hz,
+            width_hz,
         )
         for c, comb in enumerate(combs)
     ]
@@ -193,11 +195,16 @@ def _wanders_with(line: SpectralLine, order: int, fit: CourseFit) -> bool:
 
 
 def _with(
-    comb: FoundComb, added: dict[int, SpectralLine], courses: Sequence[Course], lobe_hz: float
+    comb: FoundComb, added: dict[int, SpectralLine], courses: Sequence[Course], width_hz: float
 ) -> FoundComb:
-    lines = {**dict(zip(comb.orders, comb.lines, strict=True)), **added}
+    lines = dict(zip(comb.orders, comb.lines, strict=True))
+    for n, line in added.items():
+        lines[n] = line if n not in lines else replace(
+            lines[n], amplitude=line.amplitude, amplitude_low=line.amplitude_low,
+            amplitude_high=line.amplitude_high, floor=line.floor,
+        )  # fmt: skip
     for course in courses:
-        lines = {n: _with_course(line, n, course, lobe_hz) for n, line in lines.items()}
+        lines = {n: _with_course(line, n, course, width_hz) for n, line in lines.items()}
     orders = tuple(sorted(lines))
     chance = comb.chance if len(comb.lines) > 1 else min(
         [line.p_value for line in added.values()], default=comb.chance
@@ -236,24 +243,46 @@ def _course(
     return Course(times, hz, stderr, fit)
 
 
+def _leaves(course: Course, order: int, width_hz: float) -> bool:
+    """Whether an order moves by more than the window is wide, at the finest resolution."""
+    fit = course.fit
+    return fit is not None and order * (fit.highest - fit.lowest) > width_hz
+
+
+def _moved_within(course: Course, duration: float) -> float:
+    """How far a fundamental moves in a segment: the median over the segments."""
+    if len(course.hz) < 2:
+        return 0.0
+    size = max(1, round(duration / float(np.median(np.diff(course.times)))))
+    highest = scipy.ndimage.maximum_filter1d(course.hz, size)
+    return float(np.median(highest - scipy.ndimage.minimum_filter1d(course.hz, size)))
+
+
 def _places(
     combs: Sequence[FoundComb],
     courses: Sequence[Course],
     lines: Sequence[SpectralLine],
     resolution: Resolution,
     rate_hz: float,
+    width_hz: float,
 ) -> Iterator[_Place]:
     """Every place that is exact enough at a resolution, and where no other line is."""
     bin_hz = rate_hz / resolution.length
-    taken = np.array([line.hz for line in lines])
     for c, course in enumerate(courses):
+        taken = np.array([line.hz for line in lines if line not in combs[c].lines])
+        moved = _moved_within(course, resolution.length / rate_hz)
         for order in range(1, MAX_ORDERS + 1):
             hz = order * combs[c].f0_hz
             if combs[c].f0_hz < 2 * (LOBE + 1) * bin_hz or hz > (resolution.n_bins - 1) * bin_hz:
                 break
             is_apart = bool(np.all(np.abs(taken - hz) > (LOBE + 1) * bin_hz))
-            if order in combs[c].orders or hz < LOWEST_BIN * bin_hz or not is_apart:
+            # Of a line that moves so far a part alone was found.
+            is_known = order in combs[c].orders and not _leaves(course, order, width_hz)
+            if is_known or hz < LOWEST_BIN * bin_hz or not is_apart:
                 continue
+            # In a segment its power stays within the window's width.
+            if order * moved > equivalent_noise_bins() * bin_hz:
+                break
             if SIGMAS * order * course.stderr <= MAX_ERROR_BINS * bin_hz:
                 yield _Place(c, order, course)
 
@@ -325,13 +354,13 @@ def _tested(
     )  # fmt: skip
 
 
-def _with_course(line: SpectralLine, order: int, course: Course, lobe_hz: float) -> SpectralLine:
-    """A line that shows no course, with that of its comb; it moves if it leaves its lobe."""
+def _with_course(line: SpectralLine, order: int, course: Course, width_hz: float) -> SpectralLine:
+    """A line that shows no course, with that of its comb; it moves if it leaves its bin."""
     fit = course.fit
     if fit is None:
         return line
     low, high = order * fit.lowest, order * fit.highest
-    line = replace(line, moves=line.moves or high - low > lobe_hz)
+    line = replace(line, moves=line.moves or _leaves(course, order, width_hz))
     if line.drift_hz is not None:
         return line
     return replace(

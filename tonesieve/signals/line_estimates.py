@@ -5,7 +5,8 @@ beside it, corrected for the window. Axes: M segments.
 
 References
 ----------
-M. G. Kendall, Note on bias in the estimation of autocorrelation, Biometrika 41 (1954).
+M. G. Kendall, Note on bias in the estimation of autocorrelation, Biometrika 41 (1954), carried on
+to the residuals of a straight line.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class SpectralLine:
     p_value : float
         Probability of such a line anywhere in a record of noise.
     moves : bool
-        Whether it is no line at the finest resolution, or its comb moves it out of its lobe there.
+        Whether it is no line at the finest resolution, or its comb moves it out of its bin there.
     by_comb : bool, default=False
         Whether it is found at a multiple of its comb's fundamental alone. Its probability is then
         that at such places, and its frequency and course are those of the comb.
@@ -245,10 +246,11 @@ def fit_course(
     rest = hz - hz.mean() - slope * centred
     square = float(rest @ rest)
     correlation = float(rest[1:] @ rest[:-1]) / max(square, 1e-300)
-    # Derived: the estimate is too low by this in the mean (Kendall 1954). Guard: below 1.
-    correlation = float(np.clip(correlation + (1 + 3 * correlation) / n, 0.0, 0.95))
-    # Derived: so many values are worth one that is independent.
-    variance = square / max(n - 2, 1) * (1 + correlation) / (1 - correlation)
+    # Derived: beside a fitted line the estimate is too low by this in the mean. Guard: below 1.
+    correlation = float(np.clip(correlation + (2 + 4 * correlation) / n, 0.0, 0.95))
+    # Derived: so many values are worth one that is independent; the line takes two of these.
+    together = (1 + correlation) / (1 - correlation)
+    variance = square / max(n - 2 * together, 0.25 * n) * together
     low, high = (float(q) for q in np.quantile(hz, (0.1, 0.9)))
     return CourseFit(
         float(hz.mean()), float(np.sqrt(variance / n)), slope * duration,
