@@ -269,7 +269,11 @@ def _places(
     """Every place that is exact enough at a resolution, and where no other line is."""
     bin_hz = rate_hz / resolution.length
     for c, course in enumerate(courses):
-        taken = np.array([line.hz for line in lines if line not in combs[c].lines])
+        own = np.array([line.hz for line in combs[c].lines])
+        # Two peaks of one line that moves have one mean.
+        taken = np.array([
+            line.hz for line in lines if np.all(np.abs(own - line.hz) > line.resolution_hz)
+        ])  # fmt: skip
         moved = _moved_within(course, resolution.length / rate_hz)
         for order in range(1, MAX_ORDERS + 1):
             hz = order * combs[c].f0_hz
