@@ -51,6 +51,87 @@ def mixture(kind: str) -> Maker:
     return make
 
 
+def autoregression(n: int, rng: np.random.Generator) -> np.ndarray:
+    """An autoregression of order 2 with random poles, of a Q below 30."""
+    freq, quality = rng.uniform(0.02, 0.45), np.exp(rng.uniform(np.log(0.5), np.log(30)))
+    return resonance(n, freq, quality, rng)
+
+
+def smooth_colour(n: int, rng: np.random.Generator) -> np.ndarray:
+    """Noise whose density is a smooth random curve of 60 dB over logarithmic frequency."""
+    f = np.fft.rfftfreq(2 * n)
+    knots = np.linspace(np.log(1 / n), np.log(0.5), 9)
+    levels = rng.standard_normal(len(knots))
+    levels *= 60 / np.ptp(levels)
+    curve = scipy.interpolate.CubicSpline(knots, levels)(np.log(np.maximum(f, 1 / n)))
+    z = rng.standard_normal((2, len(f)))
+    return np.asarray(np.fft.irfft((z[0] + 1j * z[1]) * 10 ** (curve / 20), 2 * n)[:n])
+
+
+def steep_band(n: int, rng: np.random.Generator) -> np.ndarray:
+    """A band of random place and width with edges of an elliptic filter."""
+    low = rng.uniform(0.02, 0.3)
+    high = low * rng.uniform(1.2, 3.0)
+    order, ripple = int(rng.integers(4, 9)), rng.uniform(0.1, 1.0)
+    sos = scipy.signal.ellip(order, ripple, 80, [2 * low, 2 * min(high, 0.48)], "band",
+                             output="sos")  # fmt: skip
+    return filtered(n, sos, 10 ** rng.uniform(-5, -2), rng)
+
+
+def _swell(n: int, rng: np.random.Generator) -> np.ndarray:
+    """A loudness that goes up and down at a random rate."""
+    depth, cycles = rng.uniform(0.3, 1.0), np.exp(rng.uniform(np.log(2), np.log(2000)))
+    return np.asarray(1 + depth * np.sin(2 * np.pi * (cycles * np.arange(n) / n + rng.random())))
+
+
+def modulated(n: int, rng: np.random.Generator) -> np.ndarray:
+    """Noise of a random colour whose loudness goes up and down: its mean becomes a sine."""
+    return _swell(n, rng) * power_law(n, rng.uniform(0, 2), rng)
+
+
+def modulated_white(n: int, rng: np.random.Generator) -> np.ndarray:
+    """White noise whose loudness goes up and down, through one pole."""
+    x = _swell(n, rng) * rng.standard_normal(n)
+    return np.asarray(scipy.signal.lfilter([1.0], [1.0, -rng.uniform(-0.9, 0.9)], x))
+
+
+def fractional(n: int, rng: np.random.Generator) -> np.ndarray:
+    """ARFIMA(1, d, 0): fractionally integrated noise through one pole."""
+    d, pole = rng.uniform(-0.45, 0.45), rng.uniform(-0.9, 0.9)
+    k = np.arange(1, 2 * n)
+    weights = np.concatenate([[1.0], np.cumprod((k - 1 + d) / k)])
+    x = scipy.signal.fftconvolve(rng.standard_normal(2 * n), weights)[n : 2 * n]
+    return np.asarray(scipy.signal.lfilter([1.0], [1.0, -pole], x))
+
+
+def broad_rhythms(n: int, rng: np.random.Generator) -> np.ndarray:
+    """Two to five resonances of a Q of 3 to 15 over noise of 1/f."""
+    x = power_law(n, 1, rng)
+    for _ in range(int(rng.integers(2, 6))):
+        freq, quality = np.exp(rng.uniform(np.log(0.01), np.log(0.3))), rng.uniform(3, 15)
+        x += rng.uniform(0.2, 2.0) * resonance(n, freq, quality, rng)
+    return np.asarray(x)
+
+
+def telegraph(n: int, rng: np.random.Generator) -> np.ndarray:
+    """A random telegraph signal: between two levels at random times, and some noise."""
+    flips = rng.random(n) < np.exp(rng.uniform(np.log(1e-3), np.log(0.3)))
+    return np.asarray((-1.0) ** np.cumsum(flips) + 0.1 * rng.standard_normal(n))
+
+
+def coarse(n: int, rng: np.random.Generator) -> np.ndarray:
+    """Coloured noise in steps of a converter, of 0.3 to 3 standard deviations."""
+    step = np.exp(rng.uniform(np.log(0.3), np.log(3)))
+    return np.asarray(step * np.round(power_law(n, rng.uniform(0, 2), rng) / step))
+
+
+def uneven(n: int, rng: np.random.Generator) -> np.ndarray:
+    """Coloured noise whose standard deviation changes by up to a hundred times."""
+    knots = np.linspace(0, 1, int(rng.integers(4, 30)))
+    log_level = np.interp(np.linspace(0, 1, n), knots, rng.uniform(-2.3, 2.3, len(knots)))
+    return np.asarray(np.exp(log_level) * power_law(n, rng.uniform(0, 2), rng))
+
+
 LOW_PASS = scipy.signal.butter(12, 0.3, output="sos")
 BAND_PASS = scipy.signal.butter(8, [0.2, 0.25], "band", output="sos")
 ELLIPTIC = scipy.signal.ellip(12, 0.1, 100, 0.3, output="sos")
@@ -98,3 +179,19 @@ IRREGULAR: dict[str, Maker] = {
 }
 # What is no noise, and has no steady line.
 SOUNDS: dict[str, Maker] = {"speech-like": mixture("speech"), "music-like": mixture("music")}
+
+# Noise that no threshold was set on: seeds and parameters are drawn for each record.
+FRESH: dict[str, Maker] = {
+    "autoregression, random poles": autoregression,
+    "smooth random colour, 60 dB": smooth_colour,
+    "random band, steep edges": steep_band,
+    "loudness up and down": modulated_white,
+    "1/f^3": lambda n, r: power_law(n, 3, r),
+    "ARFIMA(1, d, 0)": fractional,
+    "several broad rhythms": broad_rhythms,
+    "random telegraph": telegraph,
+    "coarse steps": coarse,
+    "uneven variance": uneven,
+}
+# Red noise has a mean in any record. Where its loudness goes up and down, that mean is a true sine.
+RED_MODULATED = "red noise, loudness up and down"

@@ -1,7 +1,8 @@
 """Measure false alarms and hits of ``tonesieve.find``, beside Thomson's F test.
 
 ``PYTHONPATH=. python docs/find_rates.py`` writes docs/results/find.json and docs/find.md (six
-minutes on one core); ``--page`` writes the page from the kept results alone.
+minutes on one core); ``--fresh`` measures the fresh kinds of noise alone and keeps the rest;
+``--page`` writes the page from the kept results alone.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 import markdown
 import numpy as np
 import scipy
-from find_noises import IRREGULAR, SOUNDS, STATIONARY, Maker
+from find_noises import FRESH, IRREGULAR, RED_MODULATED, SOUNDS, STATIONARY, Maker, modulated
 
 import tonesieve
 from tonesieve.signals.segment_spectra import (
@@ -31,6 +32,8 @@ KEPT, PAGE = RESULTS / "find.json", RESULTS.parent / "find.md"
 N_SAMPLES, N_FALSE, N_HITS, N_LONG = 20_000, 30, 12, 120_000
 LONG = ("white", "1/f^4", "band-passed", "speech-like", "music-like")
 N_FALSE_LONG = 8
+# Records of each fresh kind, by their length, and a salt of the seeds that no threshold was set on.
+N_FRESH, FRESH_SALT = {6000: 30, 20_000: 20}, 41
 SNRS_DB = (6, 9, 12, 15, 18, 21)
 FREQ_CYCLES = 0.0437
 COLOURS = ("white", "pink, 1/f", "brown, a random walk", "1/f^4", "low-passed", "impulses")
@@ -65,12 +68,15 @@ def _tapers(n: int) -> np.ndarray:
     return np.asarray(scipy.signal.windows.dpss(n, NW, N_TAPERS))
 
 
-def false_alarms(name: str, make: Maker, n: int, n_records: int) -> dict[str, Any]:
+def false_alarms(
+    name: str, make: Maker, n: int, n_records: int, salt: tuple[int, ...] = ()
+) -> dict[str, Any]:
     """Records in which anything is found."""
-    counts = dict.fromkeys(("steady", "moving", "rhythms", "thomson"), 0)
+    counts = dict.fromkeys(("any", "steady", "moving", "rhythms", "thomson"), 0)
     for seed in range(n_records):
-        samples = make(n, np.random.default_rng([seed, n]))
+        samples = make(n, np.random.default_rng([seed, n, *salt]))
         channel = found(samples)
+        counts["any"] += bool(channel["lines"])
         counts["steady"] += any(not line["moves"] for line in channel["lines"])
         counts["moving"] += any(line["moves"] for line in channel["lines"])
         counts["rhythms"] += bool(channel["rhythms"])
@@ -118,6 +124,16 @@ def hits(name: str, make: Maker) -> list[dict[str, Any]]:
     return rows
 
 
+def fresh() -> list[dict[str, Any]]:
+    """False alarms in kinds of noise, and with seeds, that no threshold was set on."""
+    makers = {**FRESH, RED_MODULATED: modulated}
+    return [
+        false_alarms(name, make, n, n_records, (FRESH_SALT,))
+        for n, n_records in N_FRESH.items()
+        for name, make in makers.items()
+    ]
+
+
 def measure() -> dict[str, Any]:
     """All results."""
     makers = {**STATIONARY, **IRREGULAR, **SOUNDS}
@@ -125,6 +141,7 @@ def measure() -> dict[str, Any]:
     false += [false_alarms(name, makers[name], N_LONG, N_FALSE_LONG) for name in LONG]
     return {
         "false": false,
+        "fresh": fresh(),
         "hits": [row for name in COLOURS for row in hits(name, makers[name])],
     }
 
@@ -138,7 +155,14 @@ def page() -> str:
         hits=_hit_table(kept["hits"], "found"),
         thomson=_hit_table(kept["hits"], "thomson"),
         accuracy=_accuracy_table(kept["hits"]),
-        pooled=_pooled(kept["false"]),
+        pooled=_pooled([row for row in kept["false"] if row["noise"] in STATIONARY]),
+        fresh=_false_table(kept["fresh"]),
+        pooled_fresh={
+            n: _pooled(
+                [row for row in kept["fresh"] if row["noise"] in FRESH and row["n_samples"] == n]
+            )
+            for n in N_FRESH
+        },
         n_samples=f"{N_SAMPLES:,}",
         n_false=N_FALSE,
         n_hits=N_HITS,
@@ -146,10 +170,9 @@ def page() -> str:
     )
 
 
-def _pooled(rows: list[dict[str, Any]]) -> str:
-    mine = [row for row in rows if row["noise"] in STATIONARY]
+def _pooled(mine: list[dict[str, Any]]) -> str:
     total = sum(row["records"] for row in mine)
-    n = sum(row["steady"] or row["moving"] for row in mine)
+    n = sum(row["any"] if "any" in row else row["steady"] + row["moving"] for row in mine)
     high = scipy.stats.beta.ppf(0.975, n + 1, total - n)
     return f"{n} of {total} records, {100 * n / total:.1f}% (95% interval up to {100 * high:.1f}%)"
 
@@ -194,7 +217,12 @@ def main() -> None:
     """Measure, keep, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--page", action="store_true", help="write the page alone")
-    if not parser.parse_args().page:
+    parser.add_argument("--fresh", action="store_true", help="measure the fresh kinds alone")
+    options = parser.parse_args()
+    if options.fresh:
+        kept = json.loads(KEPT.read_text(encoding="utf-8")) | {"fresh": fresh()}
+        write_text(KEPT, json.dumps(kept, indent=1) + "\n")
+    elif not options.page:
         write_text(KEPT, json.dumps(measure(), indent=1) + "\n")
     write_text(PAGE, page())
 

@@ -37,7 +37,8 @@ def _comb_rows(channel: dict[str, Any]) -> list[str]:
         for order, hz in zip(comb["orders"], comb["lines_hz"], strict=True):
             line = by_hz[hz]
             is_first = order == comb["orders"][0]
-            note = "moves" if line["moves"] else ""
+            words = ["by order"] * line["by_comb"] + ["moves"] * line["moves"]
+            note = ", ".join(words)
             rows.append(
                 [
                     f"{comb['f0_hz']:.7g} Hz" if is_first else "",

@@ -80,7 +80,9 @@ def find(
     - ``amplitude``, ``amplitude_low``, ``amplitude_high``: with its 90% band, in the recording's
       unit; ``floor`` is the amplitude of a sine as strong as the noise.
     - ``resolution_hz``, ``p_value``: bin width, and probability in a recording of noise.
-    - ``moves``: whether it is a line in short segments alone.
+    - ``moves``: whether it is a line in short segments alone, or moves with its comb.
+    - ``by_comb``: whether it is found at a multiple of its comb's fundamental alone; ``p_value`` is
+      then that at such places.
 
     Keys of each of ``combs``, the strongest first: ``f0_hz``, ``f0_stderr``, ``orders``,
     ``lines_hz``, ``amplitudes``, ``power``, ``chance`` (that the lines lie so by chance) and

@@ -11,6 +11,7 @@ from tonesieve.errors import UserError
 from tonesieve.recordings.reader import Channel
 from tonesieve.recordings.recording import Recording
 from tonesieve.recordings.statistics import ChannelStats, survey
+from tonesieve.signals.comb_orders import complete_combs
 from tonesieve.signals.harmonic_grouping import FoundComb, group_harmonics, name_aliases
 from tonesieve.signals.line_estimates import SpectralLine, estimate_line
 from tonesieve.signals.line_evidence import Average
@@ -104,7 +105,12 @@ def _find_in_channel(recording: Recording, c: int, one: ChannelStats) -> Finding
     read = partial(recording.channel, c)
     candidates, averages = find_spectral_lines(read, recording.n_samples)
     lines = tuple(estimate_line(line, recording.rate_hz) for line in candidates)
-    combs = name_aliases(group_harmonics(lines), recording.rate_hz)
+    combs = complete_combs(
+        read, group_harmonics(lines), list(zip(lines, candidates, strict=True)),
+        recording.n_samples, recording.rate_hz,
+    )  # fmt: skip
+    lines = tuple(sorted((line for comb in combs for line in comb.lines), key=lambda one: one.hz))
+    combs = name_aliases(combs, recording.rate_hz)
     rhythms = find_rhythms(averages, lines, recording.rate_hz)
     return Findings(
         recording.channels[c], one.rms**2, lines, tuple(combs), tuple(rhythms), tuple(averages)

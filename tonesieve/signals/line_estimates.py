@@ -2,6 +2,11 @@
 
 The frequency is that of the parabola through the logarithm of the power at a peak and in the bins
 beside it, corrected for the window. Axes: M segments.
+
+References
+----------
+M. G. Kendall, Note on bias in the estimation of autocorrelation, Biometrika 41 (1954), carried on
+to the residuals of a straight line.
 """
 
 from __future__ import annotations
@@ -21,6 +26,8 @@ from tonesieve.signals.segment_spectra import bin_correlation, window_gain
 Z90 = 1.6449
 # Chosen, not tuned: mean power over the floor, in a segment, from which on its frequency is known.
 MIN_RATIO = 8.0
+# Chosen, not tuned: deviation of a course over that which noise alone makes.
+WANDER_SIGMA = 2.0
 # Guard: significances below it are stated as this.
 MIN_P_VALUE = 1e-300
 
@@ -54,7 +61,10 @@ class SpectralLine:
     p_value : float
         Probability of such a line anywhere in a record of noise.
     moves : bool
-        Whether it is no line at the finest resolution.
+        Whether it is no line at the finest resolution, or its comb moves it out of its bin there.
+    by_comb : bool, default=False
+        Whether it is found at a multiple of its comb's fundamental alone. Its probability is then
+        that at such places, and its frequency and course are those of the comb.
     """
 
     hz: float
@@ -70,6 +80,7 @@ class SpectralLine:
     resolution_hz: float
     p_value: float
     moves: bool
+    by_comb: bool = False
 
     @property
     def power(self) -> float:
@@ -165,23 +176,17 @@ def estimate_line(line: Neighbourhood, rate_hz: float) -> SpectralLine:
         beside = slice(RING_STOP - WANDER, RING_STOP + WANDER + 1)
         square = float(np.maximum(power[:, beside].max(axis=1) - floor, 0.0).mean())
     amplitude = float(np.sqrt(square))
-    error = Z90 * amplitude * _relative_stderr(power[:, RING_STOP], ratio, m)
-    course = _course(line.track or line, rate_hz)
+    error = Z90 * amplitude * relative_stderr(power[:, RING_STOP], ratio, m)
     drift = drift_stderr = None
     low = high = hz
+    course = frequency_course(line, rate_hz)
     if course is not None:
-        times, found = course
-        centred = times - times.mean()
-        slope = float(centred @ found / (centred @ centred))
-        rest = found - found.mean() - slope * centred
-        duration = line.resolution.n_samples / rate_hz
-        drift = slope * duration
-        spread = float(np.sqrt(rest @ rest / max(len(found) - 2, 1) / (centred @ centred)))
-        drift_stderr = spread * duration
-        low, high = (float(q) for q in np.quantile(found, (0.1, 0.9)))
-        if m >= MIN_AVERAGED:
-            hz = float(found.mean())
-            stderr = max(stderr, float(found.std(ddof=1)) / np.sqrt(len(found)))
+        fit = fit_course(*course, line.resolution.n_samples / rate_hz)
+        drift, drift_stderr, low, high = fit.drift_hz, fit.drift_stderr, fit.lowest, fit.highest
+        shown = line.track or line
+        # Of what moves a peak of the finest resolution is some frequency of many, not their mean.
+        if m >= MIN_AVERAGED or _wanders(shown, fit, rate_hz):
+            hz, stderr = fit.mean, max(stderr, fit.mean_stderr)
     return SpectralLine(
         hz, float(stderr), drift, drift_stderr, min(low, hz), max(high, hz), amplitude,
         max(0.0, amplitude - error), amplitude + error, float(np.sqrt(floor)), bin_hz,
@@ -189,8 +194,111 @@ def estimate_line(line: Neighbourhood, rate_hz: float) -> SpectralLine:
     )  # fmt: skip
 
 
-def _relative_stderr(powers: np.ndarray, ratio: float, m: int) -> float:
-    """Relative standard error of an amplitude: of the noise, and of its own changes."""
+@dataclass(frozen=True)
+class CourseFit:
+    """Mean and linear change of a frequency that is known at some times.
+
+    Parameters
+    ----------
+    mean, mean_stderr : float
+        Hz.
+    drift_hz, drift_stderr : float
+        End minus start of the record.
+    lowest, highest : float
+        The outermost tenths left out.
+    deviation : float
+        Standard deviation.
+    """
+
+    mean: float
+    mean_stderr: float
+    drift_hz: float
+    drift_stderr: float
+    lowest: float
+    highest: float
+    deviation: float
+
+
+def fit_course(
+    times: Float[np.ndarray, " M"], hz: Float[np.ndarray, " M"], duration: float
+) -> CourseFit:
+    """Fit a straight line to a course.
+
+    Its rest is taken for an autoregression of order 1, so that the errors hold for a frequency that
+    wanders slowly.
+
+    Parameters
+    ----------
+    times : ndarray, shape (M,)
+        Seconds.
+    hz : ndarray, shape (M,)
+        Frequencies.
+    duration : float
+        Of the record, in seconds.
+
+    Returns
+    -------
+    CourseFit
+        Mean, drift and range.
+    """
+    n, centred = len(hz), times - times.mean()
+    slope = float(centred @ hz / (centred @ centred))
+    rest = hz - hz.mean() - slope * centred
+    square = float(rest @ rest)
+    correlation = float(rest[1:] @ rest[:-1]) / max(square, 1e-300)
+    # Derived: beside a fitted line the estimate is too low by this in the mean. Guard: below 1.
+    correlation = float(np.clip(correlation + (2 + 4 * correlation) / n, 0.0, 0.95))
+    # Derived: so many values are worth one that is independent; the line takes two of these.
+    together = (1 + correlation) / (1 - correlation)
+    variance = square / max(n - 2 * together, 0.25 * n) * together
+    low, high = (float(q) for q in np.quantile(hz, (0.1, 0.9)))
+    return CourseFit(
+        float(hz.mean()), float(np.sqrt(variance / n)), slope * duration,
+        float(np.sqrt(variance / (centred @ centred))) * duration, low, high,
+        float(hz.std(ddof=1)),
+    )  # fmt: skip
+
+
+def segment_stderr(line: Neighbourhood, rate_hz: float) -> float:
+    """Return the standard error of a line's frequency in one segment.
+
+    Parameters
+    ----------
+    line : Neighbourhood
+        At the resolution that shows its course.
+    rate_hz : float
+        Sampling rate.
+
+    Returns
+    -------
+    float
+        Hz, of its mean power over the noise.
+    """
+    ratio = max(float(np.mean(np.abs(line.values[:, RING_STOP]) ** 2 / line.floor)) - 1, 1.0)
+    return rate_hz / line.resolution.length * offset_stderr_ratio() * float(ratio**-0.5)
+
+
+def _wanders(line: Neighbourhood, fit: CourseFit, rate_hz: float) -> bool:
+    return fit.deviation > WANDER_SIGMA * segment_stderr(line, rate_hz)
+
+
+def relative_stderr(powers: Float[np.ndarray, " M"], ratio: float, m: int) -> float:
+    """Return the relative standard error of an amplitude: of the noise, and of its own changes.
+
+    Parameters
+    ----------
+    powers : ndarray, shape (M,)
+        Power in each segment.
+    ratio : float
+        Mean power of the line over that of the noise.
+    m : int
+        Segments.
+
+    Returns
+    -------
+    float
+        Over the amplitude.
+    """
     # Derived: half of the noise is in phase with the line.
     noise = np.sqrt((0.5 + 0.25 / ratio) / (ratio * m))
     if m < MIN_AVERAGED:
@@ -199,10 +307,24 @@ def _relative_stderr(powers: np.ndarray, ratio: float, m: int) -> float:
     return float(max(noise, changes))
 
 
-def _course(
+def frequency_course(
     line: Neighbourhood, rate_hz: float
 ) -> tuple[Float[np.ndarray, " M"], Float[np.ndarray, " M"]] | None:
-    """Times and frequencies of the segments in which a line stands out; None for too few."""
+    """Return when and at which frequency a line stands out.
+
+    Parameters
+    ----------
+    line : Neighbourhood
+        Its course is read at the resolution that shows it.
+    rate_hz : float
+        Sampling rate.
+
+    Returns
+    -------
+    tuple of ndarray, shape (M,), or None
+        Middles of the segments in seconds, and frequencies; None for too few.
+    """
+    line = line.track or line
     bin_hz = rate_hz / line.resolution.length
     power = np.abs(line.values) ** 2
     near = power[:, RING_STOP - WANDER : RING_STOP + WANDER + 1]

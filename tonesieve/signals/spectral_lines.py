@@ -28,6 +28,7 @@ from dataclasses import replace
 
 import numpy as np
 import scipy
+from jaxtyping import Float
 
 from tonesieve.signals.line_evidence import (
     MIN_AVERAGED,
@@ -111,24 +112,13 @@ def _second_pass(
     read: Read, sums: EvidenceSums, peaks: list[int], n_tests: int, rate: float
 ) -> list[Neighbourhood]:
     """The peaks that exceed the bins just beside them."""
-    n, found = sums.n_segments, []
+    found = []
     for peak, line in zip(peaks, neighbourhoods(read, sums.resolution, peaks), strict=True):
         if line is None:
             continue
         ratio = np.abs(line.values) ** 2 / line.floor[:, None]
-        # Limited, so that no burst has all the weight; about the median, whatever the blocks say.
-        limit = 2 * sums.cap * max(float(np.median(ratio)), 1.0)
-        level = ring_level(np.minimum(ratio, limit).mean(axis=0), n)
-        worth, at = n * ring_worth(), ratio[:, RING_STOP]
-        if level > 1 + RING_SIGMA / np.sqrt(worth):
-            # The blocks do not follow the spectrum: the ring alone counts.
-            p_value = n_tests * _probability(at / level, worth, sums.cap)
-        elif n >= MIN_AVERAGED:
-            p_value = n_tests * _probability(at / level, float(sums.nu[peak]), sums.cap)
-        else:
-            level, beside = 1.0, _probability(at / level, worth, np.inf)
-            p_value = n_tests * _probability(at, float(sums.nu[peak]), sums.cap)
-            p_value = 1.0 if beside > SHAPE_RATE else p_value
+        level, p_value = against_ring(ratio, float(sums.nu[peak]), sums.cap)
+        p_value *= n_tests
         if p_value <= rate and not has_shoulders(ratio / level):
             found.append(
                 Neighbourhood(
@@ -136,6 +126,39 @@ def _second_pass(
                 )
             )
     return found
+
+
+def against_ring(ratio: Float[np.ndarray, "M D"], nu: float, cap: float) -> tuple[float, float]:
+    """Compare a bin with those beside it.
+
+    Parameters
+    ----------
+    ratio : ndarray, shape (M, D)
+        Power over the floor, the bin in the middle.
+    nu : float
+        Independent bins that the floor is worth.
+    cap : float
+        Most evidence of a segment.
+
+    Returns
+    -------
+    level : float
+        Of the noise beside, over the floor.
+    p_value : float
+        Probability of the bin's evidence in noise, of this one bin.
+    """
+    n, at = len(ratio), ratio[:, RING_STOP]
+    # Limited, so that no burst has all the weight; about the median, whatever the blocks say.
+    limit = 2 * cap * max(float(np.median(ratio)), 1.0)
+    level = ring_level(np.minimum(ratio, limit).mean(axis=0), n)
+    worth = n * ring_worth()
+    if level > 1 + RING_SIGMA / np.sqrt(worth):
+        # The blocks do not follow the spectrum: the ring alone counts.
+        return level, _probability(at / level, worth, cap)
+    if n >= MIN_AVERAGED:
+        return level, _probability(at / level, nu, cap)
+    beside = _probability(at / level, worth, np.inf)
+    return 1.0, 1.0 if beside > SHAPE_RATE else _probability(at, nu, cap)
 
 
 def _probability(ratio: np.ndarray, nu: float, cap: float) -> float:
