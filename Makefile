@@ -8,7 +8,7 @@ PRESETS := sieve window10 deep50 config-l1 guide journey journey-selector clock
 SWEEPS := $(basename $(notdir $(wildcard tonesieve/experiments/*.yaml)))
 COMPARED := sieve window10 deep50 config-l1 guide journey
 
-.PHONY: run presets limits compare sweeps claims own-noise pretrained kinds find-rates examples bench bench-all peers test test-all lint types format clean
+.PHONY: run presets limits compare sweeps claims own-noise pretrained kinds combs find-rates examples bench bench-all peers test test-all lint types format clean
 
 run: $(STAMP)  ## train and evaluate the default network, and draw its figures
 	$(BIN)/tonesieve run $(FLAGS)
@@ -46,6 +46,9 @@ pretrained: $(STAMP)  ## evaluate the pretrained extractor (an hour with the fil
 
 kinds: $(STAMP)  ## measure the default extractor on twelve kinds of recordings (three minutes); write its page
 	$(BIN)/python docs/kinds.py
+
+combs: $(STAMP)  ## measure combs by their number of harmonics (three minutes); write their page
+	$(BIN)/python docs/combs.py
 
 find-rates: $(STAMP)  ## measure false alarms and hits of `find` (ten minutes); write its page
 	$(BIN)/python docs/find_rates.py

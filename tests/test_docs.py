@@ -204,6 +204,7 @@ def test_the_documents_name_what_is_there() -> None:
         "docs/model-card.md",
         "docs/kinds.md",
         "docs/peers.md",
+        "docs/combs.md",
         "docs/find.md",
         "CONTRIBUTING.md",
     ]
