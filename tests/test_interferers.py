@@ -34,6 +34,8 @@ def test_interferers_are_neighbours_that_are_no_tones_each_once() -> None:
     # What is less than three inverse durations from a tone is not resolved from it.
     assert interferers([[line_at(50.0, 49.9)]], 20.0) == []
     assert interferers([[line_at(50.0)]], 20.0) == []
+    # Nor are there lines beyond half the rate, or at no frequency.
+    assert interferers([[line_at(50.0, 61.0, -1.0, float("nan"))]], 20.0, 60.0) == []
 
 
 def test_an_interferer_has_its_course_in_the_channels_that_have_it() -> None:

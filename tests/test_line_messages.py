@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from tonesieve.cli.text import extract_text
+from tonesieve.cli.recording_text import extract_text
 from tonesieve.extraction.tone_line import ToneLine, line_warnings
 from tonesieve.signals.line_course import LineCourse
 from tonesieve.signals.line_detection import LineDetection, Neighbour
@@ -37,6 +37,7 @@ def result(one: ToneLine) -> dict[str, Any]:
         "column": "tone_50_hz",
         "hz": 50.0,
         "amplitude": 1.0,
+        "amplitude_half_width": 0.1,
         "followed_hz": 49.951,
         "band_hz": (49.0, 51.0),
         "recording_power_in_band": 1.0,
@@ -46,7 +47,8 @@ def result(one: ToneLine) -> dict[str, Any]:
         **one.metrics(),
     }
     warnings = line_warnings([[one]], ["x"])
-    return {"tones": [tone], "samples": 1000, "out": "log.tone.csv", "warnings": warnings}
+    return {"tones": [tone], "samples": 1000, "out": "log.tone.csv", "warnings": warnings,
+            "combs": [], "channels_together": []}  # fmt: skip
 
 
 def test_the_table_has_status_and_line() -> None:

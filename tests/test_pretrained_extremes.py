@@ -165,7 +165,7 @@ def test_a_stepper_takes_what_is_no_sample_as_a_gap(hole: float) -> None:
 
 @pytest.mark.parametrize(
     "samples",
-    [3.0, None, [], [[1.0, 2.0]], [[1.0], [1.0, 2.0]], ["1"], [1.0, None], np.ones(9) * 1j,
+    [3.0, None, [], [[[1.0, 2.0]]], [[1.0], [1.0, 2.0]], ["1"], [1.0, None], np.ones(9) * 1j,
      [np.nan, np.inf], [1e306, 1.0]],
 )  # fmt: skip
 def test_what_is_no_row_of_numbers_is_refused(samples: object) -> None:

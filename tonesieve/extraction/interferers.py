@@ -5,6 +5,7 @@ Axes: C channels, K tones.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -31,7 +32,9 @@ class Interferer(NamedTuple):
     courses: list[LineCourse]
 
 
-def interferers(lines: Sequence[Sequence[ToneLine]], duration_s: float) -> list[Interferer]:
+def interferers(
+    lines: Sequence[Sequence[ToneLine]], duration_s: float, below_hz: float = math.inf
+) -> list[Interferer]:
     """Return the stronger lines beside the tones, each once, none of them a tone.
 
     Parameters
@@ -40,6 +43,8 @@ def interferers(lines: Sequence[Sequence[ToneLine]], duration_s: float) -> list[
         Of each channel the K lines.
     duration_s : float
         Duration of the recording.
+    below_hz : float, optional
+        Half the rate; what is not below it is an image of a line.
 
     Returns
     -------
@@ -56,6 +61,8 @@ def interferers(lines: Sequence[Sequence[ToneLine]], duration_s: float) -> list[
                 taken.append(line.hz + float(line.course.steps_hz[0]))
             for neighbour in line.neighbours:
                 hz = line.hz + neighbour.offset_hz
+                if not 0 < hz < below_hz:
+                    continue
                 if any(abs(hz - other) <= apart for other in taken):
                     continue
                 known = next((one for one in found if abs(hz - one.hz) <= apart), None)

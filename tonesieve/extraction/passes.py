@@ -201,7 +201,7 @@ class _Run:
         def read(start: int, stop: int) -> Float[np.ndarray, "C T"]:
             return scaling.step(self.recording.read(start, stop), state)[0]
 
-        beside = interferers(self.lines, self.recording.duration_s)
+        beside = interferers(self.lines, self.recording.duration_s, rate_hz / 2)
         courses = [
             [line.course for line in channel] + [one.courses[c] for one in beside]
             for c, channel in enumerate(self.lines)
