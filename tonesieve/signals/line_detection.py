@@ -286,10 +286,13 @@ def find_neighbours(
     unit, neighbours = weighted_rms(phasors, weights), []
     for line in separation.distinct_lines():
         is_on = line.is_on & (search.weights > 0)
+        # A course that leaves the baseband was fitted to nothing.
+        if not np.abs(np.median(line.hz[is_on])) <= 0.5 / step_s:
+            continue
         power = _mean_power(line.phasors, search.weights * is_on)
         power *= float(np.mean(search.floor.unshaped(line.hz[is_on])))
         level_db = float(10 * np.log10(max(power, 1e-300) / max(tone, 1e-300)))
-        is_lone = not moves and _is_lone(line, separation, hz)
+        is_lone = level_db >= LONE_DB and not moves and _is_lone(line, separation, hz)
         if level_db >= NEIGHBOUR_DB or is_lone:
             offset_hz = float(np.median(line.hz[is_on]))
             own = _course_about(line, offset_hz, step_s, within_hz)
