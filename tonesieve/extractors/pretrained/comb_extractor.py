@@ -8,19 +8,21 @@ Axes: B streams, T samples, K tones.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Complex, Float
+from jaxtyping import Float
 
 from tonesieve.extractors.filters.base import ToneFilter
 from tonesieve.extractors.pretrained.comb_filter import CombFilter
-from tonesieve.extractors.pretrained.extractor import PretrainedExtractor
+from tonesieve.extractors.pretrained.extractor import (
+    PretrainedExtractor,
+    empty_outputs,
+    tones_of,
+)
 from tonesieve.extractors.protocol import ToneEstimate
-from tonesieve.kernels.kalman_bank.process import synthesise
 from tonesieve.signals.baseband import RANGE_RATIO
 from tonesieve.signals.comb import Comb
 
@@ -97,8 +99,7 @@ class CombExtractor(ToneFilter):
         self, samples: Float[np.ndarray, "B T"], state: tuple[Any, ...]
     ) -> tuple[ToneEstimate, tuple[Any, ...]]:
         """Estimate tones, amplitudes, phases, frequencies and bands in a chunk of any length."""
-        shape = (*samples.shape, self.n_tones)
-        phasors, band, offset_hz = np.empty(shape, complex), np.empty(shape), np.empty(shape)
+        phasors, band, offset_hz = empty_outputs((*samples.shape, self.n_tones))
         *comb_states, others = state
         # Later combs and tones are estimated in what the earlier ones leave over.
         left, start = samples, comb_states[0].n_samples
@@ -110,27 +111,18 @@ class CombExtractor(ToneFilter):
                 array[..., tones] = values
             after.append(new)
             if one is not self._filters[-1] or self._others is not None:
-                made = self._synthesised(outputs.phasors, start, tones)
-                left = left - (self.gain * made).imag.sum(axis=2)
+                parts = tones_of(self.gain * outputs.phasors, start, self._freq_cycles[tones])
+                left = left - parts.sum(axis=2)
         if self._others is not None:
             tones = self._other_tones
             estimate, offset_hz[..., tones], others = self._others.process(left, others)
             phasors[..., tones], band[..., tones] = estimate
-        estimates = self.tones(phasors, start)
+        estimates = tones_of(phasors, start, self._freq_cycles)
         hz = offset_hz + np.array(self.frequencies_hz)
         made_of = ToneEstimate(estimates, np.abs(phasors), np.angle(phasors), hz, band)
         return made_of, (*after, others)
 
-    def tones(self, phasors: Complex[np.ndarray, "B T K"], start: int) -> np.ndarray:
-        """Return Im(Z exp(2 pi i f t)) of phasors Z, the first of which is at sample ``start``."""
-        tones = np.empty(phasors.shape)
-        synthesise(phasors, start, np.array(self.frequencies_hz) / self.rate_hz, tones)
-        return tones
-
-    def _synthesised(
-        self, phasors: Complex[np.ndarray, "B T J"], start: int, tones: Sequence[int]
-    ) -> Complex[np.ndarray, "B T J"]:
-        """The analytic signals of some tones."""
-        freq_cycles = np.array([self.frequencies_hz[k] for k in tones]) / self.rate_hz
-        cycles = np.arange(start, start + phasors.shape[1])[:, None] * freq_cycles % 1
-        return phasors * np.exp(2j * np.pi * cycles)
+    @cached_property
+    def _freq_cycles(self) -> Float[np.ndarray, " K"]:
+        """Cycles a sample."""
+        return np.array(self.frequencies_hz) / self.rate_hz

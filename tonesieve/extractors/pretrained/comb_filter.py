@@ -28,6 +28,7 @@ from tonesieve.extractors.pretrained.down_converter import (
 from tonesieve.extractors.pretrained.extractor import (
     GroupState,
     PretrainedExtractor,
+    empty_outputs,
 )
 from tonesieve.extractors.pretrained.front_end import HOLD_RATIO
 from tonesieve.kernels.comb_mixdown import down_convert, hold_phasors
@@ -134,10 +135,6 @@ class CombOutputs(NamedTuple):
     band: Float[np.ndarray, "B T K"]
     offset_hz: Float[np.ndarray, "B T K"]
 
-    @classmethod
-    def empty(cls, shape: tuple[int, ...]) -> CombOutputs:
-        return cls(np.empty(shape, complex), np.empty(shape), np.empty(shape))
-
     def part(self, start: int, stop: int, tones: slice) -> CombOutputs:
         return CombOutputs(*(array[:, start:stop, tones] for array in self))
 
@@ -218,7 +215,7 @@ class CombFilter:
     ) -> tuple[CombOutputs, CombState]:
         """Return the outputs in a chunk of any length, and the state after it."""
         samples = np.ascontiguousarray(samples)
-        outputs = CombOutputs.empty((*samples.shape, len(self.orders)))
+        outputs = CombOutputs(*empty_outputs((*samples.shape, len(self.orders))))
         alone = []
         for k, (one, before) in enumerate(zip(self.alone, state.alone, strict=True)):
             estimate, offset_hz, after = one.process(samples, before)

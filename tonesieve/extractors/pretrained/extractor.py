@@ -189,9 +189,7 @@ class PretrainedExtractor(ToneFilter):
         ndarray, shape (B, T, K)
             Im(Z exp(2 pi i f t)).
         """
-        tones = np.empty(phasors.shape)
-        synthesise(phasors, start, self._freq_cycles, tones)
-        return tones
+        return tones_of(phasors, start, self._freq_cycles)
 
     def process(
         self, samples: Float[np.ndarray, "B T"], state: tuple[GroupState, ...]
@@ -218,7 +216,7 @@ class PretrainedExtractor(ToneFilter):
         if len(self.groups) == 1 and n <= CHUNK:
             phasors, band, offset_hz, group_state = self._process_group(0, samples, state[0])
             return PhasorEstimate(phasors, band), offset_hz, (group_state,)
-        full = _empty_outputs((*samples.shape, self.n_tones))
+        full = empty_outputs((*samples.shape, self.n_tones))
         states = list(state)
         for start in range(0, n, CHUNK):
             chunk = samples[:, start : start + CHUNK]
@@ -286,13 +284,48 @@ class PretrainedExtractor(ToneFilter):
         parameters, hz_per_rad = self._parameters[g]
         start, *front_end = state.front_end
         states = tuple(array.copy() for array in (*front_end, *state[1:]))
-        outputs = _empty_outputs((*samples.shape, state.phasor.shape[1]))
+        outputs = empty_outputs((*samples.shape, state.phasor.shape[1]))
         process_block(np.ascontiguousarray(samples), start, states, parameters, outputs)
         outputs[2][:] *= hz_per_rad
         after = ToneGroupState(start + samples.shape[1], *states[:4])
         return *outputs, GroupState(after, *states[4:])
 
 
-def _empty_outputs(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Fields of the kernel's `Estimates`: phasors, bands, frequency offsets."""
+def empty_outputs(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return unfilled phasors, bands and frequency offsets: fields of the kernel's `Estimates`.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of each.
+
+    Returns
+    -------
+    tuple of ndarray
+        The first one is complex.
+    """
     return np.empty(shape, complex), np.empty(shape), np.empty(shape)
+
+
+def tones_of(
+    phasors: Complex[np.ndarray, "B T K"], start: int, freq_cycles: Float[np.ndarray, " K"]
+) -> Float[np.ndarray, "B T K"]:
+    """Return Im(Z exp(2 pi i f t)) of phasors Z.
+
+    Parameters
+    ----------
+    phasors : ndarray of complex, shape (B, T, K)
+        Phasors at consecutive samples.
+    start : int
+        Index of the first sample.
+    freq_cycles : ndarray, shape (K,)
+        Nominal frequencies, cycles a sample.
+
+    Returns
+    -------
+    ndarray, shape (B, T, K)
+        The tones.
+    """
+    tones = np.empty(phasors.shape)
+    synthesise(phasors, start, freq_cycles, tones)
+    return tones
