@@ -21,7 +21,7 @@ Setting = dict[str, Any]
 
 @dataclass(frozen=True)
 class Task:
-    """What a tool is told of a case.
+    """What a tool is given of a case.
 
     Attributes
     ----------

@@ -18,12 +18,13 @@ Rows = Sequence[dict[str, Any]]
 # By way: the name of tonesieve's own rows.
 WAYS = {"whole": OWN_TOOL, "causal": f"{OWN_TOOL}, causal"}
 TITLES = {"whole": "whole record", "causal": "causal"}
-TOLD = "Vold-Kalman, told"
+KNOWN = "Vold-Kalman, true course"
 # What differs from case to case in an error's text.
 NUMBER = re.compile(r"\[?-?\d[\d. -]*\]?")
-# The goals: mean over the best setting by the truth, most over a default, and over a told tracker.
+# The goals: mean over the best setting by the truth, most over a default, and over a tracker with
+# the true course.
 MEAN_GOAL_DB = {"whole": 3.0, "causal": 2.0}
-DEFAULT_GOAL_DB, TOLD_GOAL_DB = 1.0, 3.0
+DEFAULT_GOAL_DB, KNOWN_GOAL_DB = 1.0, 3.0
 
 
 def of_case(kept: Kept, name: str) -> Rows:
@@ -92,9 +93,9 @@ def goals(kept: Kept) -> str:
         lines += [_default_line(by_case, way, alone) for alone in PACKAGES_ALONE]
     combs = {case["case"]: by_case[case["case"]] for case in kept["cases"] if case["is_comb"]}
     if gaps := known(over_told(rows) for rows in combs.values()):
-        within = sum(gap <= TOLD_GOAL_DB for gap in gaps)
+        within = sum(gap <= KNOWN_GOAL_DB for gap in gaps)
         lines.append(
-            f"combs, whole record: within {TOLD_GOAL_DB:.0f} dB of a Vold-Kalman tracker told the "
+            f"combs, whole record: within {KNOWN_GOAL_DB:.0f} dB of a Vold-Kalman tracker with the "
             f"true course, at its best width, in {within} of {len(gaps)}; mean "
             f"{np.mean(gaps):+.1f} dB, worst {max(gaps):+.1f} dB"
         )
@@ -134,9 +135,9 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def over_told(rows: Rows) -> float | None:
-    """tonesieve's error over that of the tracker told the true course."""
-    told, own = value(row_of(rows, TOLD), "best"), own_db(rows, "whole")
-    return None if told is None or own is None else own - told
+    """tonesieve's error over that of the tracker with the true course."""
+    known, own = value(row_of(rows, KNOWN), "best"), own_db(rows, "whole")
+    return None if known is None or own is None else own - known
 
 
 def shown(found: float | None, form: str = ".1f") -> str:
@@ -162,13 +163,13 @@ def cases_table(kept: Kept, way: str) -> str:
                 named(best_tool(rows, way, "default")),
                 named(best_tool(rows, way, "best")),
                 shown(over, "+.1f") if over is None or over >= 0 else f"**{over:+.1f}**",
-                shown(value(row_of(rows, TOLD), "best"))
+                shown(value(row_of(rows, KNOWN), "best"))
                 if way == "whole"
                 else shown(over_db(rows, way, "best", key="settled_db"), "+.1f"),
             ]
         )
     head = ["case", "tonesieve", "best default", "best setting by the truth", "difference"]
-    return table(lines, [*head, "course told" if way == "whole" else "second half"])
+    return table(lines, [*head, "true course" if way == "whole" else "second half"])
 
 
 def kinds_table(kept: Kept) -> str:

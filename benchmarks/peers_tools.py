@@ -61,7 +61,7 @@ def vold_kalman(task: Task, *, width: float = 0.01, periods: float = 40.0) -> np
     return trackers.tones_along(task.x, along, width * task.freq_cycles)[0]
 
 
-def vold_kalman_told(task: Task, *, width: float = 0.01) -> np.ndarray:
+def vold_kalman_true_course(task: Task, *, width: float = 0.01) -> np.ndarray:
     """`peers_trackers.vold_kalman` along the true course, which no tool knows."""
     pairs = zip(task.x, task.phase_rad, strict=True)
     width_cycles = width * task.freq_cycles
@@ -91,7 +91,7 @@ class Tool:
     max_values : int
         Samples times channels times tones above which it is left out, since it takes too long.
     is_limit : bool
-        Whether it is told the truth.
+        Whether it is given the truth.
     """
 
     name: str
@@ -190,7 +190,7 @@ TOOLS = {
         Tool("Vold-Kalman", "own", vold_kalman, (
             {}, *_grid(width=(0.001, 0.003, 0.01, 0.03, 0.003),
                        periods=(160, 160, 160, 40, 40)))),
-        Tool("Vold-Kalman, told", "own", vold_kalman_told,
+        Tool("Vold-Kalman, true course", "own", vold_kalman_true_course,
              _grid(width=(0.01, 0.001, 0.003, 0.03, 0.1)), is_limit=True),
     )
 }  # fmt: skip

@@ -55,7 +55,7 @@ def nmse_db(estimate: np.ndarray, tone: np.ndarray) -> np.ndarray:
     return 10 * np.log10(np.mean((estimate - tone) ** 2, axis=0) / np.mean(tone**2, axis=0))
 
 
-def told_the_course(x: np.ndarray, cycles: np.ndarray, order: float) -> np.ndarray:
+def with_true_course(x: np.ndarray, cycles: np.ndarray, order: float) -> np.ndarray:
     """Lock-in at the true phase over Hann windows of 2 s: a tracker that knows the course."""
     window = np.hanning(2001)
     mixed = np.convolve(x * np.exp(-2j * np.pi * order * cycles), window, "same")
@@ -295,14 +295,14 @@ def test_blocks_of_a_stream_are_those_of_one_pass(monkeypatch: pytest.MonkeyPatc
 # Over recordings
 
 
-def test_twenty_tones_come_near_a_tracker_told_the_course() -> None:
+def test_twenty_tones_come_near_a_tracker_with_true_course() -> None:
     rng = np.random.default_rng(1)
     cycles = wander(rng, 23.1, 0.02)
     truth = comb(cycles, {k: 1 / np.sqrt(k) for k in range(1, 21)})
     x = truth.sum(axis=1) + rng.standard_normal(N)
     result = tonesieve.pull(x, RATE, 23.0, harmonics=20)
-    told = np.stack([told_the_course(x, cycles, k) for k in range(1, 21)], axis=1)
-    ours, theirs = nmse_db(result.tones, truth), nmse_db(told, truth)
+    known = np.stack([with_true_course(x, cycles, k) for k in range(1, 21)], axis=1)
+    ours, theirs = nmse_db(result.tones, truth), nmse_db(known, truth)
     assert np.median(ours - theirs) < 1
     assert np.max(ours - theirs) < 3
     assert result.bands is not None

@@ -246,7 +246,7 @@ def test_the_page_counts_what_was_measured(peers: ModuleType) -> None:
         row("MNE fir", -15, -18),
         row("RLS", -12, -17),
         row("Vold-Kalman", -16, -24),
-        row("Vold-Kalman, told", -30, -30),
+        row("Vold-Kalman, true course", -30, -30),
     ]
     parts = peers.parts
     assert parts.over_db(rows, "whole", "best", packages_alone=True) == 2
